@@ -1,0 +1,189 @@
+"""Gradient estimators against hand-written torch, Pyro and Storchastic: one JSON line a version.
+
+10 000 samples × 100 dimensions, f = ‖x‖², gradient by µ, one thread; versions are interleaved.
+
+Run: ``python benchmarks/bench_estimators.py`` (about half a minute; ``--repeats 10`` for a short
+run). Pyro and Storchastic join when they are installed.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import statistics
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+import thetaone as t1
+
+N, D = 10_000, 100
+MU = torch.full((D,), 0.1, requires_grad=True)
+SIGMA = torch.ones(D)
+
+
+def f(x: Tensor) -> Tensor:
+    return (x * x).sum(-1)
+
+
+def distribution() -> Independent:
+    return Independent(Normal(MU, SIGMA), 1)
+
+
+def ours(estimator: object) -> Callable[[], None]:
+    def run() -> None:
+        t1.expectation(f, distribution(), estimator=estimator, n_samples=N).backward()
+
+    return run
+
+
+def torch_score() -> None:
+    q = distribution()
+    x = q.sample((N,))
+    (f(x) * q.log_prob(x)).mean().backward()
+
+
+def torch_leave_one_out() -> None:
+    q = distribution()
+    x = q.sample((N,))
+    values = f(x)
+    baseline = (values.sum() - values) / (N - 1)
+    ((values - baseline) * q.log_prob(x)).mean().backward()
+
+
+def closed_form(*, leave_one_out: bool) -> Callable[[], None]:
+    """The best by hand: noise kept, no autograd, ∂µ = (c @ ε)/(Nσ)."""
+
+    def run() -> None:
+        with torch.no_grad():
+            noise = torch.randn(N, D)
+            values = f(MU + SIGMA * noise)
+            if leave_one_out:
+                values = (values - values.mean()) * (N / (N - 1))
+            gradient = values @ noise / (N * SIGMA)
+        MU.grad = gradient
+
+    return run
+
+
+def torch_pathwise() -> None:
+    f(MU + SIGMA * torch.randn(N, D)).mean().backward()
+
+
+def torch_pathwise_rsample() -> None:
+    f(distribution().rsample((N,))).mean().backward()
+
+
+def storchastic(method: str) -> Callable[[], None]:
+    import storch
+    from storch.method import Reparameterization, ScoreFunction
+
+    baseline = "batch_average" if method == "leave-one-out" else None
+
+    def run() -> None:
+        if method == "pathwise":
+            sampler = Reparameterization("x", n_samples=N)
+        else:
+            sampler = ScoreFunction("x", n_samples=N, baseline_factory=baseline)
+        x = sampler(distribution())
+        storch.add_cost((x * x).sum(-1), "cost")
+        storch.backward()
+
+    return run
+
+
+def pyro_elbo(method: str) -> Callable[[], None]:
+    import pyro
+    import pyro.distributions as dist
+    from pyro.distributions.testing.fakes import NonreparameterizedNormal
+    from pyro.infer import Trace_ELBO
+
+    kind = dist.Normal if method == "pathwise" else NonreparameterizedNormal
+    elbo = Trace_ELBO(num_particles=N, vectorize_particles=True, max_plate_nesting=0)
+
+    def model() -> None:
+        with torch.no_grad():
+            loc = MU.clone()
+        x = pyro.sample("x", kind(loc, SIGMA).to_event(1))
+        pyro.factor("f", -f(x))
+
+    def guide() -> None:
+        pyro.sample("x", kind(MU, SIGMA).to_event(1))
+
+    def run() -> None:
+        elbo.differentiable_loss(model, guide).backward()
+
+    return run
+
+
+def versions() -> dict[tuple[str, str], Callable[[], None]]:
+    table: dict[tuple[str, str], Callable[[], None]] = {
+        ("score", "thetaone"): ours(t1.ScoreFunction()),
+        ("score", "torch, log_prob"): torch_score,
+        ("score", "torch, closed form"): closed_form(leave_one_out=False),
+        ("leave-one-out", "thetaone"): ours(t1.LeaveOneOut()),
+        ("leave-one-out", "torch, log_prob"): torch_leave_one_out,
+        ("leave-one-out", "torch, closed form"): closed_form(leave_one_out=True),
+        ("pathwise", "thetaone"): ours(t1.Pathwise()),
+        ("pathwise", "torch"): torch_pathwise,
+        ("pathwise", "torch, rsample"): torch_pathwise_rsample,
+    }
+    if importlib.util.find_spec("storch"):
+        for method in ("score", "leave-one-out", "pathwise"):
+            table[method, "storchastic"] = storchastic(method)
+    if importlib.util.find_spec("pyro"):
+        for method in ("score", "pathwise"):
+            table[method, "pyro"] = pyro_elbo(method)
+    return table
+
+
+def commit() -> str:
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return run.stdout.strip() or "unknown"
+
+
+def measure(table: dict[tuple[str, str], Callable[[], None]], repeats: int) -> None:
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in table}
+    for turn in range(repeats + 3):
+        for key, run in table.items():
+            MU.grad = None
+            start = time.perf_counter()
+            run()
+            if turn >= 3:  # the first turns warm up
+                seconds[key].append(time.perf_counter() - start)
+    for method, name in table:
+        by_hand = [key for key in table if key[0] == method and key[1].startswith("torch")]
+        best = min(min(seconds[key]) for key in by_hand)
+        middle = min(statistics.median(seconds[key]) for key in by_hand)
+        own = seconds[method, name]
+        line = {
+            "method": method, "version": name, "samples": N, "dimensions": D, "dtype": "float32",
+            "device": "cpu", "threads": 1, "repeats": repeats, "torch": torch.__version__,
+            "commit": commit(), "min_ms": round(min(own) * 1e3, 2),
+            "median_ms": round(statistics.median(own) * 1e3, 2),
+            "min_over_best_by_hand": round(min(own) / best, 3),
+            "median_over_best_by_hand": round(statistics.median(own) / middle, 3),
+        }  # fmt: skip
+        print(json.dumps(line))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")  # of the other libraries
+    measure(versions(), options.repeats)
+
+
+if __name__ == "__main__":
+    main()

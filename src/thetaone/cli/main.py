@@ -1,0 +1,71 @@
+"""``thetaone``: gathers the commands and turns typed errors into one line and exit code 2."""
+
+import sys
+import traceback
+
+import typer
+
+from thetaone.cli.check import check
+from thetaone.cli.gradients import gradients
+from thetaone.cli.laws import laws
+from thetaone.cli.plan import plan
+from thetaone.cli.policy import policy
+from thetaone.cli.report import report
+from thetaone.cli.sweep import sweep
+from thetaone.cli.transfer import transfer
+from thetaone.errors import ThetaOneError
+
+app = typer.Typer(
+    name="thetaone",
+    help="Tune small. Train large. In the memory you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from thetaone.version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+app.command()(check)
+app.command()(gradients)
+app.command()(laws)
+app.command()(plan)
+app.command()(policy)
+app.command()(report)
+app.command()(sweep)
+app.command()(transfer)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit code 0 on success, 1 when a verdict failed, 2 on bad input (one line, no traceback unless
+    ``--debug`` is given anywhere on the line).
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        app([a for a in arguments if a != "--debug"])
+    except ThetaOneError as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"thetaone: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("thetaone: interrupted; what was finished is kept", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Progress bars on the error stream: one per phase, plain lines when it is not a terminal."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bars
+
+
+class Progress:
+    """Called with phase, done, total and a line; shows a bar for each phase.
+
+    Example:
+        >>> with Progress() as progress:
+        ...     progress("sweep", 1, 2, "width 32")
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[line]}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._phases: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, total: int, line: str) -> None:
+        """Show that ``done`` of ``total`` parts of a phase are done."""
+        if not self._console.is_terminal:
+            self._say(phase, done, total, line)
+            return
+        if phase not in self._phases:
+            self._phases[phase] = self._bars.add_task(phase, total=total, line=line)
+        self._bars.update(self._phases[phase], completed=done, total=total, line=line)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def _say(self, phase: str, done: int, total: int, line: str) -> None:
+        """Logs get the first and the last word of each phase, not one a step."""
+        if phase not in self._phases or done == total:
+            self._phases[phase] = TaskID(len(self._phases))
+            print(f"{phase}: {done}/{total} {line}", file=sys.stderr)

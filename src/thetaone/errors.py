@@ -1,0 +1,114 @@
+"""One tree of errors; each also derives from the builtin a caller would expect.
+
+ThetaOneError
+├── InputError (ValueError)             a value from the user is out of its range
+├── TaskError (TypeError)               a task lacks a part or a part returns the wrong thing
+├── MissingExtraError (ImportError)     an optional dependency is not installed
+├── RecordError (ValueError)            a file is not a record, or a record of another version
+├── PrescriptionError (ValueError)      no learning rate or init can be prescribed for a parameter
+│   ├── RoleError                       a parameter's role cannot be decided
+│   ├── UnknownOptimizerError           no update family is registered for an optimizer
+│   └── MismatchError                   base, target or prescription are of different models
+├── BudgetTooSmallError (ValueError)    no schedule fits the budget; names the floor
+├── ScheduleError (RuntimeError)        a schedule breaks its own limits or is not this chain's
+├── ProfileError (RuntimeError)         a model cannot be profiled, or a profile is stale
+├── RecomputationError (RuntimeError)   a recomputed stage differs from its first execution
+├── DiskTierError (OSError)             the disk tier cannot keep its promise
+├── EstimatorError (ValueError)         an estimator does not apply, or cannot be trusted here
+├── StorageError (RuntimeError)         a sweep's storage cannot be read or written
+└── ReportError (OSError)               a report cannot be written
+
+Messages say the value, the limit, where, and what to do next.
+"""
+
+
+class ThetaOneError(Exception):
+    """Root of everything this library raises on purpose."""
+
+
+class InputError(ThetaOneError, ValueError):
+    """A value from the user is out of its range."""
+
+
+class TaskError(ThetaOneError, TypeError):
+    """A task lacks ``model``, ``batches`` or ``loss``, or one of them returns the wrong thing."""
+
+
+class MissingExtraError(ThetaOneError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: The import that failed.
+        extra: The extra of thetaone that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'thetaone[{extra}]'")
+
+
+class RecordError(ThetaOneError, ValueError):
+    """A file or text is not a record, or a record of another kind or version."""
+
+
+class PrescriptionError(ThetaOneError, ValueError):
+    """No learning rate or initialization can be prescribed for a parameter."""
+
+
+class RoleError(PrescriptionError):
+    """A parameter's role cannot be decided from its shapes."""
+
+
+class UnknownOptimizerError(PrescriptionError):
+    """No update family is registered for an optimizer."""
+
+
+class MismatchError(PrescriptionError):
+    """Base, target or prescription belong to different models."""
+
+
+class BudgetTooSmallError(ThetaOneError, ValueError):
+    """No schedule fits the budget.
+
+    Args:
+        budget_bytes: What was asked for [bytes].
+        floor_bytes: The cheapest peak that any schedule of the class reaches [bytes].
+        where: The stage at which that peak is reached.
+    """
+
+    def __init__(self, *, budget_bytes: int, floor_bytes: int, where: str) -> None:
+        self.budget_bytes = budget_bytes
+        self.floor_bytes = floor_bytes
+        self.where = where
+        super().__init__(
+            f"no schedule fits budget_bytes={budget_bytes:,}: the cheapest possible peak is "
+            f"{floor_bytes:,} bytes, reached at {where!r}. "
+            f"Pass a budget of {floor_bytes} bytes or more, or shrink the batch."
+        )
+
+
+class ScheduleError(ThetaOneError, RuntimeError):
+    """A schedule breaks its own limits, or belongs to another chain."""
+
+
+class ProfileError(ThetaOneError, RuntimeError):
+    """A model cannot be profiled, or a stored profile is stale."""
+
+
+class RecomputationError(ThetaOneError, RuntimeError):
+    """A recomputed stage does not do what its first execution did."""
+
+
+class DiskTierError(ThetaOneError, OSError):
+    """The disk tier cannot write, or cannot read back what it wrote."""
+
+
+class EstimatorError(ThetaOneError, ValueError):
+    """An estimator does not apply to this expectation, or cannot be trusted on it."""
+
+
+class StorageError(ThetaOneError, RuntimeError):
+    """A sweep's storage cannot be read or written."""
+
+
+class ReportError(ThetaOneError, OSError):
+    """A report cannot be written."""

@@ -1,0 +1,63 @@
+"""Surrogates whose second derivative would be wrong refuse to give one."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thetaone.errors import EstimatorError
+
+
+def once_only(rows: Tensor, tensors: list[Tensor], estimator: str) -> Tensor:
+    """The same rows; their gradient cannot be differentiated again with respect to ``tensors``.
+
+    A surrogate of first order has the right gradient and silently wrong higher derivatives.
+
+    Args:
+        rows: A surrogate.
+        tensors: What the distribution is made of.
+        estimator: Its name, for the message.
+    """
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
+    if not rows.requires_grad or not tensors:
+        return rows
+    guarded = _Once.apply(rows, estimator, *tensors)
+    assert isinstance(guarded, Tensor)
+    return guarded
+
+
+class _Once(torch.autograd.Function):
+    """Identity. The gradient it passes back carries a node that raises when differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, estimator: str, *tensors: Tensor) -> Tensor:
+        ctx.estimator = estimator
+        ctx.save_for_backward(*tensors)
+        return rows.view_as(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = grads
+        if torch.is_grad_enabled():
+            for tensor in ctx.saved_tensors:
+                zero = _Refuse.apply(tensor, ctx.estimator)
+                assert isinstance(zero, Tensor)
+                gradient = gradient + zero
+        return gradient, None, *(None for _ in ctx.saved_tensors)
+
+
+class _Refuse(torch.autograd.Function):
+    """A zero that depends on a tensor only to raise when someone asks how."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, estimator: str) -> Tensor:
+        ctx.estimator = estimator
+        return tensor.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        raise EstimatorError(
+            f"{ctx.estimator} defines first derivatives only; its second would be wrong. "
+            "Use ScoreFunction(), LeaveOneOut(), Enumeration() or an explicit Pathwise() for "
+            "higher orders"
+        )

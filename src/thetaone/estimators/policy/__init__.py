@@ -1,0 +1,1 @@
+"""Gradients of a policy's expected return: an expectation over episodes."""

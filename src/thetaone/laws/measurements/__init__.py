@@ -1,0 +1,1 @@
+"""The measured numbers: one file a law, each with its own generator and a fixed sample size."""

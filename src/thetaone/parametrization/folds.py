@@ -1,0 +1,41 @@
+"""Factors of the forward pass that are folded into parameters. No torch."""
+
+from thetaone.parametrization.heads import head_folds
+from thetaone.parametrization.roles import wildcard
+from thetaone.records.blueprint import LOOKUP, Blueprint
+from thetaone.records.coordinates import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
+
+
+def forward_folds(target: Blueprint, base: Blueprint | None) -> dict[str, float]:
+    """Factor to fold into each parameter so that what the forward pass does to it stays as it is.
+
+    Args:
+        target: The model to be trained.
+        base: Where the rate was tuned; ``None``: relative to a factor of 1, heads as they are.
+
+    Returns:
+        ``{parameter: factor}`` of the parameters that need one.
+    """
+    folds = head_folds(target, base) if base is not None else {}
+    bases = {wildcard(site.name): site.lookup_scale for site in base.sites} if base else {}
+    for site in target.sites:
+        factor = bases.get(wildcard(site.name), 1.0) / site.lookup_scale
+        if site.kind == LOOKUP and factor != 1.0:
+            folds[site.name] = factor
+    return folds
+
+
+def expected_sizes(target: Blueprint, base: Blueprint) -> dict[tuple[str, str], float]:
+    """How weights and features of folded parameters change when they are right.
+
+    Returns:
+        ``{(layer, quantity): factor}`` from base to target; 1 where it is not named. An embedding
+        puts its factor on its own output, which therefore stays; a query's is put on later.
+    """
+    lookups = {site.name for site in target.sites if site.kind == LOOKUP}
+    sizes: dict[tuple[str, str], float] = {}
+    for name, factor in forward_folds(target, base).items():
+        own = (WEIGHT_NORM, UPDATE_NORM)
+        quantities = own if name in lookups else (*own, FEATURE_UPDATE)
+        sizes |= {(name.removesuffix(".weight"), quantity): factor for quantity in quantities}
+    return sizes

@@ -1,0 +1,135 @@
+"""Watches a real training: weight norm, update norm and alignment, every so many steps."""
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from thetaone.errors import InputError
+from thetaone.parametrization.observe import alignment, matrices, weight_norm
+from thetaone.parametrization.sites import canonical
+from thetaone.records.spectral import SpectralReading
+
+_ROWS = 256  # of a layer's input that alignment is measured on
+
+
+class SpectralMonitor:
+    """Reads every matrix around one step in ``every``; between readings it does nothing.
+
+    On a reading step it keeps a copy of the weights and a few rows of each layer's input.
+
+    Args:
+        model: Being trained.
+        optimizer: Its optimizer.
+        every: Steps between readings [count].
+        limit: A weight norm this many times its first reading counts as exploding.
+
+    Attributes:
+        readings: All readings so far.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 2))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with SpectralMonitor(model, optimizer, every=1) as monitor:
+        ...     model(torch.ones(3, 4)).sum().backward()
+        ...     optimizer.step()
+        >>> round(monitor.readings[0].alignment, 3)
+        1.0
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        every: int = 100,
+        limit: float = 10.0,
+    ) -> None:
+        if every < 1 or limit <= 1:
+            raise InputError(f"every={every}, limit={limit}: need every >= 1 and limit > 1")
+        self.model, self.every, self.limit = model, every, limit
+        self.readings: list[SpectralReading] = []
+        self._steps = 0
+        self._first: dict[str, float] = {}
+        self._before: dict[str, Tensor] = {}
+        self._inputs: dict[str, Tensor] = {}
+        self._forward_hooks: list[Any] = []
+        self._step_hooks = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+        self._listen()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def failures(self) -> list[SpectralReading]:
+        """Readings of dead or exploding layers."""
+        return [reading for reading in self.readings if reading.status != "ok"]
+
+    def close(self) -> None:
+        """Remove every hook."""
+        for hook in [*self._step_hooks, *self._forward_hooks]:
+            hook.remove()
+        self._forward_hooks = []
+
+    def _listen(self) -> None:
+        """Keep inputs in the next forward passes, until the step is taken."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.Linear):
+                layer = canonical(name + ".").removesuffix(".")
+                self._forward_hooks.append(module.register_forward_pre_hook(self._keep(layer)))
+
+    def _keep(self, layer: str) -> Any:
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            rows = inputs[0].detach()
+            self._inputs[layer] = rows.reshape(-1, rows.shape[-1])[:_ROWS].clone()
+
+        return keep
+
+    def _before_step(self, *_: Any) -> None:
+        if self._steps % self.every == 0:
+            self._before = {k: w.detach().clone() for k, (w, _) in matrices(self.model).items()}
+
+    def _after_step(self, *_: Any) -> None:
+        if self._before:
+            self._read()
+            self._before, self._inputs = {}, {}
+            for hook in self._forward_hooks:
+                hook.remove()
+            self._forward_hooks = []
+        self._steps += 1
+        if self._steps % self.every == 0:
+            self._listen()
+
+    def _read(self) -> None:
+        modules = {canonical(name): module for name, module in self.model.named_modules()}
+        for layer, (weight, lookup) in matrices(self.model).items():
+            before = self._before[layer]
+            update = weight.detach() - before
+            size, moved = weight_norm(before, lookup=lookup), weight_norm(update, lookup=lookup)
+            aligned = float("nan")
+            if layer in self._inputs and math.isfinite(moved):
+                aligned = alignment(modules[layer], update, moved, self._inputs[layer])
+            first = self._first.setdefault(layer, size)
+            self.readings.append(
+                SpectralReading(
+                    step=self._steps,
+                    layer=layer,
+                    weight_norm=size,
+                    update_norm=moved,
+                    alignment=aligned,
+                    status=self._status(size, moved, first),
+                )
+            )
+
+    def _status(self, size: float, moved: float, first: float) -> str:
+        grown = first > 0 and size + moved > self.limit * first
+        if not math.isfinite(size + moved) or grown:
+            return "exploding"
+        return "dead" if moved == 0 else "ok"

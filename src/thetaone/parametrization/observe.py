@@ -1,0 +1,224 @@
+"""Watches one small training: how far features and weights of every layer move."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from thetaone.errors import TaskError
+from thetaone.laws.norms import rms_operator_norm
+from thetaone.parametrization.sites import canonical, read_blueprint, rms_of
+from thetaone.records.blueprint import LOOKUP, VECTOR
+from thetaone.records.coordinates import ALIGNMENT, FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
+from thetaone.records.task import Task
+
+NORM_TOLERANCE = 0.05  # of the operator norms: far below what bends an exponent
+Key = tuple[str, str, int]  # layer, quantity, step
+
+
+@dataclass(slots=True)
+class Capture(AbstractContextManager["Capture"]):
+    """Outputs of every layer that owns trained parameters, in one forward pass.
+
+    In-place activations would overwrite an output, so what is kept is a copy.
+
+    Attributes:
+        outputs: Layer to its outputs in one pass, in order of the calls.
+        alignments: Layer to ``‖ΔW h‖ / (‖ΔW‖ ‖h‖)``, for the updates given to ``align``.
+    """
+
+    model: nn.Module
+    outputs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    alignments: dict[str, float] = field(default_factory=dict[str, float])
+    _updates: dict[str, tuple[Tensor, float]] = field(default_factory=dict)  # pyright: ignore
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        for name, module in self.model.named_modules():
+            if any(p.requires_grad for p in module.parameters(recurse=False)):
+                handle = module.register_forward_hook(self._hook(canonical(name + ".")[:-1]))
+                self._stack.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def align(self, updates: dict[str, tuple[Tensor, float]]) -> None:
+        """In the next pass, also measure the alignment of these updates (ΔW, norm) by layer."""
+        self._updates = updates
+
+    def take(self) -> dict[str, list[Tensor]]:
+        """The outputs captured since the last call."""
+        taken, self.outputs = dict(self.outputs), defaultdict(list)
+        return taken
+
+    def _hook(self, layer: str) -> Any:
+        def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            tensor = _first_tensor(output)
+            if tensor is not None and tensor.is_floating_point():
+                self.outputs[layer].append(tensor.detach().clone())
+            if layer in self._updates and inputs and layer not in self.alignments:
+                update, norm = self._updates[layer]
+                self.alignments[layer] = alignment(module, update, norm, inputs[0])
+
+        return record
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    parts = output.values() if isinstance(output, dict) else output
+    if isinstance(parts, (tuple, list)) or isinstance(output, dict):
+        return next((part for part in parts if isinstance(part, Tensor)), None)
+    return None
+
+
+@torch.no_grad()
+def alignment(module: nn.Module, update: Tensor, norm: float, inputs: Tensor) -> float:
+    """``‖ΔW h‖_RMS / (‖ΔW‖_RMS→RMS ‖h‖_RMS)``: 1 for a rank-one update aligned with h; else NaN."""
+    size = norm * rms_of(inputs)
+    if not isinstance(module, nn.Linear) or size == 0:
+        return float("nan")
+    return rms_of(F.linear(inputs.detach(), update)) / size
+
+
+def weight_norm(weight: Tensor, *, lookup: bool) -> float:
+    """Induced RMS→RMS norm; of an embedding, the RMS of its rows (its input is one-hot)."""
+    if lookup:
+        return rms_of(weight)
+    if not math.isfinite(rms_of(weight)):
+        return float("nan")
+    return float(rms_operator_norm(weight.detach(), NORM_TOLERANCE))
+
+
+def matrices(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
+    """Weights of two axes and more, by layer: ``{layer: (weight, is a lookup)}``.
+
+    Positions and the like, which are added, count as lookups: their size is their RMS.
+
+    A weight called ``weight`` goes by the name of its module, any other by its own; a tied one by
+    the name of its first owner.
+    """
+    kinds = {site.name: site.kind for site in read_blueprint(model, measure=False).sites}
+    found: dict[str, tuple[Tensor, bool]] = {}
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        for local, weight in module.named_parameters(recurse=False):
+            if weight.dim() < 2 or not weight.requires_grad or id(weight) in seen:
+                continue
+            seen.add(id(weight))
+            name = canonical(f"{prefix}.{local}").removeprefix(".")
+            layer = name.removesuffix(".weight")
+            lookup = kinds[name] in (LOOKUP, VECTOR)
+            found[layer] = (_outputs_first(module, local, weight), lookup)
+    return found
+
+
+def _outputs_first(module: nn.Module, local: str, weight: Tensor) -> Tensor:
+    """The weight as (out, in, …), as norms expect it; a stack of experts shows its first."""
+    if getattr(module, "transposed", False) or type(module).__name__ == "Conv1D":
+        return weight.transpose(0, 1)
+    return weight[0] if weight.dim() > 2 and local != "weight" else weight
+
+
+def train_and_observe(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    *,
+    seed: int,
+    steps: Sequence[int],
+) -> dict[Key, float]:
+    """Train on one batch and measure every layer.
+
+    The batch and the RNG state of every forward pass are the same, so that a feature moves only
+    because weights do, and dropout drops the same units.
+
+    Args:
+        model: To be trained.
+        optimizer: Its optimizer.
+        task: Gives the batch and the loss.
+        seed: Of the batch and of the forward passes.
+        steps: Steps after which features are compared with their first values; ascending.
+
+    Returns:
+        ``{(layer, quantity, step): value}``; weight norms at step 0, the rest after training;
+        feature updates at every one of ``steps``.
+
+    Raises:
+        TaskError: No batch, or a loss that is not a scalar.
+    """
+    batch = next(iter(task.batches(seed)), None)
+    if batch is None:
+        raise TaskError(f"task.batches(seed={seed}) is empty: yield at least one batch")
+    initial = {layer: (w.detach().clone(), look) for layer, (w, look) in matrices(model).items()}
+    found = {
+        (layer, WEIGHT_NORM, 0): weight_norm(weight, lookup=lookup)
+        for layer, (weight, lookup) in initial.items()
+    }
+    with Capture(model) as capture:
+        first = dict[str, list[Tensor]]()
+        for step in range(steps[-1] + 1):
+            if step == steps[-1]:
+                capture.align(_updates(model, initial, found, step))
+            torch.manual_seed(seed)
+            with torch.set_grad_enabled(step < steps[-1]):
+                loss = scalar_loss(task, model, batch)
+            outputs = capture.take()
+            first = first or outputs
+            if step in steps:
+                found |= {
+                    (layer, FEATURE_UPDATE, step): _moved(first[layer], now)
+                    for layer, now in outputs.items()
+                    if layer in first
+                }
+            if step < steps[-1]:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    found |= {(layer, ALIGNMENT, steps[-1]): v for layer, v in capture.alignments.items()}
+    return found
+
+
+def scalar_loss(task: Task, model: nn.Module, batch: Any) -> Tensor:
+    """``task.loss(model, batch)``.
+
+    Raises:
+        TaskError: Not a scalar tensor.
+    """
+    loss = task.loss(model, batch)
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TaskError(f"task.loss returned {what}: return a scalar tensor, e.g. loss.mean()")
+    return loss
+
+
+def _updates(
+    model: nn.Module,
+    initial: dict[str, tuple[Tensor, bool]],
+    found: dict[Key, float],
+    step: int,
+) -> dict[str, tuple[Tensor, float]]:
+    """ΔW and its norm by layer; the norms are also written to ``found``."""
+    updates: dict[str, tuple[Tensor, float]] = {}
+    for layer, (weight, lookup) in matrices(model).items():
+        update = weight.detach() - initial[layer][0]
+        norm = weight_norm(update, lookup=lookup)
+        found[layer, UPDATE_NORM, step] = norm
+        if not lookup and norm > 0:
+            updates[layer] = (update, norm)
+    return updates
+
+
+def _moved(before: list[Tensor], after: list[Tensor]) -> float:
+    """RMS of the change over all calls of a layer in one pass."""
+    pairs = list(zip(before, after, strict=False))
+    squares = sum(rms_of(b - a) ** 2 * a.numel() for a, b in pairs if a.shape == b.shape)
+    count = sum(a.numel() for a, b in pairs if a.shape == b.shape)
+    return (squares / count) ** 0.5 if count else float("nan")

@@ -1,0 +1,131 @@
+"""``prescribe``: reads model and base, decides, changes nothing."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError, MismatchError, UnknownOptimizerError
+from thetaone.parametrization.decide import Choices, Member, decide
+from thetaone.parametrization.families import update_family
+from thetaone.parametrization.meta import measure_meta
+from thetaone.parametrization.sites import read_blueprint
+from thetaone.records.blueprint import Blueprint
+from thetaone.records.prescription import Prescription
+
+Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
+Optimizers = type | str | Mapping[str, Any]
+
+CHOICES = tuple(Choices.__dataclass_fields__)
+
+
+def prescribe(
+    model: nn.Module, *, base: Base, optimizer: Optimizers = torch.optim.AdamW, **options: Any
+) -> Prescription:
+    """Initialization, learning rate, decay and ε of every parameter; nothing is changed.
+
+    Tensor Programs V, Table 3, in ratios to the base: at the base width every factor is 1.
+
+    Args:
+        model: The target; may be on the meta device.
+        base: A model at the width where the learning rate was tuned, a factory of one, its
+            blueprint, or a saved prescription (checked against ``model`` and returned).
+            ``None`` prescribes from each layer's own fans (the spectral condition).
+        optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes or
+            ``(class, options)``, with ``"rest"`` for the other roles.
+        **options: ``roles=``, ``folds=``, ``decay=``, ``decay_vectors=``, ``frozen=`` (see
+            ``Choices``); the rest are options of the optimizer that its rule may depend on.
+
+    Returns:
+        The prescription; ``print`` it for a table.
+
+    Raises:
+        PrescriptionError: With a subclass that names the cause, the parameter and what to do.
+
+    Example:
+        >>> wide, narrow = nn.Linear(64, 64), nn.Linear(16, 16)
+        >>> prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
+        0.25
+    """
+    choices = Choices(**{key: options.pop(key) for key in CHOICES if key in options})
+    if isinstance(base, Prescription):
+        check_belongs(base, read_blueprint(model, measure=False))
+        return base
+    members = read_members(optimizer, options)
+    target, narrow = read_blueprint(model, measure=False), read_base(base)
+    if isinstance(base, nn.Module) and narrow is not None:
+        narrow = measure_meta(base, narrow, model)
+    return decide(target, narrow, members, choices)
+
+
+def read_base(base: Base) -> Blueprint | None:
+    """The blueprint of whatever the user calls a base.
+
+    A factory is called with torch's RNG forked, so the caller's stream goes on undisturbed.
+    """
+    if base is None or isinstance(base, Blueprint):
+        return base
+    if isinstance(base, nn.Module):
+        return read_blueprint(base)
+    if isinstance(base, Prescription) or not callable(base):
+        raise InputError(
+            f"base={type(base).__name__}: pass a model, a factory without arguments, a blueprint, "
+            "a prescription, or None for the spectral condition"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return read_blueprint(base())
+
+
+def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str, Member]:
+    """The optimizer of each role, from a class, a name, or a mapping.
+
+    Raises:
+        UnknownOptimizerError: Not an optimizer, or of no known update family.
+
+    Example:
+        >>> read_members("SGD", {})["rest"].cls.__name__
+        'SGD'
+    """
+    if not isinstance(optimizer, Mapping):
+        optimizer = {"rest": optimizer}
+    members: dict[str, Member] = {}
+    for role, entry in optimizer.items():
+        entry, own = entry if isinstance(entry, tuple) else (entry, {})
+        cls = getattr(torch.optim, entry, None) if isinstance(entry, str) else entry
+        if cls is None:
+            raise UnknownOptimizerError(
+                f"optimizer={entry!r} is not in torch.optim: pass the class itself, or a name "
+                "such as SGD, Adam, AdamW, Muon"
+            )
+        update_family(cls)
+        members[role] = Member(cls=cls, options={**options, **own})
+    return members
+
+
+def check_belongs(prescription: Prescription, target: Blueprint) -> None:
+    """Refuse a prescription that was made for another model.
+
+    Raises:
+        MismatchError: A parameter is missing, new, or of another shape.
+    """
+    rules = {rule.name: rule for rule in prescription.rules}
+    trained = {site.name: site for site in target.sites if site.trainable}
+    for name, site in trained.items():
+        if name not in rules:
+            raise MismatchError(
+                f"{name} {site.shape} has no rule in the prescription: it was added later, or the "
+                "prescription is of another model. Prescribe again"
+            )
+        if rules[name].shape != site.shape:
+            raise MismatchError(
+                f"{name} is {site.shape} and the prescription is for {rules[name].shape}: "
+                "prescribe again for this model"
+            )
+    gone = [name for name in rules if name not in trained]
+    if gone:
+        raise MismatchError(
+            f"the prescription has a rule for {gone[0]}, which this model does not train: "
+            "it is of another model. Prescribe again"
+        )

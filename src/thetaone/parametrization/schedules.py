@@ -1,0 +1,69 @@
+"""Learning-rate schedules keep the prescribed ratios, or are named when they do not."""
+
+import warnings
+from typing import Any
+
+import torch
+
+_RELATIVE = 1e-3
+
+
+class FlattenedRatiosWarning(UserWarning):
+    """A schedule gave groups learning rates that are not in the prescribed ratio."""
+
+
+def per_group(optimizer: torch.optim.Optimizer, value: float) -> list[float]:
+    """A value for the base width as the list that some schedulers want, one entry a group.
+
+    For ``OneCycleLR(max_lr=…)``, ``CyclicLR(base_lr=…)`` or ``ReduceLROnPlateau(min_lr=…)``.
+
+    Args:
+        optimizer: From ``parametrize``.
+        value: A learning rate at the base width.
+
+    Returns:
+        ``value`` times each group's factor.
+
+    Example:
+        >>> import thetaone as t1
+        >>> wide, narrow = torch.nn.Linear(64, 64), torch.nn.Linear(16, 16)
+        >>> adam = t1.parametrize(wide, base=narrow, optimizer=torch.optim.Adam, lr=0.1)
+        >>> per_group(adam, 1.0)
+        [0.25, 1.0]
+    """
+    return [value * group.get("lr_factor", 1.0) for group in optimizer.param_groups]
+
+
+def guard_ratios(optimizer: torch.optim.Optimizer) -> None:
+    """Warn once, before a step, when the groups' rates have left the prescribed ratio."""
+    if len({group["lr_factor"] for group in optimizer.param_groups}) > 1:
+        rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
+        optimizer.register_step_pre_hook(_RatioGuard(rates))
+
+
+class _RatioGuard:
+    """Step pre-hook; a class so that an optimizer with it can be pickled."""
+
+    def __init__(self, prescribed: tuple[float, ...]) -> None:
+        self.prescribed = prescribed
+        self.last: tuple[float, ...] = ()
+        self.warned = False
+
+    def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Compare rate / prescribed rate over the groups; only when a rate changed."""
+        rates = tuple(group["lr"] for group in optimizer.param_groups)
+        if self.warned or any(isinstance(r, torch.Tensor) for r in rates) or rates == self.last:
+            return
+        self.last = rates
+        ratios = [r / p for r, p in zip(rates, self.prescribed, strict=False) if p > 0]
+        if max(ratios) - min(ratios) <= _RELATIVE * max(ratios):
+            return
+        self.warned = True
+        warnings.warn(
+            f"learning rates {[f'{r:.3g}' for r in rates]} are not in the prescribed ratio "
+            f"{[f'{p:.3g}' for p in self.prescribed]}: a schedule (OneCycleLR, CyclicLR, an "
+            "eta_min or min_lr) set them to one value. Give it a list: "
+            "thetaone.parametrization.per_group(optimizer, value)",
+            FlattenedRatiosWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,1 @@
+"""Frozen, versioned records: the only thing that passes between rooms."""

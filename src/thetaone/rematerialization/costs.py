@@ -1,0 +1,118 @@
+"""A chain as arrays, and the intervals of it that cost the same."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thetaone.records.chain import Chain
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChainArrays:
+    """Costs by stage; ``activation`` and ``gradient`` have one entry more (A_0 … A_L).
+
+    ``limit_taping[s]`` + gradient of the interval's end, and ``limit_backward[s]``, are the bytes
+    that stage s needs beyond its input while it writes its tape and while it runs backward.
+    """
+
+    forward: NDArray[np.float64]
+    backward: NDArray[np.float64]
+    activation: Ints
+    gradient: Ints
+    tape: Ints
+    scratch: Ints
+    limit_taping: Ints
+    limit_backward: Ints
+    load_seconds: float
+
+    @property
+    def length(self) -> int:
+        """Number of stages [count]."""
+        return len(self.forward)
+
+    def sweep_limits(self, start: int) -> Ints:
+        """Bytes to run ``start … j−1`` without a tape, j = start+1 … L; input and gradient apart.
+
+        ``max(A_{s+1} + x_s, max_{s<k<j} A_k + A_{k+1} + x_k)``; it never falls as j grows.
+        """
+        live = self.activation[start:-1] + self.activation[start + 1 :] + self.scratch[start:]
+        live[0] -= self.activation[start]
+        return np.maximum.accumulate(live)
+
+
+def chain_arrays(chain: Chain) -> ChainArrays:
+    """The costs of a chain as arrays."""
+    stages = chain.stages
+    gradient = np.array(chain.gradient_bytes, dtype=np.int64)
+    tape = np.array([stage.tape_bytes for stage in stages], dtype=np.int64)
+    return ChainArrays(
+        forward=np.array([stage.forward_seconds for stage in stages]),
+        backward=np.array([stage.backward_seconds for stage in stages]),
+        activation=np.array(chain.activation_bytes, dtype=np.int64),
+        gradient=gradient,
+        tape=tape,
+        scratch=np.array([stage.forward_scratch_bytes for stage in stages], dtype=np.int64),
+        limit_taping=tape + np.array([stage.taping_bytes for stage in stages], dtype=np.int64),
+        limit_backward=gradient[:-1]
+        + gradient[1:]
+        + tape
+        + np.array([stage.backward_scratch_bytes for stage in stages], dtype=np.int64),
+        load_seconds=chain.load_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals s … t that cost the same share a class; equal blocks make few classes of many.
+
+    Two numberings, each laid out so that the rows a planner adds are mostly consecutive:
+    ``by_start[s, t]`` counts classes by falling s, then rising t; ``by_stop[s, t]`` by rising t,
+    then falling s. ``first[(s, t)]`` of each class are in the order of ``by_start``.
+    """
+
+    by_start: NDArray[np.int32]
+    by_stop: NDArray[np.int32]
+    first: list[tuple[int, int]]
+
+    @property
+    def count(self) -> int:
+        """Number of classes [count]."""
+        return len(self.first)
+
+
+def intervals(chain: Chain) -> Intervals:
+    """Number the intervals of a chain by what they cost."""
+    gradients, sizes = chain.gradient_bytes, chain.activation_bytes
+    kinds: dict[object, int] = {}
+    kind = [
+        kinds.setdefault((stage.costs, sizes[k], gradients[k]), len(kinds))
+        for k, stage in enumerate(chain.stages)
+    ]
+    length = chain.length
+    by_start = np.full((length, length), -1, dtype=np.int32)
+    classes: dict[tuple[int, int], int] = {}  # (class of s … t−1, kind of t) -> class of s … t
+    first: list[tuple[int, int]] = []
+    for start in range(length - 1, -1, -1):
+        row, current = by_start[start], -1
+        for stop in range(start, length):
+            key = (current, kind[stop])
+            found = classes.get(key)
+            if found is None:
+                found = classes[key] = len(first)
+                first.append((start, stop))
+            row[stop] = current = found
+    return Intervals(by_start, _renumber(by_start, len(first)), first)
+
+
+def _renumber(by_start: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """The same classes numbered by rising stop, then falling start."""
+    length = len(by_start)
+    order = np.concatenate([by_start[stop::-1, stop] for stop in range(length)])
+    _, first_seen = np.unique(order, return_index=True)
+    number = np.empty(count + 1, dtype=np.int32)
+    number[order[np.sort(first_seen)]] = np.arange(count, dtype=np.int32)
+    number[-1] = -1
+    return number[by_start]

@@ -1,0 +1,67 @@
+"""Time against memory: the optimal schedules from the floor to store-all, and fixed policies."""
+
+from collections.abc import Iterable
+
+from thetaone.records.chain import Chain
+from thetaone.records.schedule import Frontier, FrontierPoint, Schedule
+from thetaone.rematerialization.plan import planner
+from thetaone.rematerialization.policies import per_block, periodic, square_root, store_all
+
+
+def frontier(
+    chain: Chain, *, points: int = 24, chosen: Schedule | None = None, memory_units: int = 500
+) -> Frontier:
+    """Plan a chain for budgets between its floor and store-all, evenly spaced on a log scale.
+
+    Args:
+        chain: What each stage costs.
+        points: Budgets tried [count], >= 2; budgets with the same schedule give one point.
+        chosen: A schedule to mark.
+        memory_units: Levels of memory in the planner's table [count].
+
+    Returns:
+        The optimal points by rising bytes, fixed policies beside them.
+
+    Example:
+        >>> from thetaone.records.chain import Stage
+        >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=1,
+        ...               tape_bytes=16)
+        >>> found = frontier(Chain(input_bytes=1, stages=(stage,) * 12))
+        >>> found.floor_bytes, found.points[0].peak_bytes, found.points[-1].forwards
+        (19, 19, 12)
+    """
+    known = planner(chain, memory_units)
+    low, high = known.floor.peak_bytes, known.store_all.peak_bytes
+    budgets = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
+    found: list[FrontierPoint] = []
+    for budget in sorted(budgets | {low, high}):
+        schedule = known.plan(max(low, min(high, budget)))
+        if not found or schedule.total_seconds < found[-1].total_seconds:
+            found.append(point("optimal", schedule))
+    return Frontier(
+        points=tuple(found),
+        policies=tuple(point(schedule.policy, schedule) for schedule in _policies(chain)),
+        store_all_bytes=high,
+        floor_bytes=low,
+        chosen=None if chosen is None else point("chosen", chosen),
+    )
+
+
+def point(label: str, schedule: Schedule) -> FrontierPoint:
+    """A schedule as a point of the plane."""
+    return FrontierPoint(
+        label=label,
+        total_seconds=schedule.total_seconds,
+        peak_bytes=schedule.peak_bytes,
+        forwards=schedule.forwards,
+        loads=schedule.loads,
+    )
+
+
+def _policies(chain: Chain) -> Iterable[Schedule]:
+    yield store_all(chain)
+    yield square_root(chain)
+    yield per_block(chain)
+    if chain.length > 2:
+        every = max(2, round(chain.length**0.5))
+        yield periodic(chain, every, reload="layer")

@@ -1,0 +1,211 @@
+"""Measures one block: seconds and bytes of its forward, its tape and its backward."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import ProfileError
+from thetaone.rematerialization.calls import Call, activation_of, label
+from thetaone.rematerialization.storage import StorageTracker, key, storage_bytes, tensors_in
+
+VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A block as its model calls it.
+
+    Attributes:
+        name: Qualified name.
+        kind: Equal for blocks that cost the same.
+        block: The module.
+        run_block: What to call; the module itself, or its own forward when it is specialized.
+        activation: What flows in; detached, same requires_grad as in the model.
+        call: The other arguments.
+    """
+
+    name: str
+    kind: str
+    block: nn.Module
+    run_block: Any
+    activation: torch.Tensor
+    call: Call
+
+    @property
+    def where(self) -> str:
+        """Name and type, for messages."""
+        return label(self.block, self.name)
+
+    def run(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run forward from a fresh leaf; the leaf and the activation that comes out."""
+        leaf = self.activation.detach().requires_grad_(self.activation.requires_grad)
+        return leaf, activation_of(self.call.run(self.run_block, leaf), where=self.where)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one block, as in ``Stage``."""
+
+    output: int
+    tape: int
+    forward_scratch: int
+    taping_scratch: int
+    backward_scratch: int
+    backward: bool
+
+
+def measure_sizes(subject: Subject) -> Sizes:
+    """Bytes by storage: what the forward leaves, what it and the backward need meanwhile."""
+    with dropped_tapes(), StorageTracker() as tracker:
+        output = subject.run()[1]
+        size = storage_bytes([output])
+        plain_peak = tracker.peak_bytes
+        del output
+    with StorageTracker() as tracker, accumulating(subject.block):
+        tracker.live_bytes = 0
+        tracker.reset_peak()
+        leaf, output = subject.run()
+        tape, taping_peak = tracker.live_bytes, tracker.peak_bytes
+        needs_backward = output.requires_grad
+        scratch = 0
+        if needs_backward:
+            gradient = torch.ones_like(output)
+            tracker.reset_peak()
+            before = tracker.live_bytes + (storage_bytes([leaf]) if leaf.requires_grad else 0)
+            output.backward(gradient)
+            scratch = max(0, tracker.peak_bytes - before)
+    return Sizes(
+        output=size,
+        tape=tape,
+        forward_scratch=max(0, plain_peak - size),
+        taping_scratch=max(0, taping_peak - tape),
+        backward_scratch=scratch,
+        backward=needs_backward,
+    )
+
+
+def measure_seconds(subject: Subject) -> tuple[float, float]:
+    """Seconds of one forward that writes its tape, and of its backward."""
+    with accumulating(subject.block):
+        synchronize(subject.activation)
+        start = time.perf_counter()
+        _, output = subject.run()
+        synchronize(output)
+        middle = time.perf_counter()
+        if not output.requires_grad:
+            return middle - start, 0.0
+        gradient = torch.ones_like(output)
+        synchronize(output)
+        resumed = time.perf_counter()
+        output.backward(gradient)
+        synchronize(output)
+        return middle - start, time.perf_counter() - resumed
+
+
+def check_repeatable(subject: Subject) -> bool:
+    """Whether the block draws random numbers; run twice to see that it can be run again.
+
+    Raises:
+        ProfileError: It changes its input, hands it on, or gives another result the second time.
+    """
+    random = random_state(subject.activation)
+    _check_in_place(subject)
+    restore_random(random)
+    with dropped_tapes():
+        first = subject.run()[1].detach().clone()
+        draws = not same_state(random, random_state(subject.activation))
+        restore_random(random)
+        leaf, second = subject.run()
+    if key(second) == key(leaf) and not isinstance(subject.block, VIEWS):
+        raise ProfileError(
+            f"{subject.where} returns a view of its input: keeping its output would keep its input "
+            "alive; join it with a neighbour, or return a new tensor"
+        )
+    if not torch.equal(first.nan_to_num(), second.detach().nan_to_num()):
+        raise ProfileError(
+            f"{subject.where} is not deterministic: run twice from the same input and random state "
+            "it gives two results, so it cannot be recomputed; draw from torch's own generators, "
+            "and see torch.use_deterministic_algorithms"
+        )
+    return draws
+
+
+def _check_in_place(subject: Subject) -> None:
+    with torch.no_grad():
+        probe = subject.activation.detach().clone()
+        subject.call.run(subject.run_block, probe)
+    if probe._version:
+        raise ProfileError(
+            f"{subject.where} changes its input in place, which could then not be recomputed from: "
+            "build it without inplace=True, or join it with the block before it"
+        )
+
+
+@contextmanager
+def dropped_tapes() -> Iterator[None]:
+    """Autograd on, but what it would keep is dropped: the forward of a recomputed region."""
+    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, _never):
+        yield
+
+
+@contextmanager
+def accumulating(block: nn.Module) -> Iterator[None]:
+    """Gradients of the block's parameters go to throw-away tensors that exist already."""
+    parameters = [p for p in block.parameters() if p.requires_grad]
+    before = [p.grad for p in parameters]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+
+
+@contextmanager
+def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
+    """Whatever happens inside, buffers and random state are afterwards what they were."""
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(device.index or 0 for device in devices)):
+        try:
+            yield
+        finally:
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.data.copy_(before)
+
+
+def random_state(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Random state of the CPU and of the tensor's device."""
+    states = [torch.get_rng_state()]
+    if tensor.device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(tensor.device))
+    return states
+
+
+def restore_random(states: list[torch.Tensor]) -> None:
+    """Set the state that ``random_state`` read."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])
+
+
+def same_state(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
+    """Whether no random number was drawn between two states."""
+    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def synchronize(tensor: torch.Tensor) -> None:
+    """Wait for the device of a tensor, so that a clock tells the truth."""
+    if tensor.device.type == "cuda":
+        torch.cuda.synchronize(tensor.device)
+
+
+def _never(_: object) -> torch.Tensor:
+    raise ProfileError("a tape that was dropped is asked for: this forward has no backward")

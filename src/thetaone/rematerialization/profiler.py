@@ -1,0 +1,211 @@
+"""Profiles a model: its chain of blocks, each with measured seconds and bytes."""
+
+import hashlib
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError, ProfileError
+from thetaone.records.chain import Chain, Stage
+from thetaone.rematerialization.blocks import Blocks, describe_tensor, find_blocks
+from thetaone.rematerialization.calls import Call, own_cache, take_activation
+from thetaone.rematerialization.measure import (
+    Sizes,
+    Subject,
+    check_repeatable,
+    dropped_tapes,
+    measure_seconds,
+    measure_sizes,
+    untouched,
+)
+
+
+def profile(
+    model: nn.Module,
+    *inputs: Any,
+    blocks: str | None = None,
+    repeats: int = 5,
+    forward: Callable[..., Any] | None = None,
+    **kwargs: Any,
+) -> Chain:
+    """Measure the chain of a model's blocks.
+
+    Blocks that are equal (type, parameters, input) are measured as one: their times are pooled, so
+    that a planner sees equal costs. Weights, gradients, buffers and random state stay as they were.
+
+    Args:
+        model: An ``nn.Sequential``, or a model whose forward loops over a list of blocks.
+        inputs: What the model is called with, at the size of a training step.
+        blocks: Qualified name of the list of blocks; None finds it.
+        repeats: Timed rounds over all kinds of blocks [count], after one warm-up.
+        forward: Called as ``forward(model, *inputs)`` instead of ``model(*inputs)``; a task's loss.
+        kwargs: Keyword arguments of the model.
+
+    Returns:
+        The chain; ``context`` names what was measured, ``signature`` is its hash.
+
+    Raises:
+        ProfileError: No chain is found, a block is not called exactly once, or a block cannot be
+            recomputed: it changes its input, returns a view of it, or is not deterministic.
+
+    Example:
+        >>> layers = [torch.nn.Linear(4, 4) for _ in range(3)]
+        >>> chain = profile(torch.nn.Sequential(*layers), torch.zeros(2, 4))
+        >>> chain.length, chain.input_bytes, chain.stages[0].output_bytes
+        (3, 32, 32)
+    """
+    if repeats < 1:
+        raise InputError(f"repeats={repeats}: need at least one timed round")
+    found = find_blocks(model, blocks)
+    with torch.enable_grad(), untouched(model, (inputs, kwargs)):
+        subjects = capture(found, lambda: (forward or _call)(model, *inputs, **kwargs))
+        return measured_chain(subjects, repeats, model=type(model).__name__)
+
+
+def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chain:
+    """Measure captured blocks, equal ones as one."""
+    kinds: dict[str, list[int]] = {}
+    for index, subject in enumerate(subjects):
+        kinds.setdefault(subject.kind, []).append(index)
+    groups = list(kinds.values())
+    random = [check_repeatable(subjects[group[0]]) for group in groups]
+    sizes = [measure_sizes(subjects[group[0]]) for group in groups]
+    seconds = _seconds(subjects, groups, repeats)
+    stages: dict[int, Stage] = {}
+    for group, size, times, draws in zip(groups, sizes, seconds, random, strict=True):
+        for index in group:
+            stages[index] = _stage(subjects[index], size, times, draws=draws)
+    first = subjects[0].activation
+    context = describe(model, subjects)
+    return Chain(
+        input_bytes=first.untyped_storage().nbytes(),
+        stages=tuple(stages[index] for index in range(len(subjects))),
+        input_requires_grad=first.requires_grad,
+        context=context,
+        signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
+    )
+
+
+def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
+    """What a profile is of, for people and for the check that it still applies."""
+    first = subjects[0]
+    parameters = sum(p.numel() for subject in subjects for p in subject.block.parameters())
+    return {
+        "model": model,
+        "blocks": f"{first.name} … {subjects[-1].name}",
+        "parameters": str(parameters),
+        "input": describe_tensor(first.activation),
+        "device": str(first.activation.device),
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "training": str(first.block.training),
+    }
+
+
+def capture(found: Blocks, run: Callable[[], Any]) -> list[Subject]:
+    """Run a model forward once and note with what each block is called.
+
+    Raises:
+        ProfileError: A block is not called exactly once, or not in order.
+    """
+    subjects: list[Subject] = []
+    with _noting(found, subjects), dropped_tapes(), torch.enable_grad():
+        run()
+    called = [subject.name for subject in subjects]
+    if called != list(found.names):
+        raise ProfileError(
+            f"the forward calls the blocks {', '.join(called) or '(none)'}; a chain calls "
+            f"{found.names[0]} … {found.names[-1]} once each, in this order"
+        )
+    return subjects
+
+
+def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
+    return model(*inputs, **kwargs)
+
+
+@contextmanager
+def _noting(found: Blocks, subjects: list[Subject]) -> Iterator[None]:
+    noted: dict[str, Subject] = {}
+
+    def note(name: str) -> Any:
+        def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # the model's own cache stays empty: the block that runs now appends to a copy
+            own = tuple(map(own_cache, args)), {key: own_cache(kwargs[key]) for key in kwargs}
+            activation, call = take_activation(args, kwargs)
+            subjects.append(note_subject(noted, name, block, block, activation, call))
+            return own
+
+        return hook
+
+    pairs = zip(found.names, found.modules, strict=True)
+    handles = [
+        block.register_forward_pre_hook(note(name), with_kwargs=True) for name, block in pairs
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def note_subject(
+    noted: dict[str, Subject],
+    name: str,
+    block: nn.Module,
+    run: Any,
+    activation: torch.Tensor,
+    call: Call,
+) -> Subject:
+    """A block with its call; equal blocks share one activation, so that few are held."""
+    kind = _kind(block, activation)
+    if kind not in noted:
+        leaf = activation.detach().requires_grad_(activation.requires_grad)
+        noted[kind] = Subject(name, kind, block, run, leaf, call)
+    return replace(noted[kind], name=name, block=block, run_block=run)
+
+
+def _kind(block: nn.Module, activation: torch.Tensor) -> str:
+    """Equal for blocks that cost the same: same code, parameters and input."""
+    parameters = [f"{describe_tensor(p)}{p.requires_grad}" for p in block.parameters()]
+    flowing = f"{describe_tensor(activation)}{activation.requires_grad}{activation.stride()}"
+    return repr((type(block).__qualname__, repr(block), parameters, flowing, block.training))
+
+
+def _seconds(
+    subjects: list[Subject], groups: list[list[int]], repeats: int
+) -> list[list[tuple[float, float]]]:
+    """Forward and backward times of each kind, rounds interleaved so that drift hits all alike."""
+    times: list[list[tuple[float, float]]] = [[] for _ in groups]
+    for turn in range(repeats + 1):
+        for number, group in enumerate(groups):
+            measured = measure_seconds(subjects[group[turn % len(group)]])
+            if turn:  # the first round warms up
+                times[number].append(measured)
+    return times
+
+
+def _stage(
+    subject: Subject, size: Sizes, times: list[tuple[float, float]], *, draws: bool
+) -> Stage:
+    forward = [time[0] for time in times]
+    middle = statistics.median(forward)
+    spread = statistics.quantiles(forward, n=4) if len(forward) > 1 else [middle] * 3
+    # a region that draws random numbers keeps the generator's state beside its input
+    state = torch.get_rng_state().nbytes if draws else 0
+    return Stage(
+        name=subject.name,
+        forward_seconds=max(middle, 1e-9),
+        backward_seconds=statistics.median(time[1] for time in times),
+        output_bytes=size.output + state,
+        tape_bytes=size.tape + state,
+        forward_scratch_bytes=size.forward_scratch,
+        backward_scratch_bytes=size.backward_scratch,
+        taping_scratch_bytes=size.taping_scratch,
+        seconds_spread=(spread[2] - spread[0]) / max(middle, 1e-9),
+    )

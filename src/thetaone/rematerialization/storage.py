@@ -1,0 +1,93 @@
+"""Which tensor storages are alive, seen from the operations that make them.
+
+Each storage counts once, however many views share it. What an operation allocates and frees inside
+itself (workspace of a library call) is not seen.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class StorageTracker(TorchDispatchMode):
+    """Counts the bytes of storages born while it is active, until they die.
+
+    Attributes:
+        live_bytes: Bytes of tracked storages alive now.
+        peak_bytes: Most bytes alive at once since the start or ``reset_peak``.
+        events: With ``record=True``, births ``(number, +bytes)`` and deaths ``(number, −bytes)``.
+    """
+
+    def __init__(self, *, record: bool = False) -> None:
+        super().__init__()
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self.events: list[tuple[int, int]] | None = [] if record else None
+        self._known: dict[int, tuple[weakref.ref[Any], int, int]] = {}
+        self._born = 0
+
+    def reset_peak(self) -> None:
+        """Start the peak again from what is alive now."""
+        self.peak_bytes = self.live_bytes
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """The number under which the storage of a tensor was born; None if it was not seen."""
+        entry = self._known.get(key(tensor))
+        return entry[1] if entry else None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tensors_in(result):
+            if key(tensor) not in self._known:
+                self._see(tensor, (args, kwargs))
+        return result
+
+    def _see(self, tensor: torch.Tensor, given: Any) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage._cdata, storage.nbytes()
+        if size == 0 or tensor.device.type == "meta":
+            return
+        if any(key(other) == place for other in tensors_in(given)):
+            return  # a view of something older than the tracker
+        self._born += 1
+        self._known[place] = (
+            weakref.ref(storage, self._death(place, self._born, size)),
+            self._born,
+            size,
+        )
+        self._change(self._born, size)
+
+    def _death(self, place: int, number: int, size: int) -> Callable[[object], None]:
+        def died(_: object) -> None:
+            self._known.pop(place, None)
+            self._change(number, -size)
+
+        return died
+
+    def _change(self, number: int, size: int) -> None:
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        if self.events is not None:
+            self.events.append((number, size))
+
+
+def key(tensor: torch.Tensor) -> int:
+    """What identifies the storage of a tensor while it lives."""
+    return tensor.untyped_storage()._cdata
+
+
+def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of all storages of some tensors, each counted once."""
+    sizes = {key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(sizes.values())
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """All tensors in nested tuples, lists, dicts and registered containers."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]

@@ -1,0 +1,165 @@
+"""The call behind ``plan(…, disk=…)``: the fastest schedule over memory and disk."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from thetaone.errors import BudgetTooSmallError, InputError
+from thetaone.records.chain import Chain
+from thetaone.records.schedule import DiskCost, Schedule
+from thetaone.rematerialization.costs import chain_arrays, intervals
+from thetaone.rematerialization.disk_floor import floor_regions
+from thetaone.rematerialization.disk_tier import DiskTier
+from thetaone.rematerialization.levels import memory_levels
+from thetaone.rematerialization.plan import budget_bytes, planner
+from thetaone.rematerialization.policies import judged
+from thetaone.rematerialization.simulator import simulate
+from thetaone.rematerialization.two_tier_table import Table, problem, solve
+
+DISK_UNITS = 32
+_cache: OrderedDict[tuple[str, int, str], "TwoTierPlanner"] = OrderedDict()
+
+
+def plan_with_disk(
+    chain: Chain,
+    budget: int | float | str,
+    *,
+    disk: DiskCost | DiskTier | str | Path,
+    memory_units: int = 500,
+) -> Schedule:
+    """The fastest persistent schedule whose peak stays within a budget, with a disk tier.
+
+    Optimal among persistent schedules, for additive costs and synchronous transfers, memory
+    discretised in ``memory_units`` levels. A quota that binds is discretised too, in at most 32
+    levels of disk. The peak that is reported is exact in bytes. A larger budget never gives a
+    slower schedule, and no schedule is slower than the one without a disk.
+
+    Args:
+        chain: What each stage costs.
+        budget: As for ``plan``.
+        disk: A directory, a ``DiskTier``, or what transfers cost; a tier measures itself.
+        memory_units: Levels of memory in the table [count], >= 8.
+
+    Raises:
+        BudgetTooSmallError: No schedule fits; the floor it names does.
+        InputError: The budget or the disk is not one.
+
+    Example:
+        >>> from thetaone.records.chain import Chain, Stage
+        >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0,
+        ...               output_bytes=2, tape_bytes=16)
+        >>> chain = Chain(input_bytes=2, stages=(stage,) * 12)
+        >>> disk = DiskCost(write_bytes_per_second=40.0, read_bytes_per_second=40.0)
+        >>> schedule = plan_with_disk(chain, 28, disk=disk)
+        >>> schedule.forwards, schedule.disk_writes, schedule.peak_bytes <= 28
+        (23, 7, True)
+    """
+    cost = disk_cost(disk)
+    key = (chain.fingerprint, memory_units, cost.to_json())
+    if key not in _cache:
+        _cache[key] = TwoTierPlanner(chain, cost, memory_units)
+        while len(_cache) > 2:
+            _cache.popitem(last=False)
+    return _cache[key].plan(budget_bytes(chain, budget))
+
+
+def disk_cost(disk: DiskCost | DiskTier | str | Path) -> DiskCost:
+    """What transfers cost; a directory or a tier is measured.
+
+    Raises:
+        InputError: Neither of these.
+        DiskTierError: The directory cannot be written.
+    """
+    if isinstance(disk, DiskCost):
+        return disk
+    if isinstance(disk, str | Path):
+        with DiskTier(disk) as tier:
+            return tier.cost
+    if isinstance(disk, DiskTier):
+        return disk.cost
+    raise InputError(f"disk={disk!r}: give a directory, a DiskTier or a DiskCost")
+
+
+class TwoTierPlanner:
+    """The tables of one chain and one disk, and the schedules read from them.
+
+    Candidates do not depend on the budget, so a larger one never gives a slower plan.
+
+    Args:
+        chain: What each stage costs.
+        disk: What transfers cost, and the quota.
+        memory_units: Levels of memory [count], >= 8.
+    """
+
+    def __init__(self, chain: Chain, disk: DiskCost, memory_units: int = 500) -> None:
+        self.chain, self.disk = chain, disk
+        self.memory_only = planner(chain, memory_units)
+        costs, parts = chain_arrays(chain), intervals(chain)
+        levels = memory_levels(costs, self.memory_only.store_all.peak_bytes, memory_units)
+        self.unlimited = disk.model_copy(update={"quota_bytes": None})
+        self.tables = [solve(problem(costs, parts, levels, self.unlimited, DISK_UNITS))]
+        limited = problem(costs, parts, levels, disk, DISK_UNITS)
+        if limited.limited:
+            self.tables.append(solve(limited))
+        self.policy = (
+            f"fastest persistent schedule over memory and disk (additive costs, synchronous "
+            f"transfers, {memory_units} memory units"
+            + (f", {len(limited.disk_levels) - 1} disk units)" if limited.limited else ")")
+        )
+        self._judged: dict[tuple[int, int], Schedule] = {}
+        least = floor_regions(self.tables[0].given)
+        least = judged(chain, least, policy=self.policy, disk=self.unlimited)
+        self.floors = [self.memory_only.floor, *self._within_quota(least)]
+        if limited.limited:
+            self.floors += self._least_level(self.tables[-1])
+
+    def plan(self, budget: int) -> Schedule:
+        """The fastest candidate within ``budget`` bytes.
+
+        Raises:
+            BudgetTooSmallError: The least peak of all candidates is above the budget.
+        """
+        floor = min(self.floors, key=lambda schedule: schedule.peak_bytes)
+        if budget < floor.peak_bytes:
+            where = simulate(self.chain, floor, disk=self.disk).peak_stage
+            raise BudgetTooSmallError(
+                budget_bytes=budget, floor_bytes=floor.peak_bytes, where=where
+            )
+        found = [schedule for schedule in self.floors if schedule.peak_bytes <= budget]
+        if self.memory_only.floor.peak_bytes <= budget:
+            found.append(self.memory_only.plan(budget))
+        for number, table in enumerate(self.tables):
+            found += self._fastest(number, table, budget)
+        best = min(found, key=lambda schedule: (schedule.total_seconds, schedule.disk_writes))
+        update = {"policy": self.policy, "budget_bytes": budget, "disk": self.disk}
+        return best.model_copy(update=update)
+
+    def _fastest(self, number: int, table: Table, budget: int) -> list[Schedule]:
+        """The schedule of the highest level of a table that fits in bytes and in the quota."""
+        seconds, levels = table.whole()[-1], table.given.levels
+        previous = np.concatenate([[np.inf], seconds[:-1]])
+        for level in np.flatnonzero(seconds < previous)[::-1]:
+            if levels.values[level] - levels.waste > budget:
+                continue  # even without rounding this is above the budget
+            schedule = self._at(number, table, int(level))
+            if schedule.peak_bytes <= budget:
+                return self._within_quota(schedule)
+        return []
+
+    def _least_level(self, table: Table) -> list[Schedule]:
+        fits = np.flatnonzero(np.isfinite(table.whole()[-1]))
+        if not len(fits):
+            return []
+        return self._within_quota(self._at(len(self.tables) - 1, table, int(fits[0])))
+
+    def _at(self, number: int, table: Table, level: int) -> Schedule:
+        if (number, level) not in self._judged:
+            regions = table.regions(len(table.given.disk_levels) - 1, level)
+            schedule = judged(self.chain, regions, policy=self.policy, disk=self.unlimited)
+            self._judged[number, level] = schedule
+        return self._judged[number, level]
+
+    def _within_quota(self, schedule: Schedule) -> list[Schedule]:
+        quota = self.disk.quota_bytes
+        return [schedule] if quota is None or schedule.disk_bytes <= quota else []

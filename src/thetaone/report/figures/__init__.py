@@ -1,0 +1,1 @@
+"""Records in, figure data out: one figure a file, pure."""

@@ -1,0 +1,26 @@
+"""What a result was measured on: versions, machine, threads. No host name, no user, no path."""
+
+import os
+import platform
+
+import torch
+
+from thetaone.version import __version__
+
+
+def environment() -> dict[str, str]:
+    """Versions, processor, cores and threads, as text.
+
+    Example:
+        >>> environment()["thetaone"] == __version__
+        True
+    """
+    return {
+        "thetaone": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(len(os.sched_getaffinity(0))),
+        "threads": str(torch.get_num_threads()),
+        "device": "cpu",
+    }

@@ -1,0 +1,220 @@
+"""The policy gradient against a closed form: exact over every group of episodes, and sampled."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from torch import Tensor
+
+from tests.estimators.policy import two_states as mdp
+from tests.estimators.policy.two_states import DISCOUNT, THETA, TwoStates
+from thetaone.estimators.policy import baselines, loss, returns
+from thetaone.estimators.policy.environments import collect_episodes
+from thetaone.estimators.policy.episodes import Episodes
+
+GROUPS = [(3, 2), (2, 3)]  # (horizon, episodes): 144 and 216 groups, truncated ones among them
+
+Loss = Callable[[Tensor, Episodes], Tensor]
+
+
+def expected_gradient(horizon: int, n_episodes: int, make_loss: Loss) -> Tensor:
+    """E ĝ: the gradient of each possible group, weighted with the group's probability."""
+    total, mass = torch.zeros(2, dtype=torch.float64), 0.0
+    for probability, episodes in mdp.all_groups(horizon, n_episodes):
+        total -= probability * mdp.gradient_of(lambda theta, e=episodes: make_loss(theta, e))
+        mass += probability
+    assert mass == pytest.approx(1, abs=1e-12)
+    return total
+
+
+def with_time_limit(theta: Tensor, episodes: Episodes) -> Tensor:
+    return loss.policy_gradient_loss(
+        mdp.policy(theta), episodes, discount=DISCOUNT, after_truncation=0.0
+    )
+
+
+def bootstrapped(theta: Tensor, episodes: Episodes) -> Tensor:
+    tail = torch.stack(mdp.values(THETA))[episodes.last_observations[:, 0].long().clamp(min=0)]
+    return loss.policy_gradient_loss(
+        mdp.policy(theta), episodes, discount=DISCOUNT, after_truncation=tail
+    )
+
+
+def truth_of_horizon(horizon: int) -> Tensor:
+    zero = torch.zeros((), dtype=torch.float64)
+    return mdp.gradient_of(lambda theta: mdp.objective_of_horizon(theta, horizon, (zero, zero)))
+
+
+def truth_of_first_decisions(horizon: int) -> Tensor:
+    tail = mdp.values(THETA)
+    return mdp.gradient_of(lambda theta: mdp.objective_of_horizon(theta, horizon, tail))
+
+
+def own_return_in_the_baseline(returns_tk: Tensor, alive_tk: Tensor) -> Tensor:
+    alive = alive_tk.to(returns_tk.dtype)
+    return (returns_tk * alive).sum(1, keepdim=True) / alive.sum(1, keepdim=True)
+
+
+def test_two_truths_agree() -> None:
+    by_theorem = mdp.gradient_by_the_theorem(THETA)
+    assert torch.allclose(mdp.gradient_of(mdp.objective), by_theorem, atol=1e-13, rtol=0)
+    assert by_theorem.abs().min() > 0.05
+    # the objective itself is the limit of its horizons, and a true tail changes nothing
+    v = mdp.values(THETA)
+    for tail, steps, tolerance in ((torch.zeros(2), 400, 1e-12), (torch.stack(v), 3, 1e-12)):
+        value = mdp.objective_of_horizon(THETA, steps, (tail[0].double(), tail[1].double()))
+        assert float(value - mdp.objective(THETA)) == pytest.approx(0, abs=tolerance)
+
+
+@pytest.mark.parametrize(("horizon", "n_episodes"), GROUPS)
+@pytest.mark.parametrize("living", [True, False], ids=["mean of the living", "ended count as 0"])
+def test_time_limit_in_the_objective_is_exact(
+    horizon: int, n_episodes: int, living: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not living:
+        monkeypatch.setattr(
+            loss, "per_time_leave_one_out", lambda g, _: baselines.per_time_leave_one_out(g)
+        )
+    found = expected_gradient(horizon, n_episodes, with_time_limit)
+    assert torch.allclose(found, truth_of_horizon(horizon), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("horizon", "n_episodes"), GROUPS)
+def test_bootstrap_with_the_true_value_is_exact_for_the_decisions_seen(
+    horizon: int, n_episodes: int
+) -> None:
+    found = expected_gradient(horizon, n_episodes, bootstrapped)
+    assert torch.allclose(found, truth_of_first_decisions(horizon), atol=1e-12, rtol=0)
+    # ∇J = that + γ^H E[∇V(s_H)], what the docstring says is missing
+    rest = sum(
+        DISCOUNT**horizon * p.probability * mdp.gradient_of(lambda th, s=p.last: mdp.values(th)[s])
+        for p in mdp.paths(horizon)
+        if p.truncated
+    )
+    assert torch.allclose(found + rest, mdp.gradient_by_the_theorem(THETA), atol=1e-12, rtol=0)
+
+
+def test_faults_are_seen_by_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    horizon, n_episodes = 3, 2
+    truth, first = truth_of_horizon(horizon), truth_of_first_decisions(horizon)
+
+    def distance(make_loss: Loss, to: Tensor) -> float:
+        found = expected_gradient(horizon, n_episodes, make_loss)
+        return float((found - to).norm() / to.norm())
+
+    assert distance(with_time_limit, first) > 0.05  # truncated treated as terminated
+
+    def without_discount(theta: Tensor, episodes: Episodes) -> Tensor:
+        return loss.policy_gradient_loss(mdp.policy(theta), episodes, after_truncation=0.0)
+
+    assert distance(without_discount, truth) > 0.05
+    with monkeypatch.context() as patch:  # rewards discounted, but not the weight of later states
+        patch.setattr(loss, "discount_weights", lambda r, _: torch.ones_like(r[:, :1]))
+        assert distance(with_time_limit, truth) > 0.05
+    with monkeypatch.context() as patch:
+        patch.setattr(loss, "per_time_leave_one_out", own_return_in_the_baseline)
+        assert distance(with_time_limit, truth) > 0.05
+
+
+def test_dropping_truncated_episodes_selects_by_outcome() -> None:
+    kept = [path for path in mdp.paths(3) if not path.truncated]
+    mass = sum(path.probability for path in kept)
+    total = torch.zeros(2, dtype=torch.float64)
+    for one in kept:
+        for other in kept:
+            weight = one.probability * other.probability / mass**2
+            episodes = mdp.side_by_side((one, other))
+            total -= weight * mdp.gradient_of(lambda th, e=episodes: with_time_limit(th, e))
+    truth = mdp.gradient_by_the_theorem(THETA)
+    assert float((total - truth).norm() / truth.norm()) > 0.05
+
+
+HORIZON = 8
+N_BATCHES, N_EPISODES = 1500, 3
+FAULT = 1 / 3  # the planted bias, relative: 1/K of an own return in the baseline
+
+
+def sampled(mode: AutoresetMode) -> list[Episodes]:
+    environments = TwoStates(N_EPISODES, HORIZON, mode)
+    generator = torch.Generator().manual_seed(1)
+    return [
+        collect_episodes(
+            environments, mdp.policy(THETA), seed=seed, generator=generator, max_steps=HORIZON
+        )
+        for seed in range(N_BATCHES)
+    ]
+
+
+def gradients(batches: list[Episodes], make_loss: Loss) -> Tensor:
+    return torch.stack([
+        -mdp.gradient_of(lambda theta, e=episodes: make_loss(theta, e)) for episodes in batches
+    ])  # fmt: skip
+
+
+def z_scores(rows: Tensor, truth: Tensor) -> Tensor:
+    stderr = rows.std(0) / len(rows) ** 0.5
+    assert 5 * float(stderr.norm()) < FAULT * float(truth.norm()), "the test is too weak"
+    return (rows.mean(0) - truth) / stderr
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_sampled_gradient_agrees_and_faults_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, first = truth_of_horizon(HORIZON), truth_of_first_decisions(HORIZON)
+    batches = sampled(AutoresetMode.NEXT_STEP)
+    rows = gradients(batches, with_time_limit)
+    assert z_scores(rows, truth).abs().max() <= 4.5
+    assert z_scores(rows, first).abs().max() > 4.5  # truncated treated as terminated
+    assert z_scores(gradients(batches, bootstrapped), first).abs().max() <= 4.5
+    monkeypatch.setattr(loss, "per_time_leave_one_out", own_return_in_the_baseline)
+    assert z_scores(gradients(batches, with_time_limit), truth).abs().max() > 4.5
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.value)
+def test_every_autoreset_mode_gives_the_same_transitions(mode: AutoresetMode) -> None:
+    generator = torch.Generator().manual_seed(0)
+    episodes = collect_episodes(
+        TwoStates(6, 5, mode), mdp.policy(THETA), seed=3, generator=generator, max_steps=5
+    )
+    states, actions = episodes.observations[..., 0].long(), episodes.actions.long()
+    ends = []
+    for k, length in enumerate(episodes.lengths.tolist()):
+        for t in range(length):
+            state, action = int(states[t, k]), int(actions[t, k])
+            assert float(episodes.rewards[t, k]) == mdp.REWARD[state][action]
+            after = mdp.NEXT[state][action]
+            if t + 1 < length:
+                assert int(states[t + 1, k]) == after  # no transition from one episode to another
+            else:
+                ends.append(after)
+                assert bool(episodes.truncated[k]) == (after >= 0)
+                assert int(episodes.last_observations[k, 0]) == max(after, 0)
+    assert -1 in ends
+    assert episodes.rewards[~episodes.alive].abs().sum() == 0
+
+
+def test_truncation_must_be_explained() -> None:
+    episodes = mdp.side_by_side((mdp.paths(2)[0], mdp.paths(2)[0]))
+    with pytest.raises(ValueError, match=r"2 of 2 episodes were truncated.*after_truncation=0\.0"):
+        returns.rewards_to_go(episodes)
+
+
+def test_value_is_the_return_and_entropy_leaves_it_alone() -> None:
+    episodes = mdp.side_by_side(tuple(mdp.paths(3)[:4]))
+    parameter = THETA.clone().requires_grad_()
+    plain, bonus = (
+        loss.policy_gradient_loss(
+            mdp.policy(parameter), episodes, discount=DISCOUNT, after_truncation=0.0,
+            entropy_weight=weight,
+        )
+        for weight in (0.0, 0.5)
+    )  # fmt: skip
+    assert plain.item() == pytest.approx(-float(episodes.returns(DISCOUNT).mean()), abs=1e-12)
+    assert bonus.item() == pytest.approx(plain.item(), abs=1e-12)
+    weights = torch.tensor([DISCOUNT**t for t in range(3)], dtype=torch.float64)[:, None]
+    entropy = mdp.policy(parameter)(episodes.observations).entropy()
+    mean_entropy = (weights * entropy * episodes.alive).sum() / 4
+    (expected,) = torch.autograd.grad(-0.5 * mean_entropy, parameter)
+    (found,) = torch.autograd.grad(bonus - plain, parameter)
+    assert torch.allclose(found, expected, atol=1e-12, rtol=0)

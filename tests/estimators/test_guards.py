@@ -1,0 +1,175 @@
+"""What would be silently wrong in plain torch raises, and the message's advice works."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch import distributions as D
+
+import thetaone as t1
+from thetaone.errors import EstimatorError, InputError
+from thetaone.estimators import MovingAverage
+
+
+def normal(requires_grad: bool = True, shape: tuple[int, ...] = ()) -> D.Normal:
+    return D.Normal(torch.zeros(shape, requires_grad=requires_grad), 1.0)
+
+
+def square(x: Tensor) -> Tensor:
+    return x**2
+
+
+def test_pathwise_on_a_discrete_distribution() -> None:
+    q = D.Poisson(torch.tensor(2.0, requires_grad=True))
+    with pytest.raises(EstimatorError, match=r"Poisson.*is discrete.*LeaveOneOut\(\)"):
+        t1.expectation(square, q, estimator=t1.Pathwise())
+    t1.expectation(square, q, estimator=t1.LeaveOneOut()).backward()
+
+
+def test_pathwise_on_a_straight_through_distribution() -> None:
+    q = D.OneHotCategoricalStraightThrough(logits=torch.zeros(3, requires_grad=True))
+    with pytest.raises(EstimatorError, match=r"biased rsample.*StraightThrough\(\)"):
+        t1.expectation(lambda x: x[..., 0], q, estimator=t1.Pathwise())
+
+
+@pytest.mark.parametrize(
+    "f", [lambda x: x.detach() ** 2, lambda x: (x > 0).float(), lambda x: x.detach().numpy()]
+)
+def test_f_cut_off_from_the_graph(f: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(EstimatorError, match="cut off from the graph"):
+        t1.expectation(f, normal(), estimator=t1.Pathwise())
+    t1.expectation(f, normal(), estimator=t1.LeaveOneOut()).backward()
+
+
+def test_f_that_holds_parameters_is_no_excuse_for_a_cut() -> None:
+    scale = torch.tensor(2.0, requires_grad=True)
+    with pytest.raises(EstimatorError, match="cut off from the graph"):
+        t1.expectation(lambda x: scale * x.detach(), normal(), estimator=t1.Pathwise())
+
+
+def test_leave_one_out_with_one_sample() -> None:
+    with pytest.raises(EstimatorError, match=r"needs at least 2.*n_samples>=2"):
+        t1.expectation(square, normal(), estimator=t1.LeaveOneOut(), n_samples=1)
+
+
+def test_column_against_row() -> None:
+    with pytest.raises(EstimatorError, match=r"\(64, 1\) for 64 samples; expected \(64,\)"):
+        t1.expectation(lambda x: square(x)[:, None], normal(), estimator=t1.LeaveOneOut())
+
+
+def test_scalar_f_is_told_of_vectorized() -> None:
+    with pytest.raises(EstimatorError, match="vectorized=False"):
+        t1.expectation(lambda x: square(x).sum(), normal(), estimator=t1.LeaveOneOut())
+
+
+def test_wrong_batch_shape() -> None:
+    with pytest.raises(EstimatorError, match=r"\(64, 2\).*\(64, 3\)"):
+        t1.expectation(lambda x: x[:, :2], normal(shape=(3,)), estimator=t1.LeaveOneOut())
+
+
+def test_baseline_that_takes_the_sample() -> None:
+    with pytest.raises(EstimatorError, match="a baseline that sees the sample biases"):
+        t1.ScoreFunction(lambda x: x.mean())  # pyright: ignore[reportArgumentType]
+
+
+def test_baseline_with_one_value_a_sample() -> None:
+    with pytest.raises(EstimatorError, match=r"shape \(64,\).*depend on the sample"):
+        t1.expectation(square, normal(), estimator=t1.ScoreFunction(lambda: torch.ones(64)))
+
+
+def test_baseline_is_asked_before_f_is_evaluated() -> None:
+    order: list[str] = []
+
+    def baseline() -> float:
+        order.append("baseline")
+        return 1.0
+
+    def f(x: Tensor) -> Tensor:
+        order.append("f")
+        return square(x)
+
+    t1.expectation(f, normal(), estimator=t1.ScoreFunction(baseline))
+    assert order == ["baseline", "f"]
+
+
+def test_unknown_baseline_name() -> None:
+    with pytest.raises(EstimatorError, match="only baseline with a name is 'optimal'"):
+        t1.ScoreFunction("mean")  # pyright: ignore[reportArgumentType]
+
+
+def test_parameters_without_grad() -> None:
+    with pytest.raises(EstimatorError, match=r"no parameter of Normal.*requires_grad_\(\)"):
+        t1.expectation(square, normal(requires_grad=False), estimator=t1.LeaveOneOut())
+
+
+def test_closure_parameters_without_grad() -> None:
+    mu = torch.tensor(0.0)
+    with pytest.raises(EstimatorError, match="does not require grad"):
+        t1.gradient_samples(square, lambda: D.Normal(mu, 1.0), [mu])
+
+
+def test_integer_parameter() -> None:
+    with pytest.raises(EstimatorError, match=r"'rate' is torch\.int64"):
+        t1.gradient_samples(square, lambda rate: D.Poisson(rate), torch.tensor(1))
+
+
+def test_parameters_that_the_distribution_ignores() -> None:
+    with pytest.raises(EstimatorError, match="does not depend on mu"):
+        t1.gradient_samples(square, lambda mu: normal(False), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_from_f(bad: float) -> None:
+    def f(x: Tensor) -> Tensor:
+        return torch.where(torch.arange(64) == 5, bad, square(x))
+
+    with pytest.raises(EstimatorError, match="NaN or inf for 1 of 64 samples, first for sample 5"):
+        t1.expectation(f, normal(), estimator=t1.LeaveOneOut())
+
+
+@pytest.mark.parametrize("estimator", [t1.ScoreFunction(), t1.LeaveOneOut()])
+def test_support_that_moves(estimator: t1.LeaveOneOut) -> None:
+    q = D.Uniform(torch.tensor(0.0), torch.tensor(2.0, requires_grad=True))
+    with pytest.raises(EstimatorError, match=r"support of Uniform.*moves.*Pathwise\(\)"):
+        t1.expectation(square, q, estimator=estimator)
+    e = t1.expectation(square, q, estimator=t1.Pathwise(), n_samples=10_000)
+    e.backward()
+
+
+def test_second_derivative_of_the_implicit_form() -> None:
+    locs = torch.tensor([-1.0, 1.0], requires_grad=True)
+    q = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Normal(locs, 1.0))
+    e = t1.expectation(square, q, estimator=t1.Pathwise())
+    (first,) = torch.autograd.grad(e.value, locs, create_graph=True)
+    with pytest.raises(EstimatorError, match="first derivatives only"):
+        torch.autograd.grad(first.sum(), locs)
+
+
+@pytest.mark.parametrize("n_samples", [0, -1, 2.5])
+def test_number_of_samples(n_samples: int) -> None:
+    with pytest.raises(InputError, match="whole number of at least 1"):
+        t1.expectation(square, normal(), estimator=t1.LeaveOneOut(), n_samples=n_samples)
+
+
+def test_estimator_name_instead_of_object() -> None:
+    with pytest.raises(EstimatorError, match=r"pass 'auto' or an estimator object"):
+        t1.expectation(square, normal(), estimator="reinforce")
+
+
+def test_not_a_distribution() -> None:
+    with pytest.raises(EstimatorError, match=r"is a Tensor; pass a torch\.distributions object"):
+        t1.expectation(square, torch.zeros(3))  # pyright: ignore[reportArgumentType]
+
+
+def test_byte_limit_below_one_sample() -> None:
+    with pytest.raises(EstimatorError, match="one sample takes 40 bytes"):
+        t1.expectation(
+            lambda x: x.sum(-1), normal(shape=(10,)), estimator=t1.LeaveOneOut(), max_bytes=39
+        )
+
+
+def test_decay() -> None:
+    with pytest.raises(InputError, match=r"decay=1.0: must lie in \[0, 1\)"):
+        MovingAverage(1.0)

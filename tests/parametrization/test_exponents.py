@@ -1,0 +1,62 @@
+"""Feature-update exponents of every optimizer, widths 64 to 2048, three seeds, steps 1, 3, 8."""
+
+from typing import Any
+
+import pytest
+import torch
+from pytorch_optimizer import Lion, SignSGD
+from small_tasks import MlpTask
+
+import thetaone as t1
+from thetaone.records.coordinates import FEATURE_UPDATE
+
+WIDTHS = (64, 128, 256, 512, 1024, 2048)
+LIMITS = {"0": 0.05, "2": 0.05, "4": 0.06}  # input, hidden, readout
+STEPS = (1, 3, 8)
+
+SET_UPS: list[tuple[Any, float, dict[str, Any]]] = [
+    (torch.optim.SGD, 0.1, {}),
+    (torch.optim.SGD, 0.05, {"momentum": 0.9, "nesterov": True}),
+    (SignSGD, 2**-10, {}),
+    (Lion, 2**-10, {}),
+    (torch.optim.Adam, 2**-9, {}),
+    (torch.optim.AdamW, 2**-9, {"weight_decay": 0.1}),
+    (torch.optim.NAdam, 2**-9, {}),
+    (torch.optim.Adamax, 2**-9, {}),
+    (torch.optim.RMSprop, 2**-11, {}),
+    (torch.optim.Adagrad, 2**-9, {"initial_accumulator_value": 1e-5}),
+    (torch.optim.Adafactor, 2**-5, {}),
+    # its first five steps are momentum SGD, whose size is not that of the rest: judged after them
+    (torch.optim.RAdam, 2**-5, {"steps": (8,)}),
+    (torch.optim.Muon, 2**-5, {"widths": WIDTHS[:5]}),
+    (torch.optim.Muon, 2**-7, {"widths": WIDTHS[:5], "adjust_lr_fn": "match_rms_adamw"}),
+    (torch.optim.Muon, 2**-5, {"widths": WIDTHS[:5], "adjust_lr_fn": "none"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cls", "lr", "options"), SET_UPS)
+def test_exponents(cls: Any, lr: float, options: dict[str, Any]) -> None:
+    options = {"widths": WIDTHS, "steps": STEPS, **options}
+    check = t1.coordinate_check(MlpTask(), lr=lr, optimizer=cls, **options)
+    updates = [row for row in check.rows if row.quantity == FEATURE_UPDATE]
+    assert len(updates) == 3 * len(check.steps)
+    for row in updates:
+        assert row.law is not None
+        assert row.law.stderr < 0.05, f"test too weak: {row.layer} step {row.step}"
+        assert abs(row.law.exponent) <= LIMITS[row.layer], str(check)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cls", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 2**-9)])
+def test_sp_fails_the_same_check(cls: Any, lr: float) -> None:
+    check = t1.coordinate_check(
+        MlpTask(), widths=WIDTHS, lr=lr, optimizer=cls, steps=STEPS, parametrization="sp"
+    )
+    beyond = [
+        row.layer
+        for row in check.rows
+        if row.quantity == FEATURE_UPDATE and row.law and abs(row.law.exponent) > 0.25
+    ]
+    assert {"2", "4"} <= set(beyond)
+    assert not check.passed

@@ -1,0 +1,51 @@
+import math
+
+import pytest
+
+from thetaone.errors import RecordError
+from thetaone.records.fits import Optimum, PowerLaw
+
+LAW = PowerLaw(exponent=1.0, stderr=math.inf, interval=(-1, 2.5), prefactor=3, n_points=4)
+
+
+def test_json_round_trip_is_equal_and_keeps_infinities(tmp_path) -> None:
+    LAW.to_json(tmp_path / "law.json")
+    assert PowerLaw.from_json(tmp_path / "law.json") == LAW
+    assert math.isnan(
+        PowerLaw.from_json(LAW.model_copy(update={"stderr": math.nan}).to_json()).stderr
+    )
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        LAW.exponent = 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        (LAW.to_json().replace('"version": 1', '"version": 9'), "of version 9; .* reads version 1"),
+        (
+            LAW.to_json().replace('"PowerLaw"', '"Chain"'),
+            "this is a Chain record; expected PowerLaw",
+        ),
+        (
+            LAW.to_json().replace("exponent", "exponnet"),
+            "PowerLaw record: exponent: Field required",
+        ),
+    ],
+)
+def test_what_is_not_this_record_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        PowerLaw.from_json(text)
+
+
+def test_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(RecordError, match=r"cannot read PowerLaw from .*gone\.json"):
+        PowerLaw.from_json(tmp_path / "gone.json")
+
+
+def test_no_picture_is_said() -> None:
+    with pytest.raises(RecordError, match="Optimum record has no picture"):
+        Optimum(log2_lr=1, stderr=1, interval=(0, 2), loss=1).plot()

@@ -1,0 +1,68 @@
+"""A model that cannot train in a limited process trains there under its budget with the disk."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys, torch, hashlib
+from pathlib import Path
+from thetaone.rematerialization.execute import rematerialize
+from tests.rematerialization.models import looping
+torch.set_num_threads(1)
+mode, place = sys.argv[1:]
+model = looping(64, width=64)
+x = torch.linspace(-1, 1, 4096 * 64).reshape(4096, 64)
+model(x[:8]).sum().backward()  # warm up
+model.zero_grad()
+if mode == "ours":
+    rematerialize(model, sample=x, budget="50MiB", disk=place)
+    schedule = model.blocks[0]._rematerialization[0].schedule
+    assert schedule.disk_writes > 0, schedule
+if mode != "reference":
+    used = next(l for l in Path("/proc/self/status").read_text().splitlines() if "VmData" in l)
+    limit = int(used.split()[1]) * 1024 + 160 * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+model(x).square().mean().backward()
+grads = b"".join(p.grad.numpy().tobytes() for p in model.parameters())
+print(hashlib.sha256(grads).hexdigest())
+"""
+
+
+def run(mode: str, place: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, mode, str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": "src:.", "PATH": "", "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+
+
+@pytest.mark.slow
+def test_a_limited_process_trains_with_the_disk(tmp_path: Path) -> None:
+    plain = run("store-all", tmp_path)
+    assert plain.returncode != 0
+    assert "memory" in plain.stderr
+    reference, ours = run("reference", tmp_path), run("ours", tmp_path)
+    assert reference.returncode == 0, reference.stderr
+    assert ours.returncode == 0, ours.stderr
+    assert ours.stdout == reference.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from thetaone.rematerialization.disk_tier import DiskTier
+tier = DiskTier(sys.argv[1])
+spill = tier.write(memoryview(bytes(2**21)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=False, env={"PYTHONPATH": "src"}
+    )
+    assert done.returncode == -9
+    assert list(tmp_path.iterdir()) == []

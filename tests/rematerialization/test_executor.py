@@ -1,0 +1,347 @@
+"""Bitwise the same training step, whatever PyTorch feature is used with it."""
+
+import copy
+import gc
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.rematerialization.models import Looping, Residual, looping, nested, planned
+from thetaone.errors import BudgetTooSmallError, InputError, RecomputationError, ScheduleError
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.plan import plan
+from thetaone.rematerialization.policies import per_block
+from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization.revolve import revolve
+
+Step = Callable[[nn.Module, torch.Tensor], Any]
+
+
+def batch(*shape: int) -> torch.Tensor:
+    return torch.randn(*(shape or (4, 16)), generator=torch.Generator().manual_seed(1))
+
+
+def backward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    output = model(x)
+    output.square().mean().backward()
+    return output.detach()
+
+
+def state(model: nn.Module, step: Step, x: torch.Tensor) -> list[torch.Tensor]:
+    """Everything a step leaves: its output, gradients, buffers, the random state."""
+    torch.manual_seed(5)
+    result = step(model, x)
+    grads = [torch.zeros(0) if p.grad is None else p.grad for p in model.parameters()]
+    found = [result, *grads, *model.buffers(), torch.get_rng_state()]
+    return [tensor.detach().clone() for tensor in found]
+
+
+def assert_same(model: nn.Module, step: Step, x: torch.Tensor, steps: int = 2) -> nn.Module:
+    """Two steps by store-all and two by a nested schedule are bitwise equal."""
+    plain, ours = copy.deepcopy(model), copy.deepcopy(model)
+    _, schedule = planned(ours, x)
+    ours = rematerialize(ours, schedule)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    for _ in range(steps):
+        expected, found = state(plain, step, x), state(ours, step, x)
+        assert any(tensor.abs().sum() > 0 for tensor in expected[1:-1])
+        for number, (a, b) in enumerate(zip(expected, found, strict=True)):
+            assert torch.equal(a, b), number
+    return ours
+
+
+def normalized(width: int = 16) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU())
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "loop": looping,
+    "sequential": lambda: nn.Sequential(*[Residual(16) for _ in range(6)]),
+    "dropout": lambda: looping(dropout=0.5),
+    "batchnorm": lambda: nn.Sequential(*[normalized() for _ in range(6)]),
+    "batchnorm in a loop": lambda: Looping(6, normalized),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_buffers_and_random_state_are_bitwise_equal(name: str) -> None:
+    torch.manual_seed(3)
+    assert_same(MODELS[name](), backward, batch())
+
+
+def test_batchnorm_counts_each_batch_once() -> None:
+    ours = assert_same(MODELS["batchnorm"](), backward, batch(), steps=3)
+    counts = [b for name, b in ours.named_buffers() if name.endswith("num_batches_tracked")]
+    assert len(counts) == 6
+    assert all(count == 3 for count in counts)
+
+
+def accumulated(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return sum((backward(model, part) for part in x.chunk(2)), torch.zeros(()))
+
+
+def autograd_grad(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    grads = torch.autograd.grad(model(x).square().mean(), list(model.parameters()))
+    return torch.cat([grad.flatten() for grad in grads])
+
+
+def two_forwards(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    first, second = model(x), model(2 * x)
+    (first.square().mean() + second.square().mean()).backward()
+    return second.detach()
+
+
+def two_forwards_crossed(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    first, second = model(x), model(2 * x)
+    first.square().mean().backward()
+    second.square().mean().backward()
+    return second.detach()
+
+
+def autocast(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(x)
+    output.float().square().mean().backward()
+    return output.detach()
+
+
+def input_gradient(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    x = x.clone().requires_grad_()
+    model(x).square().mean().backward()
+    assert x.grad is not None
+    return x.grad
+
+
+STEPS: dict[str, Step] = {
+    "autograd.grad": autograd_grad,
+    "two forwards before one backward": two_forwards,
+    "two forwards, two backwards": two_forwards_crossed,
+    "autocast": autocast,
+    "gradient of the input": input_gradient,
+}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("name", STEPS)
+def test_ways_to_ask_for_gradients(name: str, dropout: float) -> None:
+    model = looping(dropout=dropout)
+    if name == "autograd.grad":
+        model.blocks[0].register_buffer("seen", torch.ones(1))  # the step itself leaves no .grad
+    assert_same(model, STEPS[name], batch())
+
+
+def test_accumulation_over_micro_batches() -> None:
+    model = looping(dropout=0.2)
+    plain, ours = model, copy.deepcopy(model)
+    half = batch()[:2]
+    ours = rematerialize(ours, planned(ours, half)[1])
+    for a, b in zip(
+        state(plain, accumulated, batch()), state(ours, accumulated, batch()), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_retain_graph_gives_the_same_gradients_twice() -> None:
+    def twice(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        output = model(x).square().mean()
+        output.backward(retain_graph=True)
+        output.backward()
+        return output.detach()
+
+    assert_same(looping(dropout=0.5), twice, batch())
+
+
+def test_tied_weights() -> None:
+    model = looping()
+    model.blocks[4].up.weight = model.blocks[1].up.weight  # pyright: ignore
+    assert_same(model, backward, batch())
+
+
+@pytest.mark.parametrize("frozen", [[0, 1, 2], [2], [5], list(range(6))])
+def test_frozen_stages(frozen: list[int]) -> None:
+    model = looping()
+    for index in frozen:
+        model.blocks[index].requires_grad_(False)
+    model.inner.requires_grad_(0 not in frozen)
+    assert_same(model, backward, batch())
+
+
+def test_forward_calls_are_those_of_the_plan() -> None:
+    """Counters inside the blocks, for binomial schedules of every number of slots."""
+    for length, slots in [(10, 1), (10, 2), (10, 3), (24, 4), (24, 8)]:
+        model = nn.Sequential(*[Counted() for _ in range(length)])
+        chain = profile(model, batch(), repeats=1)
+        schedule = revolve(chain, slots)
+        rematerialize(model, schedule)
+        for block in counted(model):
+            block.calls = 0
+        backward(model, batch())
+        assert tuple(block.calls for block in counted(model)) == schedule.executions  # pyright: ignore
+
+
+def counted(model: nn.Sequential) -> "list[Counted]":
+    return [block for block in model if isinstance(block, Counted)]
+
+
+class Counted(nn.Module):
+    """A linear layer that counts its forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.calls = nn.Linear(16, 16), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.tanh(self.linear(x))
+
+
+def test_without_gradients_nothing_runs_twice() -> None:
+    model = nn.Sequential(*[Counted() for _ in range(6)])
+    rematerialize(model, planned(model, batch())[1])
+    before = [block.calls for block in counted(model)]  # pyright: ignore
+    with torch.no_grad():
+        model(batch())
+    model.eval()(batch())
+    assert [block.calls - old for block, old in zip(counted(model), before, strict=True)] == [2] * 6  # pyright: ignore
+
+
+def test_hooks_see_real_outputs_and_fire_at_every_execution() -> None:
+    model = looping()
+    seen: list[torch.Tensor] = []
+    model.blocks[5].register_forward_hook(lambda *call: seen.append(call[2].detach().clone()))
+    x = batch()
+    model(x)
+    expected = seen.pop()
+    rematerialize(model, planned(model, x)[1])
+    seen.clear()
+    model(x)
+    assert len(seen) == 1
+    assert torch.equal(seen[0], expected)
+
+
+def test_deepcopy_and_pickle_run_their_own_blocks() -> None:
+    model = looping()
+    rematerialize(model, planned(model, batch())[1])
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        made.zero_grad()
+        backward(made, batch())
+        theirs, ours = made.blocks[2], model.blocks[2]
+        assert isinstance(theirs, Residual)
+        assert isinstance(ours, Residual)
+        assert theirs.up.weight.grad is not None
+        assert ours.up.weight.grad is None
+
+
+def test_wrapping_twice_is_wrapping_once() -> None:
+    model = looping()
+    chain, schedule = planned(model, batch())
+    rematerialize(rematerialize(model, schedule), per_block(chain))
+    assert type(model.blocks[0]).__bases__ == (Residual,)
+    backward(model, batch())
+
+
+def test_one_call_with_sample_and_budget() -> None:
+    model, x = looping(), batch()
+    expected = state(copy.deepcopy(model), backward, x)
+    ours = rematerialize(model, sample=x, budget=0.6)
+    for a, b in zip(expected, state(ours, backward, x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_no_tensor_leaks_over_steps() -> None:
+    model = looping(dropout=0.1)
+    rematerialize(model, planned(model, batch())[1])
+    backward(model, batch())
+    gc.collect()
+    gc.disable()
+    try:
+        with TrainingMemory(model) as memory:
+            levels: list[int] = []
+            for _ in range(20):
+                backward(model, batch())
+                levels.append(memory.live_bytes)
+                model(batch())  # a forward that is never followed by its backward
+    finally:
+        gc.enable()
+    assert len(set(levels)) == 1
+
+
+def test_exception_in_the_forward_leaves_the_model_usable() -> None:
+    model = looping()
+    rematerialize(model, planned(model, batch())[1])
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    handle = model.blocks[3].register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        model(batch())
+    handle.remove()
+    expected = state(looping(), backward, batch())
+    for a, b in zip(expected, state(model, backward, batch()), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_another_shape_is_planned_anew_within_the_same_bytes() -> None:
+    model, x, more = looping(8), batch(32, 16), batch(40, 16)
+    expected = [state(copy.deepcopy(model), backward, inputs) for inputs in (x, more)]
+    limit = plan(profile(model, x, repeats=1), 0.7).budget_bytes
+    assert limit is not None
+    rematerialize(model, sample=x, budget=limit)
+    for inputs, wanted in zip((x, more), expected, strict=True):
+        model.zero_grad(set_to_none=True)
+        for a, b in zip(wanted, state(model, backward, inputs), strict=True):
+            assert torch.equal(a, b)
+    with pytest.raises(BudgetTooSmallError, match="no schedule fits"):
+        model(batch(4000, 16))
+
+
+def test_a_schedule_of_another_model_is_refused() -> None:
+    _, schedule = planned(looping(6), batch())
+    with pytest.raises(ScheduleError, match="6 stages and the model 5 blocks"):
+        rematerialize(looping(5), schedule)
+
+
+def test_another_shape_is_refused() -> None:
+    model = looping()
+    rematerialize(model, planned(model, batch())[1])
+    with pytest.raises(ScheduleError, match=r"float32\[8, 16\].*made for float32\[4, 16\]"):
+        model(batch(8, 16))
+
+
+class Scaled(Looping):
+    """Something happens between the blocks."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x) * 2
+        return x
+
+
+def test_a_loop_that_does_more_than_call_its_blocks_is_refused() -> None:
+    model = Scaled(4, lambda: Residual(16))
+    with pytest.raises(RecomputationError, match=r"blocks\.1 is not called with the output"):
+        rematerialize(model, planned(model, batch())[1])(batch())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sample": torch.zeros(4, 16)}, {"budget": 100}],
+    ids=["none", "sample", "budget"],
+)
+def test_half_a_call(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="either a schedule or both"):
+        rematerialize(looping(), **options)
+
+
+def test_floor_plan_trains() -> None:
+    model, x = looping(8), batch()
+    chain = profile(model, x, repeats=1)
+    floor = plan(chain, 1.0).model_copy(update={"regions": tuple(nested(8))})
+    rematerialize(model, floor)
+    backward(model, x)

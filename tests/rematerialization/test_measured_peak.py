@@ -1,0 +1,43 @@
+"""The peak that a storage tracker sees is the plan's, and never above the budget."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.rematerialization.models import shrinking_cnn, transformer
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.plan import Planner
+from thetaone.rematerialization.profiler import profile
+
+MIB = 2**20
+
+
+def measured(model: nn.Module, x: torch.Tensor) -> int:
+    """Peak of one training step with gradients in place."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    weights = torch.ones_like(model(x).detach())
+    with TrainingMemory(model) as memory:
+        (model(x) * weights).sum().backward()  # nobody holds the chain's output meanwhile
+    return memory.activation_peak_bytes
+
+
+@pytest.mark.parametrize("kind", ["transformer", "cnn"])
+def test_twenty_budgets(kind: str) -> None:
+    torch.manual_seed(0)
+    if kind == "transformer":
+        model, x = transformer(24, 64), torch.randn(4, 64, 64)
+    else:
+        model, x = shrinking_cnn(), torch.randn(8, 3, 64, 64)
+    chain = profile(model, x, repeats=1)
+    known = Planner(chain)
+    low, high = known.floor.peak_bytes, known.store_all.peak_bytes
+    for step in range(20):
+        budget = int(low * (high / low) ** (step / 19)) if step < 19 else high
+        schedule = known.plan(max(low, budget))
+        rematerialize(model, schedule)
+        peak = measured(model, x)
+        assert peak <= max(low, budget), (step, peak, schedule.peak_bytes)
+        slack = max(MIB, schedule.peak_bytes // 100)
+        assert schedule.peak_bytes - slack <= peak <= schedule.peak_bytes, (step, schedule)

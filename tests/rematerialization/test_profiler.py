@@ -1,0 +1,126 @@
+"""What a profile measures, leaves alone, and refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.rematerialization.models import Residual, looping
+from thetaone.errors import ProfileError
+from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.profiler import profile
+
+
+def test_bytes_of_a_perceptron_by_hand() -> None:
+    """Linear 16→64, tanh, Linear 64→16 on 8 rows: the hidden layer twice, the output once."""
+    block = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
+    chain = profile(nn.Sequential(block, nn.Tanh()), torch.zeros(8, 16))
+    first, second = chain.stages
+    assert (chain.input_bytes, chain.input_requires_grad) == (8 * 16 * 4, False)
+    assert (first.output_bytes, second.output_bytes) == (8 * 16 * 4,) * 2
+    assert first.tape_bytes == 8 * (64 + 16) * 4  # tanh keeps its output, the layers their inputs
+    assert second.tape_bytes == 8 * 16 * 4
+    assert second.backward_scratch_bytes == 0
+
+
+def test_a_profile_leaves_everything_as_it_was() -> None:
+    model = nn.Sequential(*[nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)) for _ in range(3)])
+    x = torch.randn(8, 4)
+    model(x).square().sum().backward()
+    before = [tensor.clone() for tensor in [*model.state_dict().values(), torch.get_rng_state()]]
+    grads = [p.grad for p in model.parameters()]
+    copies = [grad.clone() for grad in grads if grad is not None]
+    profile(model, x)
+    after = [*model.state_dict().values(), torch.get_rng_state()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.grad is grad for p, grad in zip(model.parameters(), grads, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(copies, grads, strict=True) if b is not None)
+
+
+def test_equal_blocks_cost_the_same() -> None:
+    chain = profile(looping(5), torch.zeros(4, 16), repeats=2)
+    assert len({stage.costs for stage in chain.stages}) == 1
+    assert chain.context["input"] == "float32[4, 16]"
+    assert chain.input_requires_grad
+
+
+class Noisy(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand(x.shape, generator=GENERATOR)
+
+
+class View(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(-1, 4)
+
+
+class Pair(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x + 1, x + 2
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (Noisy(), r"1 \(Noisy\) is not deterministic"),
+        (View(), r"1 \(View\) returns a view of its input"),
+        (nn.ReLU(inplace=True), r"1 \(ReLU\) changes its input in place"),
+    ],
+)
+def test_blocks_that_cannot_be_recomputed_are_named(block: nn.Module, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        profile(nn.Sequential(nn.Linear(4, 4), block, nn.Linear(4, 4)), torch.randn(2, 4))
+
+
+def test_models_without_a_chain_are_refused() -> None:
+    with pytest.raises(ProfileError, match="no ModuleList or Sequential"):
+        profile(nn.Linear(4, 4), torch.zeros(2, 4))
+    with pytest.raises(ProfileError, match="name a ModuleList"):
+        profile(looping(), torch.zeros(2, 16), blocks="nowhere")
+    with pytest.raises(ProfileError, match="is a Linear"):
+        profile(looping(), torch.zeros(2, 16), blocks="inner")
+    shared = Residual(16)
+    with pytest.raises(ProfileError, match="same block twice"):
+        profile(nn.Sequential(shared, shared), torch.zeros(2, 16))
+    with pytest.raises(ProfileError, match="returns a tuple"):
+        profile(Looped(), torch.zeros(2, 4))
+
+
+class Looped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Pair(), Pair()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)[0]
+        return x
+
+
+def test_tracker_counts_storages_once_and_forgets_the_dead() -> None:
+    x = torch.zeros(256)
+    with TrainingMemory() as memory:
+        y = x + 1
+        views = [y[:10], y.view(16, 16), y[1:]]
+        assert memory.live_bytes == 1024
+        z = y * 2
+        assert memory.live_bytes == 2048
+        del y, views
+        assert memory.live_bytes == 1024
+        del z
+    assert (memory.live_bytes, memory.peak_bytes) == (0, 2048)
+
+
+def test_tracker_tells_gradients_and_state_from_activations() -> None:
+    model = nn.Linear(64, 64, bias=False)
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.zeros(4, 64)
+    with TrainingMemory(model, optimizer, tensors=[x]) as memory:
+        model(x).sum().backward()
+        optimizer.step()
+    weights = 64 * 64 * 4
+    assert memory.resident_bytes == weights + 4 * 64 * 4
+    assert memory.live_bytes == 3 * weights  # the gradient and two moments
+    assert memory.activation_bytes == 0

@@ -1,0 +1,86 @@
+"""Unmodified Hugging Face models: their own loops, keyword arguments, masks and caches."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization.revolve import revolve
+
+transformers: Any = pytest.importorskip("transformers")
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 5}
+HEADS = {"num_attention_heads": 4, "vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def llama() -> Any:
+    config = transformers.LlamaConfig(**SMALL, **HEADS, num_key_value_heads=2)
+    return transformers.LlamaForCausalLM(config)
+
+
+def gpt2() -> Any:
+    sizes = {"n_embd": 32, "n_layer": 5, "n_head": 4, "n_positions": 32, "vocab_size": 64}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=1)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def bert() -> Any:
+    return transformers.BertForMaskedLM(transformers.BertConfig(**SMALL, **HEADS))
+
+
+def vit() -> Any:
+    config = transformers.ViTConfig(
+        **SMALL, num_attention_heads=4, image_size=16, patch_size=4, hidden_dropout_prob=0.1
+    )
+    return transformers.ViTForImageClassification(config)
+
+
+def text() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(2, 64, (2, 12), generator=generator)
+    return {"input_ids": tokens, "labels": tokens}
+
+
+def images() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "pixel_values": torch.randn(2, 3, 16, 16, generator=generator),
+        "labels": torch.tensor([0, 1]),
+    }
+
+
+MODELS = {
+    "llama": (llama, text, "model.layers"),
+    "gpt2": (gpt2, text, "transformer.h"),
+    "bert": (bert, text, "bert.encoder.layer"),
+    "vit": (vit, images, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_are_bitwise_equal(name: str) -> None:
+    make, inputs, blocks = MODELS[name]
+    torch.manual_seed(0)
+    plain = make().train()
+    ours = copy.deepcopy(plain)
+    schedule = revolve(profile(ours, blocks=blocks, repeats=1, **inputs()), 3)
+    assert max(schedule.executions) >= 3  # regions inside regions
+    rematerialize(ours, schedule, blocks=blocks)
+    calls = [0] * 5
+    layers = ours.get_submodule(blocks) if blocks else ours.vit.layers
+    for index, block in enumerate(layers):
+        block.register_forward_pre_hook(lambda *_, i=index: calls.__setitem__(i, calls[i] + 1))
+    losses: list[torch.Tensor] = []
+    for model in (plain, ours):
+        torch.manual_seed(7)
+        losses.append(model(**inputs()).loss)
+        losses[-1].backward()
+    assert torch.equal(*losses)
+    assert tuple(calls) == schedule.executions
+    for (where, a), b in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        assert (a.grad is None) == (b.grad is None), where
+        if a.grad is not None and b.grad is not None:
+            assert torch.equal(a.grad, b.grad), where

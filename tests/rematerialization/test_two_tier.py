@@ -1,0 +1,172 @@
+"""The planner over memory and disk, against exhaustive search and published numbers."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thetaone.errors import BudgetTooSmallError, InputError
+from thetaone.records.chain import Chain, Stage
+from thetaone.records.schedule import DiskCost, Region, Schedule, Tier
+from thetaone.rematerialization.costs import chain_arrays, intervals
+from thetaone.rematerialization.levels import Levels
+from thetaone.rematerialization.plan import plan
+from thetaone.rematerialization.policies import judged
+from thetaone.rematerialization.simulator import simulate
+from thetaone.rematerialization.two_tier import TwoTierPlanner
+from thetaone.rematerialization.two_tier_table import problem, solve
+
+Family = tuple[tuple[int, int, Tier], ...]
+
+
+@functools.cache
+def inside(start: int, stop: int, span: tuple[int, int] = (-1, -1)) -> tuple[Family, ...]:
+    """Every way to run ``start … stop−1``: stages taped, or in regions of either tier.
+
+    ``span`` is the surrounding region, which cannot hold itself.
+    """
+    if start == stop:
+        return ((),)
+    found = list(inside(start + 1, stop, span))
+    tiers: tuple[Tier, Tier] = ("ram", "disk")
+    for end in range(start + 1, stop + 1):
+        if (start, end) != span:
+            within, after = inside(start, end, (start, end)), inside(end, stop, span)
+            regions: list[Family] = [((start, end, tier),) for tier in tiers]
+            found += [region + one + rest for region in regions for one in within for rest in after]
+    return tuple(found)
+
+
+def draft(length: int, family: Family) -> Schedule:
+    regions = tuple(Region(start=a, stop=b, tier=tier) for a, b, tier in family)
+    return Schedule(
+        length=length,
+        regions=regions,
+        total_seconds=0.0,
+        peak_bytes=0,
+        forwards=0,
+        loads=0,
+        policy="some",
+    )
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Chain:
+    small = st.integers(0, 3)
+    stages = [
+        Stage(
+            name=f"stage {k}",
+            forward_seconds=draw(st.integers(1, 6)),
+            backward_seconds=draw(st.integers(0, 6)),
+            output_bytes=draw(st.integers(1, 4)),
+            tape_bytes=draw(st.integers(0, 8)),
+            forward_scratch_bytes=draw(small),
+            backward_scratch_bytes=draw(small),
+        )
+        for k in range(draw(st.integers(1, 4)))
+    ]
+    return Chain(
+        input_bytes=draw(st.integers(0, 4)),
+        stages=tuple(stages),
+        load_seconds=draw(st.sampled_from([0.0, 1.0])),
+    )
+
+
+disks = st.builds(
+    DiskCost,
+    write_bytes_per_second=st.sampled_from([1.0, 2.0, 8.0]),
+    read_bytes_per_second=st.sampled_from([1.0, 2.0, 8.0]),
+    file_seconds=st.sampled_from([0.0, 0.25]),
+    quota_bytes=st.none() | st.integers(0, 8),
+)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(chains(), disks)
+def test_plan_is_the_best_of_all_two_tier_schedules(chain: Chain, disk: DiskCost) -> None:
+    unlimited = disk.model_copy(update={"quota_bytes": None})
+    costs = [
+        simulate(chain, draft(chain.length, one), disk=unlimited) for one in inside(0, chain.length)
+    ]
+    quota = disk.quota_bytes
+    points = [
+        (cost.peak_bytes, cost.total_seconds)
+        for cost in costs
+        if quota is None or cost.disk_bytes <= quota
+    ]
+    planner = TwoTierPlanner(chain, disk)
+    floor = min(peak for peak, _ in points)
+    for budget in range(1, planner.memory_only.store_all.peak_bytes + 2):
+        if budget < floor:
+            with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
+                planner.plan(budget)
+            continue
+        found = planner.plan(budget)
+        judge = simulate(chain, found, budget_bytes=budget, disk=disk)
+        best = min(seconds for peak, seconds in points if peak <= budget)
+        assert found.total_seconds == judge.total_seconds == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize(("length", "slots"), [(5, 1), (12, 2), (20, 3), (30, 2)])
+@pytest.mark.parametrize("transfer", [1.0, 3.0, 7.0])
+def test_equal_stages_cost_what_disk_revolve_says(length: int, slots: int, transfer: float) -> None:
+    sequences = pytest.importorskip("checkpoint_schedules.hrevolve_sequences.disk_revolve")
+    # the published recurrence taking its input in a slot or on disk, a taped step costing ub
+    published = sequences.get_opt_inf_table(
+        length - 1, slots, 1.0, 1.0, transfer, transfer, one_read_disk=False
+    )
+    stage = Stage(
+        name="step", forward_seconds=0.5, backward_seconds=0.5, output_bytes=1, tape_bytes=1000
+    )
+    half = Chain(input_bytes=1, stages=(stage,) * length)
+    costs = chain_arrays(half)
+    costs.forward[:] = 1.0
+    costs.backward[:] = 0.0
+    # the input of the step being taped is counted here and is no slot there
+    room = int(costs.limit_backward[0])
+    levels = Levels(np.arange(room + slots + 2), 0)
+    disk = DiskCost(write_bytes_per_second=1 / transfer, read_bytes_per_second=1 / transfer)
+    table = solve(problem(costs, intervals(half), levels, disk, 1))
+    in_slot = table.whole("ram")[0, room + slots]
+    on_disk = transfer + table.whole("disk")[0, room + slots + 1]
+    assert min(in_slot, on_disk) == pytest.approx(float(published[length - 1]))
+
+
+def test_a_disk_never_makes_a_plan_slower_and_a_quota_is_kept() -> None:
+    stage = Stage(
+        name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=4, tape_bytes=32
+    )
+    chain = Chain(input_bytes=4, stages=(stage,) * 12)
+    free = DiskCost(write_bytes_per_second=40.0, read_bytes_per_second=40.0)
+    few = free.model_copy(update={"quota_bytes": 12})
+    for budget in (60, 80, 120, 200):
+        alone, limited, open_ = (plan(chain, budget, disk=disk) for disk in (None, few, free))
+        assert open_.total_seconds <= limited.total_seconds <= alone.total_seconds
+        assert limited.disk_bytes <= 12
+        assert open_.peak_bytes <= budget
+    assert plan(chain, 60, disk=free).total_seconds < plan(chain, 60).total_seconds
+
+
+def test_a_schedule_carries_its_disk() -> None:
+    stage = Stage(
+        name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=4, tape_bytes=32
+    )
+    chain = Chain(input_bytes=4, stages=(stage,) * 6)
+    disk = DiskCost(write_bytes_per_second=40.0, read_bytes_per_second=40.0)
+    schedule = plan(chain, 48, disk=disk)
+    again = Schedule.from_json(schedule.to_json())
+    assert again == schedule
+    assert simulate(chain, again).total_seconds == schedule.total_seconds
+    assert judged(chain, schedule.regions, policy="", disk=disk).disk_writes > 0
+
+
+def test_bad_disks_are_named() -> None:
+    with pytest.raises(InputError, match="write_bytes_per_second=0"):
+        DiskCost(write_bytes_per_second=0.0, read_bytes_per_second=1.0)
+    with pytest.raises(InputError, match="quota_bytes=-1"):
+        DiskCost(write_bytes_per_second=1.0, read_bytes_per_second=1.0, quota_bytes=-1)
+    with pytest.raises(InputError, match="give a directory"):
+        plan(Chain(input_bytes=1, stages=(Stage(name="a", forward_seconds=1.0,
+             backward_seconds=1.0, output_bytes=1, tape_bytes=1),)), 9, disk=3)  # fmt: skip

@@ -1,0 +1,132 @@
+"""Both renderers draw the same figure data: Plotly accepts it, matplotlib carries its numbers."""
+
+import importlib
+import json
+import pkgutil
+import sys
+
+import matplotlib as mpl
+import pytest
+
+import thetaone.records
+from thetaone.errors import MissingExtraError
+from thetaone.records.base import Record
+from thetaone.records.transfer import TransferResult
+from thetaone.report.figure import Figure
+from thetaone.report.html import describe
+from thetaone.report.palette import DARK, LIGHT
+from thetaone.report.plotly_renderer import plotly_spec, resolve
+from thetaone.report.plots import plot_memory_plan
+
+mpl.use("Agg")
+
+
+def figures(result: TransferResult) -> list[Figure]:
+    blocks = [block for section in describe(result).sections for block in section.blocks]
+    return [block for block in blocks if isinstance(block, Figure)]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_plotly_validates_every_specification(theme: str, result: TransferResult) -> None:
+    import plotly.graph_objects as go
+
+    drawn = figures(result)
+    assert len(drawn) == 9
+    for figure in drawn:
+        for panel in figure.panels:
+            spec = plotly_spec(panel)
+            assert "@" not in json.dumps(resolve(spec, theme)).replace("@media", "")
+            go.Figure(resolve(spec, theme))  # raises on an unknown property or a bad value
+
+
+def test_plotly_data_are_the_figures_data(result: TransferResult) -> None:
+    panel = figures(result)[0].panels[1]
+    spec = plotly_spec(panel)
+    for series, trace in zip(panel.series, spec["data"], strict=True):
+        assert trace["name"] == series.name
+        assert tuple(trace["x"]) == series.x
+        assert tuple(trace["y"]) == series.y
+
+
+def test_matplotlib_lines_are_the_figures_data(result: TransferResult) -> None:
+    import matplotlib.pyplot as plt
+
+    drawn = result.plot()
+    panel = figures(result)[0].panels[1]
+    lines = [line for line in drawn.axes[1].get_lines() if line.get_label().startswith("_child")]
+    expected = [list(series.x) for series in panel.series]
+    found = [list(line.get_xdata()) for line in drawn.axes[1].get_lines()]
+    assert all(x in found for x in expected), lines
+    assert drawn.axes[0].get_ylim() == drawn.axes[1].get_ylim() == panel.y.range
+    plt.close(drawn)
+
+
+@pytest.mark.parametrize(
+    "record", ["mup", "check_sp", "memory.frontier", "memory.schedule", "memory.cost"]
+)
+def test_every_record_with_a_renderer_plots(record: str, result: TransferResult) -> None:
+    import matplotlib.pyplot as plt
+
+    value = result
+    for part in record.split("."):
+        value = getattr(value, part)
+    drawn = value.plot(theme="dark", figsize=(6.0, 4.0))
+    assert list(drawn.get_size_inches()) == [6.0, 4.0]
+    drawn.canvas.draw()  # layout and text are only resolved here
+    plt.close(drawn)
+
+
+def test_a_memory_plan_draws_its_frontier_beside_its_timeline(result: TransferResult) -> None:
+    import matplotlib.pyplot as plt
+
+    assert result.memory is not None
+    drawn = plot_memory_plan(result.memory)
+    assert len(drawn.axes) == 3
+    plt.close(drawn)
+
+
+def test_plot_without_matplotlib_says_what_to_install(
+    result: TransferResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'thetaone\[plot\]'"):
+        result.mup.plot()
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(colours: dict[str, str], role: str) -> float:
+    low, high = sorted((luminance(colours[role]), luminance(colours["paper"])))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_words_and_lines_have_contrast(colours: dict[str, str]) -> None:
+    for role in ("ink", "muted", "good", "bad", "mup"):  # words: WCAG AA
+        assert contrast(colours, role) >= 4.5, role
+    for role in ("sp", "budget", *(f"w{i}" for i in range(8))):  # graphics
+        assert contrast(colours, role) >= 3.0, role
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_the_ramp_of_widths_is_ordered_without_colour(colours: dict[str, str]) -> None:
+    steps = [contrast(colours, f"w{i}") for i in range(8)]
+    assert steps == sorted(steps)
+
+
+def subclasses(kind: type[Record]) -> list[type[Record]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in subclasses(child))]
+
+
+def test_every_renderer_that_a_record_names_exists() -> None:
+    for module in pkgutil.iter_modules(thetaone.records.__path__, "thetaone.records."):
+        importlib.import_module(module.name)
+    named = {record.__name__: record.renderer for record in subclasses(Record) if record.renderer}
+    assert named.keys() >= {"SweepResult", "CoordinateCheck", "Frontier", "EstimatorComparison"}
+    for renderer in named.values():
+        module, _, function = renderer.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))

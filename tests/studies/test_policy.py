@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from thetaone.cli.main import main
+from thetaone.errors import InputError
+from thetaone.records.policy import PolicyRun
+from thetaone.studies.policy import train_policy
+
+
+def test_command_prints_a_curve_and_writes_the_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, picture = tmp_path / "run.json", tmp_path / "curve.png"
+    line = f"policy cartpole --steps 6000 --width 16 --output {path} --plot {picture}".split()
+    with pytest.raises(SystemExit, match="0"):
+        main(line)
+    printed = capsys.readouterr().out
+    run = PolicyRun.from_json(path)
+    assert f"{run.last_mean():.1f}" in printed
+    assert run.env_steps <= 6000
+    assert sum(run.returns) <= run.env_steps  # waiting environments are paid for too
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("policy pong", "no policy task 'pong'"),
+        ("policy cartpole --lr 0", "lr=0.0: must be a positive number"),
+        ("policy cartpole --width 0", "width=0"),
+        ("policy cartpole --steps 3", "steps=3: the first 16 episodes took"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    line: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(line.split())
+    assert message in capsys.readouterr().err
+
+
+def test_same_seed_same_returns() -> None:
+    runs = [train_policy(seed=seed, env_steps=3000, width=16).returns for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_infinite_rate() -> None:
+    with pytest.raises(InputError, match="lr=inf"):
+        train_policy(lr=float("inf"))
+
+
+@pytest.mark.slow
+def test_cartpole_is_solved_by_four_seeds_of_five() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        runs = [train_policy(seed=seed) for seed in range(5)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(run.env_steps <= 300_000 for run in runs)
+    assert sum(run.last_mean() >= 475 for run in runs) >= 4

@@ -1,0 +1,210 @@
+"""The whole job on a task small enough for a test, and every wrong thing a newcomer types."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from thetaone.cli.main import main
+from thetaone.errors import InputError
+from thetaone.laws.catalogue import verify_laws
+from thetaone.records.transfer import TransferResult
+from thetaone.studies.transfer import transfer
+
+
+class Regression:
+    """A two-hidden-layer network on a product of inputs: a task as a plain object."""
+
+    @staticmethod
+    def model(width: int) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+    @staticmethod
+    def batches(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            x = torch.randn(32, 8, generator=generator)
+            yield x, (x[:, :4] * x[:, 4:]).sum(1, keepdim=True)
+
+    @staticmethod
+    def loss(model: nn.Module, batch) -> torch.Tensor:
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+LRS = [2.0**power for power in range(-9, -3)]
+SMALL = {
+    "widths": [16, 32],
+    "target": 64,
+    "lrs": LRS,
+    "seeds": [0, 1],
+    "steps": 20,
+    "optimizer": torch.optim.Adam,
+    "engine": "serial",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_laws():
+    """The laws have tests of their own; here the exact one stands for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "thetaone.studies.transfer.verify_laws", lambda: verify_laws(["rematerialization"])
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("report")
+    phases: list[str] = []
+    result = transfer(
+        Regression(),
+        memory="160KiB",
+        report=folder,
+        progress=lambda phase, *_: phases.append(phase),
+        **SMALL,
+    )
+    return result, folder, phases
+
+
+def test_every_phase_reports(found) -> None:
+    _, _, phases = found
+    assert list(dict.fromkeys(phases)) == [
+        "memory", "sweep mup", "sweep sp", "check mup", "check sp", "target", "laws",
+    ]  # fmt: skip
+
+
+def test_the_rate_is_the_vertex_of_the_widest_model(found) -> None:
+    result, *_ = found
+    assert result.chosen_lr == 2.0 ** result.mup.optima[32].log2_lr
+
+
+def test_base_width_trials_are_trained_once(found) -> None:
+    result, *_ = found
+    assert result.sp.n_reused == len(LRS) * 2
+    assert result.mup.final_losses(16) == result.sp.final_losses(16)
+
+
+def test_the_target_kept_its_budget_and_its_gradients(found) -> None:
+    result, *_ = found
+    account = result.memory.account
+    assert 0 < account.measured_peak_bytes <= account.budget_bytes == 160 * 2**10
+    assert result.memory.gradients.bitwise_equal
+    assert result.memory.gradients.n_tensors == 6
+
+
+def test_static_bytes_are_those_of_adam(found) -> None:
+    account = found[0].memory.account
+    n = sum(p.numel() for p in Regression.model(64).parameters())
+    assert account.weights_bytes == account.gradients_bytes == 4 * n
+    assert account.optimizer_bytes == 2 * 4 * n + 4 * 6  # two moments, and a step count a tensor
+
+
+def test_direct_sweep_flops_are_counted(found) -> None:
+    result, *_ = found
+
+    def step_flops(width: int) -> int:  # forward, weight gradient; input gradient but the first
+        return 2 * 32 * (2 * 8 * width + 3 * width * width + 3 * width)
+
+    assert result.cost.direct_flops == len(LRS) * 2 * 20 * step_flops(64)
+    steps = {w: sum(len(t.losses) for t in result.mup.trials if t.width == w) for w in (16, 32)}
+    assert result.cost.transfer_flops == sum(n * step_flops(w) for w, n in steps.items())
+
+
+def test_the_report_is_written_and_read_back(found) -> None:
+    result, folder, _ = found
+    # as text: a record with a NaN is not equal to itself
+    assert TransferResult.from_json(folder / "result.json").to_json() == result.to_json()
+    assert "Tensor Programs V" in (folder / "index.html").read_text(encoding="utf-8")
+
+
+def test_asked_twice_it_trains_only_the_target(found) -> None:
+    first, folder, _ = found
+    again = transfer(Regression(), memory="160KiB", report=folder, **SMALL)
+    assert (again.mup.n_trained, again.sp.n_trained) == (0, 0)
+    assert again.target.losses == first.target.losses
+    assert again.chosen_lr == first.chosen_lr
+
+
+def test_summary_has_ten_lines(found) -> None:
+    assert len(str(found[0]).splitlines()) == 10
+
+
+def test_json_of_the_result_is_strict(found) -> None:
+    text = (found[1] / "result.json").read_text(encoding="utf-8")
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": [16]}, r"widths=\[16\]: need at least two"),
+        ({"widths": [0, 16]}, r"widths=0: need widths of 1 or more"),
+        ({"target": 24}, r"target=24 lies below the largest width swept, 32"),
+        ({"base_width": 64}, r"base_width=64"),
+        ({"steps": 0}, r"steps=0"),
+        ({"seeds": []}, r"seeds=\[\]"),
+        ({"lrs": [0.1, -1]}, r"lr.*-1"),
+        ({"memory": "lots"}, r"memory='lots' is not a quantity"),
+    ],
+)
+def test_bad_numbers(change, message) -> None:
+    with pytest.raises(InputError, match=message):
+        transfer(Regression(), **(SMALL | change))
+
+
+TASK = """
+import torch
+from torch import nn
+
+def model(width):
+    return nn.Sequential(nn.Linear(8, {width}), nn.ReLU(), nn.Linear({width}, 1))
+
+def batches(seed):
+    while True:
+        yield torch.ones(4, 8)
+
+def loss(model, batch):
+    return model(batch){reduction}
+"""
+GOOD = TASK.format(width="width", reduction=".square().mean()")
+CALL = ["--widths", "16,32", "--target", "64", "--steps", "3", "--seeds", "0", "--lrs", "2^-6:2^-4"]
+
+
+@pytest.mark.parametrize(
+    ("source", "extra", "message"),
+    [
+        (GOOD.replace("def model", "def net"), [], "model"),
+        (
+            TASK.format(width=16, reduction=".square().mean()"),
+            [],
+            "make model use its width argument",
+        ),
+        (TASK.format(width="width", reduction=""), [], "scalar"),
+        (GOOD, ["--optimizer", "Adamm"], "Adamm"),
+        (GOOD, ["--memory", "1KiB"], "bytes"),
+        (GOOD, ["--report", "/proc/nowhere"], "/proc/nowhere"),
+        (GOOD, ["--base", "64"], "base"),
+        (GOOD, ["--widths", "a,b"], "widths"),
+        (GOOD, ["--lrs", "fast"], "lrs"),
+    ],
+    ids=["model", "fixed-width", "loss", "optimizer", "budget", "report", "base", "widths", "lrs"],
+)
+def test_bad_input_is_one_line_and_exit_2(source, extra, message, tmp_path, capsys) -> None:
+    path = tmp_path / "my_task.py"
+    path.write_text(source)
+    with pytest.raises(SystemExit, match="2"):
+        main(["transfer", str(path), *CALL, *extra])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("thetaone: ")
+    assert message in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_debug_shows_the_traceback(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--debug", "transfer", str(tmp_path / "gone.py"), "--target", "64"])
+    assert "Traceback" in capsys.readouterr().err

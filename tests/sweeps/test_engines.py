@@ -1,0 +1,169 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
+
+from thetaone.errors import InputError
+from thetaone.records.sweep import EngineDecision, Trial
+from thetaone.sweeps.engines import work as work_module
+from thetaone.sweeps.engines.local import run_local
+from thetaone.sweeps.engines.work import Measured, Work, count_flops, measure
+from thetaone.sweeps.space import TrialSpec
+from thetaone.sweeps.trials import spec_of
+
+
+def run(
+    task: Toy, specs: Sequence[TrialSpec], engine: str, n_processes: int = 2
+) -> tuple[dict[TrialSpec, Trial], EngineDecision]:
+    decisions: list[EngineDecision] = []
+    trials = run_local(
+        Work(task=task, make_optimizer=adam), specs, engine=engine, n_processes=n_processes,
+        decided=decisions.append,
+    )  # fmt: skip
+    found = {spec_of(trial): trial for trial in trials}
+    (decision,) = decisions
+    return found, decision
+
+
+def test_every_engine_gives_the_same_losses() -> None:
+    specs = toy_grid(widths=[4, 8], n_steps=20)
+    serial, _ = run(Toy(), specs, "serial")
+    processes, decision = run(Toy(), specs, "processes")
+    assert decision.n_processes == 2
+    assert set(serial) == set(processes) == set(specs)
+    for spec in specs:
+        assert processes[spec].losses == serial[spec].losses  # one thread each: to the bit
+    for engine in ("stacked", "auto"):
+        found, _ = run(Toy(), specs, engine)
+        assert set(found) == set(specs)
+        for spec in specs:
+            assert found[spec].losses == pytest.approx(serial[spec].losses, rel=1e-4)
+
+
+def test_auto_measures_and_says_so() -> None:
+    _, decision = run(Toy(), toy_grid(widths=[4, 8], n_steps=20), "auto")
+    assert {"width 4, one thread", "width 8, one thread", "width 8, 1 threads"} <= set(
+        decision.seconds
+    )
+    assert "faster than one by one on 1 threads" in decision.reason
+    assert decision.stacks.get(4, 1) in (1, 3)  # six trials on two workers
+
+
+def test_auto_does_not_measure_what_is_too_short_to_gain() -> None:
+    specs = toy_grid(n_steps=3)
+    assert run(Toy(), specs, "auto")[1].reason == "36 steps in all, too few to measure"
+    assert run(Toy(), specs[:1], "auto")[1].reason == "a single trial"
+
+
+def test_dropout_cannot_be_stacked_and_auto_goes_on_without() -> None:
+    specs = toy_grid(widths=[4], n_steps=30)
+    with pytest.raises(InputError, match="engine='stacked' cannot train this task: vmap cannot"):
+        run(Dropping(), specs, "stacked")
+    found, decision = run(Dropping(), specs, "auto")
+    assert decision.stacks == {}
+    assert {trial.status for trial in found.values()} == {"finished"}
+
+
+def test_a_stack_whose_losses_differ_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = toy_grid(widths=[4], n_steps=30)
+    good = measure(Work(task=Toy(), make_optimizer=adam), specs)
+    assert good.stack_seconds is not None
+    monkeypatch.setattr(work_module, "AGREEMENT", -1.0)
+    bad = measure(Work(task=Toy(), make_optimizer=adam), specs)
+    assert bad.stack_seconds is None
+    assert "is not that of one model" in bad.why_not
+    assert isinstance(bad, Measured)
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_an_exception_fails_its_trials_and_no_other(engine: str) -> None:
+    specs = toy_grid(widths=[4, 8])
+    found, _ = run(Raising(), specs, engine)
+    for spec, trial in found.items():
+        assert trial.status == ("failed" if spec.width == 8 else "finished")
+    assert found[specs[-1]].reason == "RuntimeError: no room"
+
+
+@pytest.mark.parametrize("engine", ["stacked", "auto"])
+def test_an_exception_while_measuring_is_raised(engine: str) -> None:
+    with pytest.raises(RuntimeError, match="no room"):
+        run(Raising(), toy_grid(widths=[4, 8]), engine)
+
+
+def test_a_killed_worker_fails_its_trial_and_no_other() -> None:
+    specs = toy_grid(widths=[4, 8], seeds=[0])
+    found, _ = run(Dying(), specs, "processes")
+    assert set(found) == set(specs)
+    for spec, trial in found.items():
+        assert trial.status == ("failed" if spec.width == 8 else "finished")
+    assert "died with signal 9 (Killed); perhaps out of memory" in found[specs[-1]].reason
+
+
+def test_flops_are_those_of_the_matrix_products() -> None:
+    work = Work(task=Toy(), make_optimizer=adam)
+    batch, width = 16, 8
+    forward = 2 * batch * (4 * width + width)
+    # backward: both weight gradients, and the input gradient of the second layer alone
+    backward = 2 * batch * (4 * width + width + width)
+    assert count_flops(work, toy_grid(widths=[width])[0]) == forward + backward
+
+
+def test_unknown_engine_and_no_workers() -> None:
+    with pytest.raises(InputError, match="engine='gpu' is not one of auto, processes"):
+        run(Toy(), toy_grid(), "gpu")
+    with pytest.raises(InputError, match="n_processes=0: need at least 1"):
+        run(Toy(), toy_grid(), "processes", n_processes=0)
+
+
+FOREVER = """
+import sys
+sys.path[:0] = {path!r}
+from toy import Slow, adam, toy_grid
+from thetaone.sweeps.engines.local import run_local
+from thetaone.sweeps.engines.work import Work
+specs = toy_grid(n_steps=100_000)
+for trial in run_local(
+    Work(task=Slow(), make_optimizer=adam), specs, engine="processes", n_processes=2,
+    decided=lambda decision: print("training", flush=True),
+):
+    pass
+"""
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_an_interrupted_or_killed_sweep(how: signal.Signals) -> None:
+    code = FOREVER.format(path=[str(Path(__file__).parent), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"training\n"
+    deadline = time.monotonic() + 20
+    while len(workers := children(parent.pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2
+    os.kill(parent.pid, how)
+    assert parent.wait(timeout=20) != 0
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
+    parent.stdout.close()

@@ -1,0 +1,35 @@
+import os
+import sys
+import warnings
+
+import pytest
+from toy import Raising, Toy, adam, toy_grid
+
+from thetaone.records.sweep import EngineDecision
+from thetaone.sweeps.engines.ray import run_ray
+from thetaone.sweeps.engines.work import Work
+from thetaone.sweeps.trials import spec_of, train_trial
+
+pytest.importorskip("ray")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own start-up warns of its future defaults
+def test_ray_trains_as_one_by_one_and_records_what_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for Ray's workers
+    decisions: list[EngineDecision] = []
+    specs = toy_grid(widths=[4, 8], seeds=[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        work = Work(task=Raising(), make_optimizer=adam)
+        trials = list(run_ray(work, specs, decided=decisions.append))
+    assert decisions[0].engine == "ray"
+    found = {spec_of(trial): trial for trial in trials}
+    assert set(found) == set(specs)
+    for spec, trial in found.items():
+        if spec.width == 8:
+            assert (trial.status, trial.reason) == ("failed", "RuntimeError: no room")
+        else:
+            assert trial.losses == train_trial(Toy(), spec, adam).losses

@@ -1,0 +1,132 @@
+import json
+import math
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from toy import toy_grid
+
+from thetaone.errors import StorageError
+from thetaone.sweeps.space import TrialSpec
+from thetaone.sweeps.storage import NoStore, Store, open_store
+from thetaone.sweeps.trials import failed_trial, make_trial
+
+SPECS = toy_grid()
+
+
+def keep(store: Store, spec: TrialSpec, *losses: float, reason: str = "") -> None:
+    store.keep(spec, make_trial(spec, list(losses), reason=reason, n_parameters=3))
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "journal":
+        return str(tmp_path / "deeper" / "sweep.journal")
+    return f"sqlite:///{tmp_path}/sweep.db"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sqlalchemy's pool closes with the process
+def test_a_kept_trial_is_found_again_as_it_was(where: str) -> None:
+    store = open_store(where, experiment="toy, Adam")
+    keep(store, SPECS[0], 2.0, 1 / 3)
+    keep(store, SPECS[1], 2.0, math.nan, reason="loss nan at step 1")
+    keep(store, SPECS[2], 2.0, math.inf, reason="loss inf at step 1")
+    again = open_store(where, experiment="toy, Adam").known(SPECS)
+    assert list(again) == list(SPECS[:3])
+    assert again[SPECS[0]].losses == (2.0, 1 / 3)
+    assert math.isnan(again[SPECS[1]].losses[1])
+    assert again[SPECS[2]].losses[1] == again[SPECS[2]].final_loss == math.inf
+
+
+def test_another_experiment_rule_or_length_is_another_trial(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.journal"
+    keep(open_store(path, experiment="toy, Adam"), SPECS[0], 1.0)
+    assert open_store(path, experiment="toy, SGD").known(SPECS) == {}
+    store = open_store(path, experiment="toy, Adam")
+    assert store.known(toy_grid(n_steps=11)) == {}
+    assert store.known(SPECS[1:]) == {}
+    assert set(store.known(SPECS)) == {SPECS[0]}
+
+
+def test_a_failed_trial_is_kept_but_not_known(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "sweep.journal", experiment="toy")
+    store.keep(SPECS[0], failed_trial(SPECS[0], "no room"))
+    assert store.known(SPECS) == {}
+    assert "no room" in (tmp_path / "sweep.journal").read_text()
+
+
+def test_optuna_reads_it(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    path = tmp_path / "sweep.journal"
+    store = open_store(path, experiment="toy, Adam")
+    keep(store, SPECS[0], 3.0)
+    keep(store, SPECS[1], 2.0)
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    storage = optuna.storages.JournalStorage(backend)
+    study = optuna.load_study(study_name="toy, Adam, sp, 10 steps", storage=storage)
+    assert study.best_value == 2.0
+    assert study.best_params == {"width": SPECS[1].width, "lr": SPECS[1].lr, "seed": SPECS[1].seed}
+    assert study.best_trial.user_attrs["losses"] == [2.0]
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200])
+def test_a_line_torn_by_a_kill_costs_one_trial(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "sweep.journal"
+    store = open_store(path, experiment="toy")
+    for index in range(3):
+        keep(store, SPECS[index], float(index))
+    path.write_bytes(path.read_bytes()[:-cut])
+    resumed = open_store(path, experiment="toy")
+    assert set(resumed.known(SPECS)) == set(SPECS[:2])
+    keep(resumed, SPECS[2], 2.0)
+    assert set(open_store(path, experiment="toy").known(SPECS)) == set(SPECS[:3])
+
+
+@pytest.mark.parametrize("damage", ["not json\n", "{}\n", "[1]\n", '{"op_code": 999}\n', "torn"])
+def test_a_damaged_journal_is_refused_and_left_as_it_was(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "sweep.journal"
+    if damage != "torn":
+        keep(open_store(path, experiment="toy"), SPECS[0], 1.0)
+        first, rest = path.read_text().split("\n", 1)
+        path.write_text(f"{first}\n{damage}{rest}")
+    else:
+        path.write_text(damage)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"damaged or not a journal .*Move it away"):
+        open_store(path, experiment="toy").known(SPECS)
+    assert path.read_bytes() == before
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot use the storage .*Pass a path"):
+        open_store(tmp_path / "file" / "sweep.journal", experiment="toy")
+    with pytest.raises(StorageError, match="cannot use the storage nosuch://"):
+        open_store("nosuch://host/db", experiment="toy")
+
+
+def test_no_storage_keeps_nothing() -> None:
+    store = open_store(None, experiment="toy")
+    assert isinstance(store, NoStore)
+    keep(store, SPECS[0], 1.0)
+    assert store.known(SPECS) == {}
+
+
+def _write(path: str, seed: int) -> None:
+    store = open_store(path, experiment="toy")
+    for spec in toy_grid(seeds=[seed]):
+        keep(store, spec, 1.0)
+
+
+def test_two_writers_at_a_time_lose_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "sweep.journal")
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(path, seed)) for seed in (0, 1)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert set(open_store(path, experiment="toy").known(SPECS)) == set(SPECS)
+    for line in Path(path).read_text().splitlines():
+        json.loads(line)

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from toy import Normalizing, Short, Toy, adam, toy_grid
+
+from thetaone.errors import TaskError
+from thetaone.sweeps.space import TrialSpec
+from thetaone.sweeps.stacked import train_stack
+from thetaone.sweeps.trials import MakeOptimizer, spec_of, train_trial
+from thetaone.sweeps.update import NotStackableError
+
+
+def by_hand(spec: TrialSpec, make_optimizer: MakeOptimizer) -> list[float]:
+    """The loop that every tutorial shows."""
+    task = Toy()
+    torch.manual_seed(spec.seed)
+    model = task.model(spec.width)
+    optimizer = make_optimizer(model, spec.width, spec.lr)
+    losses = []
+    for _, batch in zip(range(spec.n_steps), task.batches(spec.seed), strict=False):
+        optimizer.zero_grad()
+        loss = task.loss(model, batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def grouped(kind: type[torch.optim.Optimizer], **options: float) -> MakeOptimizer:
+    """An optimizer whose groups differ in rate, as µP's do."""
+
+    def make(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        first, *rest = model.parameters()
+        groups = [{"params": [first], "lr": lr / 2}, {"params": rest}]
+        return kind(groups, lr=lr, **options)  # pyright: ignore[reportCallIssue]
+
+    return make
+
+
+def test_a_trial_is_plain_torch_to_the_bit_and_leaves_the_rng_alone() -> None:
+    spec = toy_grid()[3]
+    expected = by_hand(spec, adam)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    trial = train_trial(Toy(), spec, adam)
+    assert list(trial.losses) == expected
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (trial.status, trial.n_parameters) == ("finished", 4 * 4 + 4 + 4 + 1)
+    assert spec_of(trial) == spec
+
+
+def test_divergence_is_a_result_and_ends_the_trial() -> None:
+    (spec,) = toy_grid(widths=[8], powers=[6], seeds=[0], n_steps=200)
+    trial = train_trial(Toy(), spec, grouped(torch.optim.SGD))
+    assert trial.status == "diverged"
+    assert trial.final_loss == math.inf
+    assert 1 < len(trial.losses) < 200
+    assert f"at step {len(trial.losses) - 1}" in trial.reason
+
+
+def test_batches_that_end_too_early() -> None:
+    with pytest.raises(TaskError, match=r"batches\(0\) ended after 3 of 10 steps: make it endless"):
+        train_trial(Short(), toy_grid()[0], adam)
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        grouped(torch.optim.SGD),
+        grouped(torch.optim.SGD, momentum=0.9, weight_decay=0.1),
+        grouped(torch.optim.Adam),
+        grouped(torch.optim.Adam, weight_decay=0.1, eps=1e-3),
+        grouped(torch.optim.AdamW, weight_decay=0.3),
+    ],
+    ids=["sgd", "sgd-momentum", "adam", "adam-l2", "adamw"],
+)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_stack_trains_as_one_by_one(
+    make_optimizer: MakeOptimizer, seeds: tuple[int, ...]
+) -> None:
+    specs = toy_grid(widths=[8], powers=[-8, -6, -4], seeds=seeds, n_steps=30)
+    together = train_stack(Toy(), specs, make_optimizer)
+    for spec, trial in zip(specs, together, strict=True):
+        alone = train_trial(Toy(), spec, make_optimizer)
+        assert spec_of(trial) == spec
+        assert trial.n_parameters == alone.n_parameters
+        assert trial.losses == pytest.approx(alone.losses, rel=2e-5)
+        assert alone.losses[-1] != pytest.approx(alone.losses[0], rel=1e-3)  # it did train
+
+
+def test_a_stack_carries_buffers_and_outlives_a_diverging_member() -> None:
+    specs = toy_grid(widths=[8], powers=[-8, -4, 20], seeds=(0,), n_steps=30)
+    calm, lively, wild = train_stack(Toy(), specs, grouped(torch.optim.SGD))
+    assert (calm.status, lively.status, wild.status) == ("finished", "finished", "diverged")
+    assert len(wild.losses) < 30
+    assert lively.losses == pytest.approx(
+        train_trial(Toy(), specs[1], grouped(torch.optim.SGD)).losses, rel=2e-5
+    )
+    normalized = train_stack(Normalizing(), specs[:2], adam)
+    for spec, trial in zip(specs, normalized, strict=False):
+        assert trial.losses == pytest.approx(
+            train_trial(Normalizing(), spec, adam).losses, rel=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "message"),
+    [
+        (grouped(torch.optim.RMSprop), "RMSprop has no stacked update"),
+        (grouped(torch.optim.Adam, amsgrad=True), "amsgrad"),
+        (lambda model, w, lr: torch.optim.SGD(list(model.parameters())[:1], lr=lr), "in no group"),
+    ],
+)
+def test_what_cannot_be_stacked_says_why(make_optimizer: MakeOptimizer, message: str) -> None:
+    with pytest.raises(NotStackableError, match=message):
+        train_stack(Toy(), toy_grid(widths=[8]), make_optimizer)
