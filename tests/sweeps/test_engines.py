@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
 
 from thetaone.errors import InputError
 from thetaone.records.sweep import EngineDecision, Trial
+from thetaone.sweeps.engines import local as local_module
 from thetaone.sweeps.engines import work as work_module
 from thetaone.sweeps.engines.local import run_local
 from thetaone.sweeps.engines.work import Measured, Work, count_flops, measure
@@ -53,6 +55,20 @@ def test_auto_measures_and_says_so() -> None:
     )
     assert "faster than one by one on 1 threads" in decision.reason
     assert decision.stacks.get(4, 1) in (1, 3)  # six trials on two workers
+
+
+def test_one_by_one_gives_way_to_workers_when_it_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault: a measurement that promises a step in no time, as on cores that were idle then."""
+    monkeypatch.setattr(local_module, "_measure_threads", lambda work, specs: (8, 1e-9))
+    specs = toy_grid(widths=[4, 8], n_steps=20)
+    decisions: list[EngineDecision] = []
+    work = Work(task=Toy(), make_optimizer=adam)
+    trials = list(run_local(work, specs, n_processes=2, decided=decisions.append))
+    assert [decision.engine for decision in decisions] == ["serial", "processes"]
+    assert re.match(r"trial 1 of 12 took \d+\.\d× the time measured", decisions[1].reason)
+    assert sorted(map(spec_of, trials)) == sorted(specs)  # each once, the first one alone
+    serial, _ = run(Toy(), specs, "serial")
+    assert all(trial.losses == serial[spec_of(trial)].losses for trial in trials)
 
 
 def test_auto_does_not_measure_what_is_too_short_to_gain() -> None:

@@ -136,11 +136,11 @@ def train_target(
     return trial, memory.total_peak_bytes, model
 
 
-def step_seconds(target: Target) -> float:
-    """Median wall time of a plain step of the target on one thread, as in a sweep [s]."""
+def step_seconds(target: Target, n_threads: int) -> float:
+    """Median wall time of a plain step of the target on so many threads [s]."""
     model, optimizer = target.build()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(n_threads)
     times: list[float] = []
     for batch, _ in zip(target.batches(), range(TIMED_STEPS + 1), strict=False):
         started = time.perf_counter()

@@ -128,7 +128,7 @@ def transfer(
         ),
         memory=None if plan is None else _with_peak(plan, peak), memory_note=note,
         target=trial, evaluation=None if loaded.evaluate is None else loaded.evaluate(model),
-        cost=_cost(job, sweeps["mup"], step_seconds(run)), laws=laws, environment=environment(),
+        cost=_cost(job, sweeps["mup"], run), laws=laws, environment=environment(),
         wall_seconds=time.perf_counter() - clock, started=started,
     )  # fmt: skip
     if folder is not None:
@@ -250,15 +250,21 @@ def _check(job: _Job, rule: str, lr: float, watch: Watch) -> CoordinateCheck:
     return check
 
 
-def _cost(job: _Job, result: SweepResult, seconds: float) -> DirectSweepCost:
-    """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's width."""
-    n_trials = len(job.lrs) * len(job.seeds)
+def _cost(job: _Job, result: SweepResult, target: Target) -> DirectSweepCost:
+    """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's width.
+
+    The target's step is timed as the sweep ran: on as many threads, and shared out over as many
+    workers. Trials found in the storage count with the time that they took when they were trained.
+    """
+    engine, n_trials = result.engine, len(job.lrs) * len(job.seeds)
     flops = {width: _step_flops(job, width) for width in (*job.widths, job.target_width)}
     spent = sum(flops[t.width] * len(t.losses) for t in result.trials)
-    trained = sum(t.wall_seconds for t in result.trials) / result.engine.n_processes
+    trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
+    seconds = step_seconds(target, engine.n_threads)
     return DirectSweepCost(
-        transfer_seconds=trained, transfer_flops=spent,
-        direct_seconds=seconds * job.steps * n_trials / result.engine.n_processes,
+        transfer_seconds=trained if result.n_reused else result.wall_seconds,
+        transfer_flops=spent,
+        direct_seconds=seconds * job.steps * n_trials / engine.n_processes,
         direct_flops=flops[job.target_width] * job.steps * n_trials, n_trials=n_trials,
     )  # fmt: skip
 

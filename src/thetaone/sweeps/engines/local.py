@@ -1,7 +1,8 @@
 """The local engine: measures at start which mix of processes, threads and stacks is fastest."""
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 
@@ -15,6 +16,7 @@ from thetaone.sweeps.trials import failed_trial
 
 ENGINES = ("auto", "processes", "serial", "stacked")
 WORTH_MEASURING = 100  # steps of all trials together; below it a measurement costs what it saves
+SLOWED = 1.5  # times the measured step: from here on, other programs use the cores too
 
 Decided = Callable[[EngineDecision], None]
 
@@ -35,7 +37,7 @@ def run_local(
         engine: ``"auto"`` (measured), ``"serial"`` (one by one, all threads), ``"processes"``
             (one-thread workers) or ``"stacked"`` (workers that train stacks under vmap).
         n_processes: Workers; the cores this process may use when None [count].
-        decided: Called once with the decision, before the first trial ends.
+        decided: Called with the decision before the first trial ends, and again if it changes.
 
     Yields:
         One trial for every spec; what raised or died is ``failed``.
@@ -53,17 +55,20 @@ def run_local(
     alone = _serial_reason(specs, engine, n_processes)
     if alone:
         decided(_serial(alone, {}))
-        yield from _one_by_one(work, specs)
+        for item in chunks(specs, {}):
+            yield from train(work, item)
         return
     threads_seconds = _measure_threads(work, specs) if engine == "auto" else None
     with WorkerPool(work, n_processes) as pool:
         decision = _decide(pool, specs, engine, n_processes, threads_seconds)
-        if decision.engine != "serial":
+        decided(decision)
+        if decision.engine == "serial":
+            slowed = yield from _while_as_fast(work, specs, decision, n_processes)
+            if slowed is None:
+                return
+            specs, decision = slowed
             decided(decision)
-            yield from _on_pool(pool, specs, decision)
-            return
-    decided(decision)
-    yield from _one_by_one(work, specs)
+        yield from _on_pool(pool, specs, decision)
 
 
 def available_cores() -> int:
@@ -91,9 +96,31 @@ def _serial(reason: str, seconds: dict[str, float]) -> EngineDecision:
     )
 
 
-def _one_by_one(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
-    for item in chunks(specs, {}):
-        yield from train(work, item)
+def _while_as_fast(
+    work: Work, specs: Sequence[TrialSpec], decision: EngineDecision, n_processes: int
+) -> Generator[Trial, None, tuple[Sequence[TrialSpec], EngineDecision] | None]:
+    """Train one by one as long as steps take what was measured.
+
+    Threads of one step wait for each other, so a core that another program takes from one of them
+    is lost to all: several times slower, where one-thread workers would lose their share alone.
+
+    Returns:
+        What is left, and the workers to train it on, once a trial was slowed; None at the end.
+    """
+    groups = chunks(specs, {})
+    for done, group in enumerate(groups, start=1):
+        (trial,) = train(work, group)
+        yield trial
+        # only the widest width was measured with all threads; its trials come first
+        promised = decision.seconds.get(_all_threads(trial.width), math.inf) * len(trial.losses)
+        if trial.wall_seconds > SLOWED * promised and groups[done:]:
+            left = [spec for (spec,) in groups[done:]]
+            return left, EngineDecision(
+                engine="processes", n_processes=n_processes, seconds=decision.seconds,
+                reason=f"trial {done} of {len(groups)} took {trial.wall_seconds / promised:.1f}× "
+                f"the time measured for {decision.n_threads} threads: other programs use the cores",
+            )  # fmt: skip
+    return None
 
 
 def _on_pool(
@@ -111,6 +138,11 @@ def _on_pool(
             else:
                 yield from (failed_trial(spec, str(answer)) for spec in item.specs)
         groups = again
+
+
+def _all_threads(width: int) -> str:
+    """The key of a step's time with all threads of this process."""
+    return f"width {width}, {torch.get_num_threads()} threads"
 
 
 def _measure_threads(work: Work, specs: Sequence[TrialSpec]) -> tuple[int, float]:
@@ -196,7 +228,7 @@ def _compare(
     """Workers, or one by one with all threads: whichever finishes the whole sweep first."""
     widest, all_threads = threads_seconds
     n_threads = torch.get_num_threads()
-    seconds = {**seconds, f"width {widest}, {n_threads} threads": all_threads}
+    seconds = {**seconds, _all_threads(widest): all_threads}
 
     def on_workers(group: tuple[TrialSpec, ...]) -> float:
         width = group[0].width
