@@ -23,8 +23,8 @@ def learning_rate_section(result: TransferResult) -> Section:
         f"Each point is the mean over {seeds} seed(s) of the loss at the end of training; the star "
         "is the fitted minimum of its width, the dotted line the minimum at width "
         f"{result.base_width}. On the left the minima walk away from that line as width grows; on "
-        f"the right they stay, and keeping {result.chosen_lr:.3g} costs at most "
-        f"{percent(worst_penalty(result))} of loss at any width swept."
+        f"the right they stay, and training every width at that line costs at most "
+        f"{percent(worst_penalty(result))} of loss."
     )
     false = (
         "Had µP's minima left the line by more than half an octave, or a wider model ended with a "

@@ -24,13 +24,13 @@ def transfers(drift: Drift | None) -> bool | None:
 
 def headline(result: TransferResult) -> str:
     """The finding in one line, and honest when there is none."""
-    rate, base = f"{result.chosen_lr:.3g}", result.base_width
+    rate, width = f"{result.chosen_lr:.3g}", tuned_width(result)
     drift = result.mup.drift
     stays = transfers(drift)
     if drift is None or stays is None:
-        return f"Learning rate {rate}, best at width {base}: not yet proved to transfer"
+        return f"Learning rate {rate}, best at width {width}: not yet proved to transfer"
     if not stays:
-        return f"The best learning rate moves with width: {rate} is best at width {base} only"
+        return f"The best learning rate moves with width: {rate} is best at width {width} only"
     return (
         f"The best learning rate stays at {rate} from width {drift.from_width} to {drift.to_width}"
     )
@@ -69,13 +69,13 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
         Fact(
             label="Chosen learning rate",
             value=f"{result.chosen_lr:.3g}",
-            note=f"log₂ {signed(math.log2(result.chosen_lr))}, from width {result.base_width}",
+            note=f"log₂ {signed(math.log2(result.chosen_lr))}, best at width {tuned_width(result)}",
         ),
         _drift_fact(result.mup.drift),
         Fact(
             label="Transfer penalty",
             value=percent(worst_penalty(result)),
-            note="excess loss at this rate, worst of the widths swept",
+            note=f"excess loss at width {result.base_width}'s best rate, worst of the widths",
         ),
     ]
     if result.memory is not None:
@@ -144,6 +144,11 @@ def verdicts(result: TransferResult) -> Table:
         rows=tuple(rows),
         style="wide stack",
     )
+
+
+def tuned_width(result: TransferResult) -> int:
+    """The widest small model with an optimum: its best rate is the one that is transferred."""
+    return max(result.mup.optima)
 
 
 def worst_penalty(result: TransferResult) -> float:
