@@ -58,7 +58,7 @@ def read_hypers(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Op
 def make_update(hypers: Hypers, p_kp: Tensor) -> Update:
     """The update of a stack whose parameters look like ``p_kp``, state included.
 
-    The formulas and their order are those of ``torch.optim``; results agree to rounding.
+    The formulas are those of ``torch.optim``; results agree to rounding.
     """
     if hypers.kind is torch.optim.SGD:
         return _sgd(hypers.values, torch.zeros_like(p_kp))
@@ -88,9 +88,18 @@ def _adam(h: Mapping[str, Hyper], m_kp: Tensor, v_kp: Tensor, *, decoupled: bool
         elif _used(h["weight_decay"]):
             g_kp = g_kp + h["weight_decay"] * p_kp
         m_kp.lerp_(g_kp, 1 - beta1)
-        v_kp.mul_(beta2).add_(g_kp.square_().mul_(1 - beta2))
-        denominator = v_kp.sqrt().div_((1 - beta2**step) ** 0.5).add_(h["eps"])
-        p_kp.sub_(torch.div(m_kp, denominator, out=denominator).mul_(h["lr"] / (1 - beta1**step)))
+        if isinstance(beta2, Tensor):
+            v_kp.mul_(beta2).add_(g_kp.square_().mul_(1 - beta2))
+        else:
+            v_kp.mul_(beta2).addcmul_(g_kp, g_kp, value=1 - beta2)
+        # torch's lr/c1 · m / (√v/√c2 + ε) with √c2 taken out of the fraction: a pass less over [k, p]
+        root = (1 - beta2**step) ** 0.5
+        ratio_kp = m_kp / v_kp.sqrt().add_(h["eps"] * root)
+        rate = h["lr"] * root / (1 - beta1**step)
+        if isinstance(rate, Tensor):
+            p_kp.addcmul_(ratio_kp, rate, value=-1)
+        else:
+            p_kp.add_(ratio_kp, alpha=-rate)
 
     return update
 
