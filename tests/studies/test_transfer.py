@@ -10,7 +10,11 @@ from thetaone.cli.main import main
 from thetaone.errors import InputError
 from thetaone.laws.catalogue import verify_laws
 from thetaone.records.transfer import TransferResult
+from thetaone.rematerialization.plan import plan
+from thetaone.studies.target import Target, plan_memory, train_target
 from thetaone.studies.transfer import transfer
+from thetaone.sweeps.space import TrialSpec
+from thetaone.tasks.load import load_task
 
 
 class Regression:
@@ -208,3 +212,54 @@ def test_debug_shows_the_traceback(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--debug", "transfer", str(tmp_path / "gone.py"), "--target", "64"])
     assert "Traceback" in capsys.readouterr().err
+
+
+class Deep:
+    """Eight wide blocks on a large batch: activations outweigh weights, so that plans differ."""
+
+    @staticmethod
+    def model(width: int) -> nn.Module:
+        blocks = [nn.Sequential(nn.Linear(width, width), nn.GELU()) for _ in range(8)]
+        return nn.Sequential(nn.Linear(8, width), *blocks, nn.Linear(width, 1))
+
+    @staticmethod
+    def batches(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            x = torch.randn(512, 8, generator=generator)
+            yield x, x.sum(1, keepdim=True)
+
+    loss = staticmethod(Regression.loss)
+
+
+def test_a_budget_is_used_as_far_as_its_schedules_go() -> None:
+    """Between floor and store-all, no fixed share is left: the next best schedule does not fit."""
+    target = Target(
+        task=load_task(Deep()),
+        spec=TrialSpec(width=32, lr=2**-6, seed=0, n_steps=3, rule="sp"),
+        recipe=lambda model, width, lr: torch.optim.Adam(model.parameters(), lr=lr),
+    )
+    unlimited = plan_memory(target, None).account.measured_peak_bytes
+    left: dict[float, bool] = {}
+    for share in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        budget = int(share * unlimited)
+        found = plan_memory(target, budget)
+        account = found.account
+        _, peak, _ = train_target(target, found.schedule, on_step=lambda *_: None)
+        assert peak == account.predicted_peak_bytes <= budget
+        assert account.predicted_peak_bytes == (
+            account.weights_bytes + account.gradients_bytes + account.optimizer_bytes
+            + account.outside_bytes + found.schedule.peak_bytes
+        )  # fmt: skip
+        faster = [
+            point.peak_bytes
+            for point in found.frontier.points
+            if point.total_seconds < found.schedule.total_seconds
+        ]
+        if faster:
+            next_one = plan(found.chain, budget=min(faster))
+            _, peak, _ = train_target(target, next_one, on_step=lambda *_: None)
+            assert peak > budget
+        left[share] = bool(faster)
+    assert left[0.5]  # there is something to give up
+    assert not left[1.0]  # store-all is its own budget

@@ -23,10 +23,10 @@ class MemoryAccount(Record):
         weights_bytes: Parameters and buffers [bytes].
         gradients_bytes: Gradients of the parameters that train [bytes].
         optimizer_bytes: State of the optimizer after its first step [bytes].
-        outside_bytes: Peak outside the chain (embedding, head, loss, batch), measured with one
-            step at the floor schedule [bytes].
+        outside_bytes: What else is there at the peak (embedding, head, loss, batch, temporaries of
+            the optimizer); negative where gradients are not all there yet when it is reached.
         activation_budget_bytes: What is left for the chain: the planner's budget [bytes].
-        predicted_peak_bytes: All of the above with the schedule's own peak [bytes].
+        predicted_peak_bytes: All of these with the schedule's own peak, from trial steps [bytes].
         measured_peak_bytes: Largest sum of live storages over the whole target run [bytes].
         store_all_bytes: The same peak without rematerialization, predicted [bytes].
     """

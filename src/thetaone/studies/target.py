@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thetaone.errors import BudgetTooSmallError, ProfileError
+from thetaone.errors import BudgetTooSmallError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.records.sweep import Trial
@@ -35,7 +35,7 @@ from thetaone.tasks.load import LoadedTask
 
 CALIBRATION_STEPS = 2  # the second one runs with the optimizer's state in place
 TIMED_STEPS = 3  # after one to warm up
-MAX_CORRECTIONS = 4  # of the activation budget, when a trial step shows bytes that it missed
+MAX_TRIES = 4  # schedules, each with what the one before left of the budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,8 @@ def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
     """Give the target's chain what the budget leaves beside weights, gradients and state.
 
     budget = weights + gradients + optimizer state + outside + activations. What lies outside the
-    chain is measured with real steps under the floor schedule: the ones that fit if any do. The
-    chosen schedule is then tried for real, and its budget lowered by whatever it exceeds.
+    chain is measured with real steps, at first under the floor schedule: the ones that fit if any
+    do. Each next schedule takes what the steps before left of the budget, and is tried as well.
 
     Args:
         target: The large model's training.
@@ -81,21 +81,19 @@ def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
     line = frontier(chain)
     floor = plan(chain, budget=line.floor_bytes)
     parts, floor_peak = _measure(target, floor)
-    static = sum(parts)
-    outside = max(0, floor_peak - static - floor.peak_bytes)
-    least = max(floor_peak, static + outside + floor.peak_bytes)
-    if budget_bytes is not None and budget_bytes < least:
+    if budget_bytes is not None and budget_bytes < floor_peak:
         raise BudgetTooSmallError(
-            budget_bytes=budget_bytes, floor_bytes=least, where=simulate(chain, floor).peak_stage
-        )
-    schedule, spare, measured = _fit(target, chain, static + outside, budget_bytes)
+            budget_bytes=budget_bytes, floor_bytes=floor_peak,
+            where=simulate(chain, floor).peak_stage,
+        )  # fmt: skip
+    schedule, spare, peak = _fit(target, chain, floor, floor_peak, budget_bytes)
     weights, gradients, state = parts
+    outside = peak - sum(parts) - schedule.peak_bytes
     account = MemoryAccount(
         budget_bytes=budget_bytes, weights_bytes=weights, gradients_bytes=gradients,
         optimizer_bytes=state, outside_bytes=outside, activation_budget_bytes=spare,
-        predicted_peak_bytes=static + outside + schedule.peak_bytes,
-        measured_peak_bytes=measured,
-        store_all_bytes=static + outside + line.store_all_bytes,
+        predicted_peak_bytes=peak, measured_peak_bytes=peak,
+        store_all_bytes=sum(parts) + outside + line.store_all_bytes,
     )  # fmt: skip
     return MemoryPlan(
         chain=chain, frontier=frontier(chain, chosen=schedule), schedule=schedule,
@@ -185,23 +183,30 @@ def _measure(target: Target, schedule: Schedule) -> tuple[tuple[int, int, int], 
 
 
 def _fit(
-    target: Target, chain: Chain, taken: int, budget_bytes: int | None
+    target: Target, chain: Chain, floor: Schedule, floor_peak: int, budget_bytes: int | None
 ) -> tuple[Schedule, int, int]:
-    """The schedule, its budget, and the peak of real steps under it."""
+    """The fastest schedule found whose real steps fit, its budget, and their peak.
+
+    What is left of the budget is offered to the next schedule. That one may not use it all, or use
+    more: the gradients of the blocks are not all there when the activations are at their most, and
+    when that is depends on the schedule. Hence the tries.
+    """
+    most = store_all(chain).peak_bytes
     if budget_bytes is None:
-        schedule = plan(chain, budget=store_all(chain).peak_bytes)
-        return schedule, schedule.peak_bytes, _measure(target, schedule)[1]
-    spare, measured = budget_bytes - taken, budget_bytes
-    for _ in range(MAX_CORRECTIONS + 1):
-        schedule = plan(chain, budget=spare)
-        measured = _measure(target, schedule)[1]
-        if measured <= budget_bytes:
-            return schedule, spare, measured
-        spare -= measured - budget_bytes
-    raise ProfileError(
-        f"the target's steps took {measured:,} bytes under a plan for {budget_bytes:,}, also after "
-        f"{MAX_CORRECTIONS} corrections: the bytes outside its blocks vary from step to step"
-    )
+        schedule = plan(chain, budget=most)
+        return schedule, most, _measure(target, schedule)[1]
+    best, spare, peak = floor, floor.peak_bytes, floor_peak
+    wanted = min(most, spare + budget_bytes - peak)
+    for _ in range(MAX_TRIES):
+        schedule = plan(chain, budget=max(wanted, spare))
+        if schedule.regions == best.regions:
+            break
+        tried = _measure(target, schedule)[1]
+        if tried <= budget_bytes:
+            best, spare, peak = schedule, wanted, tried
+        below = most if tried <= budget_bytes else schedule.peak_bytes - 1
+        wanted = min(below, wanted + budget_bytes - tried)
+    return best, spare, peak
 
 
 def _bytes(values: list[Any]) -> int:

@@ -92,7 +92,7 @@ def _adam(h: Mapping[str, Hyper], m_kp: Tensor, v_kp: Tensor, *, decoupled: bool
             v_kp.mul_(beta2).add_(g_kp.square_().mul_(1 - beta2))
         else:
             v_kp.mul_(beta2).addcmul_(g_kp, g_kp, value=1 - beta2)
-        # torch's lr/c1 · m / (√v/√c2 + ε) with √c2 taken out of the fraction: a pass less over [k, p]
+        # torch: lr/c1 · m / (√v/√c2 + ε); √c2 taken out of the fraction saves a pass over [k, p]
         root = (1 - beta2**step) ** 0.5
         ratio_kp = m_kp / v_kp.sqrt().add_(h["eps"] * root)
         rate = h["lr"] * root / (1 - beta1**step)

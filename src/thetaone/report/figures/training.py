@@ -77,6 +77,9 @@ def account_figure(account: MemoryAccount) -> Figure:
     position = 0.0
     blocks = account.predicted_peak_bytes - sum(getattr(account, field) for field in PARTS)
     sizes = {field: float(getattr(account, field)) for field in PARTS}
+    # gradients that do not exist yet at the peak take no room in it
+    sizes["gradients_bytes"] += min(0.0, sizes["outside_bytes"])
+    sizes["outside_bytes"] = max(0.0, sizes["outside_bytes"])
     for field, (name, colour, pattern) in PARTS.items():
         parts.append(_bar(name, position, position + sizes[field], 1.0, colour, pattern))
         position += sizes[field]
