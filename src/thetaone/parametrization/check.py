@@ -15,7 +15,7 @@ from thetaone.parametrization.roles import assign, match_base, override
 from thetaone.parametrization.sites import read_blueprint
 from thetaone.parametrization.verdict import BANDS, Band, judge
 from thetaone.records.blueprint import Blueprint
-from thetaone.records.coordinates import CoordinateCheck
+from thetaone.records.coordinates import ALIGNMENT, OWN_UPDATE, CoordinateCheck
 from thetaone.records.task import Task
 
 
@@ -132,7 +132,9 @@ def _optimizer_name(optimizer: Optimizers, used: bool) -> str:
 
 
 def _unmeasured(key: Key, rows: list[list[float]]) -> bool:
-    return key[1] == "alignment" and any(value != value for row in rows for value in row)
+    return key[1] in (ALIGNMENT, OWN_UPDATE) and any(
+        value != value for row in rows for value in row
+    )
 
 
 def _in_model_order(

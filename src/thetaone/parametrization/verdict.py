@@ -8,6 +8,7 @@ from thetaone.parametrization.rules import INPUT, OUTPUT
 from thetaone.records.coordinates import (
     ALIGNMENT,
     FEATURE_UPDATE,
+    OWN_UPDATE,
     UPDATE_NORM,
     WEIGHT_NORM,
     LayerVerdict,
@@ -25,6 +26,7 @@ BANDS: Mapping[str, Band] = {
     FEATURE_UPDATE: (-0.25, 0.25),
     WEIGHT_NORM: (-0.35, 0.35),
     UPDATE_NORM: (-0.25, 0.25),
+    OWN_UPDATE: (-0.25, 0.25),
     ALIGNMENT: (-0.35, 0.35),
 }
 
@@ -39,6 +41,11 @@ def judge(
 
     A row passes when its exponent lies in the band, or when its interval reaches into the band and
     the exponent misses it by at most ``NOISE``: noise is no fault, a wide interval no excuse.
+
+    A layer's feature update is ΔW h + W₀ Δh. The first part, its own, is Θ(1) when its weights are
+    maximally updated (Tensor Programs IV, Definition 5.2). Of the second, a readout (σ ∝ 1/fan_in)
+    rightly loses what is not aligned with W₀, as 1/√fan_in. So a feature update that falls while
+    the layer's own update does not is no fault; one that falls with it is.
 
     Args:
         observed: Values, shape [seeds][sizes], by layer, quantity and step, in order of layers.
@@ -55,6 +62,11 @@ def judge(
         key: _passes(laws[key], values, bands[key[1]], required=key[2] in (0, last))
         for key, values in observed.items()
     }
+    for key, law in laws.items():
+        own = (key[0], OWN_UPDATE, last)
+        falls = key[1] == FEATURE_UPDATE and law is not None and law.exponent < 0
+        if falls and passed.get(own, False):
+            passed[key] = True
     verdicts: list[LayerVerdict] = []
     for key, values in observed.items():
         layer, quantity, step = key
@@ -92,7 +104,7 @@ def likely_cause(
     up = law.exponent > 0
     if quantity == WEIGHT_NORM:
         return _init_cause(role, up)
-    if quantity == UPDATE_NORM:
+    if quantity in (UPDATE_NORM, OWN_UPDATE):
         return _rate_cause(role, law.exponent)
     if quantity == ALIGNMENT:
         return "updates align with the layer's input differently at each width"
