@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from thetaone.errors import TaskError
 from thetaone.laws.norms import rms_operator_norm
-from thetaone.parametrization.through import through
 from thetaone.parametrization.sites import canonical, read_blueprint, rms_of
+from thetaone.parametrization.through import through
 from thetaone.records.blueprint import LOOKUP, VECTOR
 from thetaone.records.coordinates import (
     ALIGNMENT,
@@ -43,11 +43,14 @@ class Capture(AbstractContextManager["Capture"]):
     In-place activations would overwrite an output, so what is kept is a copy.
 
     Attributes:
+        model: Is watched while the context lasts.
+        blocks: Also of numbered blocks that own no parameter themselves: the residual stream.
         outputs: Layer to its outputs in one pass, in order of the calls.
         own: Layer to ``‖ΔW h‖_RMS`` and to its alignment, for the updates given to ``apply``.
     """
 
     model: nn.Module
+    blocks: bool = False
     outputs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     own: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     _updates: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # pyright: ignore
@@ -55,7 +58,8 @@ class Capture(AbstractContextManager["Capture"]):
 
     def __enter__(self) -> Self:
         for name, module in self.model.named_modules():
-            if any(p.requires_grad for p in module.parameters(recurse=False)):
+            owns = any(p.requires_grad for p in module.parameters(recurse=False))
+            if owns or (self.blocks and name.rpartition(".")[2].isdigit() and _trains(module)):
                 handle = module.register_forward_hook(self._hook(canonical(name + ".")[:-1]))
                 self._stack.callback(handle.remove)
         return self
@@ -82,6 +86,10 @@ class Capture(AbstractContextManager["Capture"]):
                 self.own[layer] = own_update(module, *change, inputs[0])
 
         return record
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def _first_tensor(output: Any) -> Tensor | None:
@@ -162,6 +170,7 @@ def train_and_observe(
     *,
     seed: int,
     steps: Sequence[int],
+    blocks: bool = False,
 ) -> dict[Key, float]:
     """Train on one batch and measure every layer.
 
@@ -174,6 +183,7 @@ def train_and_observe(
         task: Gives the batch and the loss.
         seed: Of the batch and of the forward passes.
         steps: Steps after which features are compared with their first values; ascending.
+        blocks: Also watch the outputs of numbered blocks.
 
     Returns:
         ``{(layer, quantity, step): value}``; weight norms at step 0, the rest after training;
@@ -192,7 +202,7 @@ def train_and_observe(
         (layer, WEIGHT_NORM, 0): weight_norm(matrix.weight, lookup=matrix.lookup)
         for layer, matrix in initial.items()
     }
-    with Capture(model) as capture:
+    with Capture(model, blocks) as capture:
         first = dict[str, list[Tensor]]()
         for step in range(steps[-1] + 1):
             if step == steps[-1]:

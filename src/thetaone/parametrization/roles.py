@@ -31,6 +31,17 @@ def wildcard(name: str) -> str:
     return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
+def stack(name: str) -> str:
+    """The first numbered container a name lies in; empty for a name without a number.
+
+    Example:
+        >>> stack("decoder.block.3.layer.0.weight")
+        'decoder.block.*'
+    """
+    parts = wildcard(name).split(".")
+    return ".".join(parts[: parts.index("*") + 1]) if "*" in parts else ""
+
+
 def override(name: str, patterns: Mapping[str, str]) -> str | None:
     """The role that a user's glob patterns give a name; the last match wins.
 

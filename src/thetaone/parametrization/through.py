@@ -1,5 +1,7 @@
 """What a layer does to its input with a weight of its own shape: ``W ↦ W h``."""
 
+from typing import Any, cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ def through(module: nn.Module, weight: Tensor, inputs: Tensor) -> Tensor | None:
             weight.transpose(0, 1),
             None,
             module.stride,
-            module.padding,
+            cast(Any, module.padding),  # a tuple: text is for plain convolutions only
             module.output_padding,
             module.groups,
             module.dilation,

@@ -11,6 +11,7 @@ WEIGHT_NORM = "weight norm"
 UPDATE_NORM = "update norm"
 OWN_UPDATE = "own update"
 ALIGNMENT = "alignment"
+WIDTH, DEPTH = "width", "depth"
 QUANTITIES = (FEATURE_UPDATE, OWN_UPDATE, WEIGHT_NORM, UPDATE_NORM, ALIGNMENT)
 
 
