@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from thetaone.errors import RoleError
 from thetaone.parametrization.graph import Graph, Node, Residual, constant, kind, sources
 from thetaone.parametrization.guesses import guesses
-from thetaone.parametrization.roles import stack, wildcard
+from thetaone.parametrization.places import block
 from thetaone.parametrization.sites import canonical
 from thetaone.records.blueprint import Branch
 
@@ -27,7 +27,7 @@ _ADVICE = (
 
 
 def read_branches(model: nn.Module, sample: Sample = None) -> tuple[Branch, ...]:
-    """The residual branches that a forward pass shows, one for all blocks of a stack.
+    """The residual branches that a forward pass shows.
 
     The pass runs in evaluation mode with torch's RNG forked; nothing of the model is changed.
 
@@ -36,7 +36,7 @@ def read_branches(model: nn.Module, sample: Sample = None) -> tuple[Branch, ...]
         sample: Inputs; a guess from the first layer unless given (only their shapes matter).
 
     Returns:
-        The branches, their names with ``*`` for a block's number.
+        The branches that hold parameters, in the order of the pass.
 
     Raises:
         RoleError: No forward pass succeeded, or a branch can neither be folded nor hooked.
@@ -46,64 +46,53 @@ def read_branches(model: nn.Module, sample: Sample = None) -> tuple[Branch, ...]
         ...     def forward(self, x):
         ...         return x + super().forward(x.tanh())
         >>> [b.ends for b in read_branches(nn.Sequential(Block(4, 4), Block(4, 4)))]
-        [('*.weight', '*.bias')]
+        [('0.weight', '0.bias'), ('1.weight', '1.bias')]
     """
     model = cast(nn.Module, getattr(model, "_orig_mod", model))
-    root, makers = _trace(model, sample)
+    with torch.random.fork_rng():
+        root, makers = _trace(model, sample)
     graph = Graph({id(p): canonical(name) for name, p in model.named_parameters()})
     graph.add(root)
-    found: dict[tuple[str, ...], Branch] = {}
-    for residual in graph.residuals():
-        inside = _own(graph.inside(residual))
-        if inside:
-            branch = _branch(graph, residual, inside, makers)
-            found.setdefault(branch.ends or branch.outputs, branch)
-    return tuple(found.values())
+    found = ((residual, _own(graph.inside(residual))) for residual in graph.residuals())
+    return tuple(_branch(graph, one, inside, makers) for one, inside in found if inside)
 
 
 def named_branches(model: nn.Module, patterns: Sequence[str]) -> tuple[Branch, ...]:
     """The branches whose last parameters or modules a user names by glob patterns.
 
+    A module that is linear in its own parameters stands for them; any other one is hooked.
+
     Raises:
         RoleError: A pattern matches nothing.
     """
-    names = [canonical(name) for name, _ in model.named_parameters()]
     modules = {canonical(name + ".")[:-1]: module for name, module in model.named_modules()}
-    branches: dict[str, Branch] = {}
+    names = [canonical(name) for name, _ in model.named_parameters()]
+    branches: list[Branch] = []
     for pattern in patterns:
-        ends = [n for n in names if any(fnmatchcase(n, p) for p in (pattern, pattern + ".*"))]
-        linear = [n for n in ends if fnmatchcase(n, pattern) or _is_linear(modules, n)]
-        hooked = [] if linear else [n for n in modules if n and fnmatchcase(n, pattern)]
-        if not linear and not hooked:
+        hits = [name for name in modules if name and fnmatchcase(name, pattern)]
+        own = {hit: [n for n in names if n.rpartition(".")[0] == hit] for hit in hits}
+        ends = [name for name in names if fnmatchcase(name, pattern)]
+        if not hits and not ends:
             raise RoleError(
                 f"branches={list(patterns)}: {pattern!r} matches no parameter and no module. "
                 "Name what ends a residual branch, e.g. 'layers.*.mlp.down_proj'"
             )
-        for name in linear or hooked:
-            module = wildcard(name.rpartition(".")[0] if linear else name)
-            inside = dict.fromkeys(
-                wildcard(other) for other in names if stack(other) == stack(name)
-            )
-            ends = branches[module].ends if module in branches else ()
-            branches[module] = Branch(
-                ends=tuple(dict.fromkeys((*ends, wildcard(name)))) if linear else (),
-                outputs=(module,),
-                inside=tuple(inside),
-            )
-    return tuple(branches.values())
+        branches += [Branch(ends=(name,), outputs=(name.rpartition(".")[0],)) for name in ends]
+        for hit in hits:
+            linear = own[hit] if _is_linear(modules[hit]) else []
+            branches.append(Branch(ends=tuple(linear), outputs=(hit,)))
+    return tuple(branches)
 
 
-def _is_linear(modules: Mapping[str, nn.Module], parameter: str) -> bool:
-    """Whether the parameter's own module is linear in all that it owns."""
-    owner = modules[parameter.rpartition(".")[0]]
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module is linear in all that it owns."""
     linear = (nn.Linear, nn.modules.conv._ConvNd, nn.LayerNorm, nn.RMSNorm, nn.Bilinear)
-    return isinstance(owner, linear) or type(owner).__name__ == "Conv1D"
+    return isinstance(module, linear) or type(module).__name__ == "Conv1D"
 
 
 def _own(inside: list[str]) -> list[str]:
-    """Without what another stack computed first: a decoder's branch also needs the encoder."""
-    last = stack(inside[-1]) if inside else ""
-    return [name for name in inside if stack(name) == last]
+    """Without what another block computed first: a decoder's branch also needs the encoder."""
+    return [name for name in inside if block(name) == block(inside[-1])]
 
 
 def _branch(
@@ -112,23 +101,23 @@ def _branch(
     ends = graph.ends(residual.branch)
     outputs = _makers(residual.branch, makers)
     if ends is None and not outputs:
-        where = wildcard(inside[-1])
         raise RoleError(
-            f"the residual branch of {where} ends in {kind(residual.branch)}, which is linear in "
-            f"no parameter and no module's output, so it cannot be scaled with depth: {_ADVICE}"
+            f"the residual branch of {inside[-1]} ends in {kind(residual.branch)}, linear in no "
+            f"parameter and no module's output, so it cannot be scaled with depth: {_ADVICE}"
         )
     return Branch(
-        ends=tuple(dict.fromkeys(map(wildcard, ends or ()))),
-        outputs=tuple(dict.fromkeys(map(wildcard, outputs))),
-        inside=tuple(dict.fromkeys(map(wildcard, inside))),
+        ends=tuple(ends or ()),
+        outputs=tuple(outputs),
+        inside=tuple(inside),
         scale=constant(residual.branch),
     )
 
 
 def _makers(node: Node, makers: Mapping[Node, list[str]]) -> list[str]:
-    """The modules whose output a node is, as it is or through views and dropout."""
+    """The modules whose output a node is, as it is, viewed, or times what needs no gradient."""
     found = list(makers.get(node, []))
-    while kind(node) in ("View", "UnsafeView", "NativeDropout", "Transpose"):
+    passing = ("View", "UnsafeView", "NativeDropout", "Transpose", "Mul", "Div")
+    while kind(node) in passing and len(sources(node)) == 1:
         node = sources(node)[0]
         found += makers.get(node, [])
     return found
@@ -150,7 +139,7 @@ def _trace(model: nn.Module, sample: Sample) -> tuple[Node, dict[Node, list[str]
         modes = {module: module.training for module in model.modules()}
         try:
             model.eval()
-            with torch.random.fork_rng(), torch.enable_grad():
+            with torch.enable_grad():
                 output = run(model)
         except _REFUSALS as refusal:
             reasons.append(f"{type(refusal).__name__}: {str(refusal).splitlines()[0][:100]}")

@@ -13,6 +13,7 @@ from thetaone.errors import InputError, PrescriptionError
 from thetaone.parametrization import depth, folds
 from thetaone.parametrization.branches import named_branches, read_branches
 from thetaone.parametrization.observe import Key, train_and_observe
+from thetaone.parametrization.places import place, read_stacks
 from thetaone.parametrization.prescribe import Optimizers, read_members
 from thetaone.parametrization.recipes import (
     Builder,
@@ -21,7 +22,7 @@ from thetaone.parametrization.recipes import (
     check_grows,
     make_recipe,
 )
-from thetaone.parametrization.roles import assign, match_base, override, wildcard
+from thetaone.parametrization.roles import assign, match_base, override
 from thetaone.parametrization.sites import read_blueprint
 from thetaone.parametrization.verdict import BANDS, Band, judge
 from thetaone.records.blueprint import Blueprint
@@ -127,7 +128,7 @@ def coordinate_check(
             depth=sizes.depths[0] if sizes.depths else None,
         )
         observed = _observe(
-            sizes, recipe, narrow, lr=lr, seeds=seeds, steps=moments, options=options
+            sizes, recipe, narrow, wide, lr=lr, seeds=seeds, steps=moments, options=options
         )
     complete = {
         key: rows
@@ -152,6 +153,7 @@ def _observe(
     sizes: Sizes,
     recipe: Recipe,
     narrow: Blueprint,
+    wide: Blueprint,
     *,
     lr: float,
     seeds: int,
@@ -160,6 +162,7 @@ def _observe(
 ) -> Observed:
     """Every quantity over what is expected of it, for each seed and size."""
     observed: Observed = defaultdict(lambda: [[] for _ in range(seeds)])
+    stacks = read_stacks(wide, narrow)
     for size in sizes.values:
         target = _blueprint(sizes, size, options)
         expected = folds.expected_sizes(target, narrow)
@@ -172,23 +175,23 @@ def _observe(
             found = train_and_observe(
                 model, built, sizes.task, seed=seed, steps=steps, blocks=bool(sizes.depths)
             )
-            for key, value in (_over_blocks(found) if sizes.depths else found).items():
+            for key, value in (_over_blocks(found, stacks) if sizes.depths else found).items():
                 observed[key][seed].append(value / expected.get(key[:2], 1.0))
     return observed
 
 
-def _over_blocks(found: Mapping[Key, float]) -> dict[Key, float]:
-    """Root mean square over the blocks of a stack, by name up to block numbers.
+def _over_blocks(found: Mapping[Key, float], stacks: frozenset[str]) -> dict[Key, float]:
+    """Root mean square over the blocks of a stack, by place.
 
     Of the stream, which is what a block itself puts out, the last block's.
     """
     gathered: dict[Key, list[float]] = defaultdict(list)
     for (layer, quantity, step), value in found.items():
-        place = wildcard(layer)
-        if place.endswith("*"):
-            gathered[place, quantity, step] = [value]
+        where = place(layer, stacks)
+        if where.endswith("*"):
+            gathered[where, quantity, step] = [value]
         else:
-            gathered[place, quantity, step].append(value)
+            gathered[where, quantity, step].append(value)
     return {
         key: math.sqrt(sum(v * v for v in values) / len(values)) for key, values in gathered.items()
     }
@@ -226,7 +229,8 @@ def _roles(
 ) -> dict[str, str]:
     """Role of each layer's weight, as far as shapes tell; only used to name causes."""
     if sizes.depths:  # no shape grows: the layers, in their order
-        names = [wildcard(site.name) for site in wide.sites]
+        stacks = read_stacks(wide, narrow)
+        names = [place(site.name, stacks) for site in wide.sites]
         return {layer: "" for name in names for layer in (name.rpartition(".")[0], name)}
     bases = match_base(wide, narrow)
     roles: dict[str, str] = {}

@@ -11,7 +11,7 @@ from thetaone.parametrization.decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.families import UpdateFamily, update_family
 from thetaone.parametrization.folds import forward_folds
-from thetaone.parametrization.roles import Assignment, assign, match_base, override, wildcard
+from thetaone.parametrization.roles import Assignment, assign, match_base, override
 from thetaone.parametrization.rules import FIXED, MATRIX, VECTOR, WHY, Scales, init_factor, scales
 from thetaone.records.blueprint import LOOKUP, RAW, Blueprint, Site
 from thetaone.records.blueprint import VECTOR as VECTOR_SITE
@@ -89,7 +89,7 @@ def decide(
         else:
             assignment = assign(site, bases[site.name], forced)
         fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
-        deep = depth.parameters.get(wildcard(site.name), DepthScales())
+        deep = depth.of(site.name)
         member = _member(members, site, assignment)
         rules.append(_rule(site, assignment, member, choices, fold, deep))
     return Prescription(

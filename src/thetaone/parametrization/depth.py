@@ -17,10 +17,10 @@ as r^(2α-1)). A branch that ends in no linear parameter is multiplied by a hook
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from thetaone.errors import InputError, MismatchError, RoleError
-from thetaone.parametrization.roles import stack, wildcard
+from thetaone.parametrization.places import place, read_stacks
 from thetaone.records.blueprint import Blueprint, Branch
 from thetaone.records.coordinates import FEATURE_UPDATE, OWN_UPDATE, UPDATE_NORM, WEIGHT_NORM
 
@@ -39,21 +39,30 @@ class DepthRules:
     """What depth does to a model.
 
     Attributes:
-        parameters: By name up to block numbers; what is not named stays.
-        outputs: Factor on the output of modules, by name up to block numbers.
+        stacks: The containers whose blocks differ in number.
+        parameters: By place; what is not named stays.
+        outputs: Factor on the output of modules, by place.
     """
 
+    stacks: frozenset[str] = frozenset()
     parameters: Mapping[str, DepthScales] = field(default_factory=dict[str, DepthScales])
     outputs: Mapping[str, float] = field(default_factory=dict[str, float])
 
+    def of(self, name: str) -> DepthScales:
+        """What a parameter gets."""
+        return self.parameters.get(place(name, self.stacks), DepthScales())
+
 
 def stack_growth(target: Blueprint, base: Blueprint) -> dict[str, float]:
-    """How many times more blocks a parameter is found in, for the parameters whose number changed.
+    """How many times more blocks a parameter is found in, for those whose number changed.
 
     Returns:
-        ``{name up to block numbers: r}``.
+        ``{place: r}``; empty when depth does not differ.
     """
-    counts, bases = _counts(target), _counts(base)
+    if len(target.sites) == len(base.sites):
+        return {}
+    stacks = read_stacks(target, base)
+    counts, bases = (Counter(place(site.name, stacks) for site in b.sites) for b in (target, base))
     shared = counts.keys() & bases.keys()
     return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
 
@@ -69,7 +78,7 @@ def depth_rules(target: Blueprint, base: Blueprint, exponent: float | None) -> D
     Raises:
         InputError: α lies outside [1/2, 1], where depth has a limit in which features are learned.
         RoleError: A stack grew and has no residual branch.
-        MismatchError: Parameters of one branch grew differently.
+        MismatchError: Parameters of one branch grew differently, or play two parts.
     """
     if exponent is not None and not 0.5 <= exponent <= 1:
         raise InputError(
@@ -79,28 +88,24 @@ def depth_rules(target: Blueprint, base: Blueprint, exponent: float | None) -> D
     growth = stack_growth(target, base)
     if exponent is None or not growth:
         return DepthRules()
-    branches = target.branches or base.branches
+    stacks = read_stacks(target, base)
+    bases = {_key(branch): branch for branch in _placed(base, stacks)}
+    branches = _placed(target, stacks) or list(bases.values())
     _check_found(growth, branches)
-    scale = {_key(branch): branch.scale for branch in base.branches or branches}
-    parameters: dict[str, DepthScales] = {}
+    found: dict[str, DepthScales] = {}
     outputs: dict[str, float] = {}
     for branch in branches:
         r = _ratio(branch, growth)
         if r == 1.0:
             continue
-        factor = r**-exponent / (branch.scale / scale.get(_key(branch), branch.scale))
+        own = branch.scale / bases.get(_key(branch), branch).scale
         inner = DepthScales(gradient=r**-exponent, size=r ** (exponent - 1))
-        end = DepthScales(fold=factor, gradient=inner.gradient, size=inner.size)
-        for name in branch.inside:
-            mine = end if name in branch.ends else inner
-            if parameters.setdefault(name, mine) != mine:
-                raise MismatchError(
-                    f"{name} ends one residual branch and lies inside another: give the two kinds "
-                    "of block different names, or lists of their own"
-                )
+        end = replace(inner, fold=r**-exponent / own)
         if not branch.ends:
-            outputs[branch.outputs[0]] = factor
-    return DepthRules(parameters, outputs)
+            outputs[branch.outputs[0]] = end.fold
+        for name in branch.inside or _whole_block(branch, growth):
+            _add(found, name, end if name in branch.ends else inner, weak=not branch.inside)
+    return DepthRules(stacks, found, outputs)
 
 
 def expected_sizes(
@@ -109,7 +114,7 @@ def expected_sizes(
     """How weights and features of branches change from base to target when they are right.
 
     Returns:
-        ``{(layer up to block numbers, quantity): factor}``; 1 where it is not named.
+        ``{(place of a layer, quantity): factor}``; 1 where it is not named.
     """
     rules = depth_rules(target, base, exponent)
     sizes: dict[tuple[str, str], float] = {}
@@ -117,37 +122,68 @@ def expected_sizes(
         layer, moved = name.removesuffix(".weight"), scales.fold * scales.size
         sizes |= {(layer, WEIGHT_NORM): scales.fold}
         sizes |= {(layer, quantity): moved for quantity in (UPDATE_NORM, OWN_UPDATE)}
-    for branch in target.branches:
-        ends = [rules.parameters[name].fold for name in branch.ends if name in rules.parameters]
-        factor = ends[0] if ends else rules.outputs.get(next(iter(branch.outputs), ""), 1.0)
+    for branch in _placed(target, rules.stacks):
+        folds = [rules.parameters[name].fold for name in branch.ends if name in rules.parameters]
+        factor = folds[0] if folds else rules.outputs.get(next(iter(branch.outputs), ""), 1.0)
         owners = [name.rpartition(".")[0] for name in branch.ends]
         sizes |= {(layer, FEATURE_UPDATE): factor for layer in (*owners, *branch.outputs)}
     return sizes
 
 
-def _counts(blueprint: Blueprint) -> Counter[str]:
-    return Counter(wildcard(site.name) for site in blueprint.sites)
+def _placed(blueprint: Blueprint, stacks: frozenset[str]) -> list[Branch]:
+    """The branches with places for names: one for all blocks of a stack."""
+    placed: dict[tuple[str, ...], Branch] = {}
+    for branch in blueprint.branches:
+        fields = {
+            key: tuple(dict.fromkeys(place(name, stacks) for name in getattr(branch, key)))
+            for key in ("ends", "outputs", "inside")
+        }
+        one = branch.model_copy(update=fields)
+        placed.setdefault(_key(one), one)
+    return list(placed.values())
 
 
 def _key(branch: Branch) -> tuple[str, ...]:
     return branch.ends or branch.outputs
 
 
-def _ratio(branch: Branch, growth: Mapping[str, float]) -> float:
-    ratios = {growth.get(name, 1.0) for name in (branch.ends or branch.inside)}
-    if len(ratios) > 1:
-        names = ", ".join(branch.ends or branch.inside)
+def _whole_block(branch: Branch, growth: Mapping[str, float]) -> list[str]:
+    """All parameters of the stack that a named branch lies in."""
+    stack = _stack(_key(branch)[0])
+    return [name for name in growth if _stack(name) == stack]
+
+
+def _stack(name: str) -> str:
+    return name[: name.index("*") + 1] if "*" in name else ""
+
+
+def _add(found: dict[str, DepthScales], name: str, mine: DepthScales, *, weak: bool) -> None:
+    """Enter what a parameter gets; a named branch leaves the ends of another one as they are."""
+    other = found.get(name)
+    if other is None or (weak and other.fold == 1.0):
+        found[name] = mine
+    elif other != mine and not (weak and mine.fold == 1.0):
         raise MismatchError(
-            f"parameters of one residual branch ({names}) are found {sorted(ratios)} times as "
-            "often as in the base: a block must have the same parameters at every depth"
+            f"{name} ends one residual branch and lies inside another: give the two kinds of block "
+            "different names, or lists of their own"
+        )
+
+
+def _ratio(branch: Branch, growth: Mapping[str, float]) -> float:
+    names = branch.ends or branch.inside or tuple(_whole_block(branch, growth))
+    ratios = {growth.get(name, 1.0) for name in names}
+    if len(ratios) > 1:
+        raise MismatchError(
+            f"parameters of one residual branch ({', '.join(names)}) are found {sorted(ratios)} "
+            "times as often as in the base: a block must have the same parameters at every depth"
         )
     return ratios.pop() if ratios else 1.0
 
 
 def _check_found(growth: Mapping[str, float], branches: Iterable[Branch]) -> None:
-    held = {stack(name) for branch in branches for name in branch.inside}
+    held = {_stack(name) for branch in branches for name in (*branch.inside, *_key(branch))}
     for name, r in growth.items():
-        if stack(name) not in held:
+        if _stack(name) not in held:
             raise RoleError(
                 f"{name} is found {r:g} times as often as in the base and lies in no residual "
                 "branch: plain layers have no rule for depth. Keep the depth, name the ends of "

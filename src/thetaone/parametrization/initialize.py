@@ -1,12 +1,12 @@
 """Brings the user's own initial values to the prescribed size. Acts on the model."""
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError, PrescriptionError
-from thetaone.parametrization.roles import wildcard
 from thetaone.parametrization.rules import FIXED, VECTOR
 from thetaone.parametrization.sites import canonical, rms_of
 from thetaone.records.prescription import Prescription
@@ -123,9 +123,14 @@ def scale_outputs(model: nn.Module, factors: dict[str, float]) -> None:
         hooks = module._forward_hooks
         for key in [key for key, hook in hooks.items() if isinstance(hook, ScaleOutput)]:
             del hooks[key]
-        factor = factors.get(wildcard(canonical(name + ".")[:-1]), 1.0)
+        named = canonical(name + ".")[:-1]
+        factor = next((f for pattern, f in factors.items() if _numbered(pattern, named)), 1.0)
         if factor != 1.0:
             module.register_forward_hook(ScaleOutput(factor))
+
+
+def _numbered(pattern: str, name: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", r"\d+"), name) is not None
 
 
 def scale_tied_readouts(model: nn.Module, multipliers: dict[str, float]) -> None:

@@ -61,18 +61,19 @@ class Attention(Record):
 
 
 class Branch(Record):
-    """A residual branch, the same in every block of a stack; ``*`` stands for a block's number.
+    """A residual branch: what is added to a stream it was computed from.
 
     Attributes:
         ends: Parameters in which it is linear, one in every product; a factor on them is one on it.
         outputs: Modules whose output it is; when it has no ends, the first is hooked.
-        inside: All parameters between the stream and the branch's output, the ends included.
+        inside: All parameters between the stream and the branch's output, the ends included;
+            empty when it was named, not found: all of its block.
         scale: What the forward pass multiplies it with at its end.
     """
 
     ends: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    inside: tuple[str, ...]
+    inside: tuple[str, ...] = ()
     scale: float = 1.0
 
 
