@@ -31,8 +31,10 @@ Every model below is unmodified, built from its config, and passed to `parametri
 verdict is a coordinate check at widths {", ".join(map(str, WIDTHS))}: {LAYERS} layers,
 {SEEDS} seeds, steps {STEPS[0]} and {STEPS[1]}, learning rate 2^-8 at width {WIDTHS[0]},
 heads of size {HEAD} unless they grow.
-A layer fails when the exponent of its feature update, weight norm, update norm or
-alignment lies outside its band; the first such exponent is shown.
+A layer fails when the exponent of its feature update, own update, weight norm, update norm
+or alignment lies outside its band; the first such exponent is shown. A feature update is
+ΔW h + W₀ Δh: the second part of a readout, router or Mamba's `x_proj` rightly falls as the layer
+widens, towards a constant total, so a total that falls counts only if ΔW h falls with it.
 
 Written by `python scripts/make_architecture_table.py`.
 

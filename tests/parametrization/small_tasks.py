@@ -63,3 +63,39 @@ class TiedTask:
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         return F.cross_entropy(model(batch), (batch * 7 + 3) % 50)
+
+
+class Block(nn.Module):
+    """A residual perceptron on normalized features."""
+
+    def __init__(self, width: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, width)
+        self.down = nn.Linear(width, width)
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.factor * self.down(F.relu(self.up(self.norm(x))))
+
+
+class DeepModel(nn.Module):
+    """An input, a stack of residual blocks, a norm and a readout."""
+
+    def __init__(self, width: int, depth: int, factor: float = 1.0) -> None:
+        super().__init__()
+        self.first = nn.Linear(32, width)
+        self.blocks = nn.ModuleList(Block(width, factor) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.readout = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = block(h)
+        return self.readout(self.norm(h))
+
+
+class DeepTask(MlpTask):
+    def model(self, width: int, depth: int = 4) -> nn.Module:
+        return DeepModel(width, depth)

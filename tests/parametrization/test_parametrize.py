@@ -176,16 +176,6 @@ def test_a_saved_prescription_is_a_base() -> None:
     assert [g["lr"] for g in one.param_groups] == [g["lr"] for g in other.param_groups]
 
 
-def test_depths_may_differ_when_blocks_are_numbered() -> None:
-    class Deep(nn.Module):
-        def __init__(self, width: int, depth: int) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-
-    p = t1.prescribe(Deep(64, 5), base=Deep(16, 2))
-    assert [r.lr_factor for r in p.rules] == [0.25, 1.0] * 5
-
-
 @pytest.mark.parametrize(
     ("model", "base", "error", "message"),
     [

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from thetaone.errors import InputError
 from thetaone.parametrization.decay import INDEPENDENT
 from thetaone.parametrization.decide import Member
-from thetaone.parametrization.initialize import initialize, named, redraw, scale_tied_readouts
+from thetaone.parametrization.initialize import (
+    initialize,
+    named,
+    redraw,
+    scale_outputs,
+    scale_tied_readouts,
+)
 from thetaone.parametrization.mixed import MixedOptimizer
 from thetaone.parametrization.prescribe import (
     CHOICES,
@@ -81,6 +87,7 @@ def parametrize(
         model,
         {readouts[r.name]: r.multiplier for r in prescription.rules if r.name in readouts},
     )
+    scale_outputs(model, prescription.outputs)
     return built
 
 

@@ -1,22 +1,68 @@
-"""The coordinate check: small trainings at several widths, one verdict a layer."""
+"""The coordinate check: small trainings at several widths or depths, one verdict a layer."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from thetaone.errors import InputError, PrescriptionError
-from thetaone.parametrization.folds import expected_sizes
+from thetaone.parametrization import depth, folds
+from thetaone.parametrization.branches import named_branches, read_branches
 from thetaone.parametrization.observe import Key, train_and_observe
+from thetaone.parametrization.places import place, read_stacks
 from thetaone.parametrization.prescribe import Optimizers, read_members
-from thetaone.parametrization.recipes import Builder, build_model, check_grows, make_recipe
+from thetaone.parametrization.recipes import (
+    Builder,
+    Recipe,
+    build_model,
+    check_grows,
+    make_recipe,
+)
 from thetaone.parametrization.roles import assign, match_base, override
 from thetaone.parametrization.sites import read_blueprint
 from thetaone.parametrization.verdict import BANDS, Band, judge
 from thetaone.records.blueprint import Blueprint
-from thetaone.records.coordinates import CoordinateCheck
+from thetaone.records.coordinates import ALIGNMENT, DEPTH, OWN_UPDATE, WIDTH, CoordinateCheck
 from thetaone.records.task import Task
+
+Observed = dict[Key, list[list[float]]]  # [seeds][sizes]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The models that are compared.
+
+    Attributes:
+        task: Builds them.
+        widths: One, or what grows.
+        depths: What grows, when it is not the width.
+    """
+
+    task: Task
+    widths: tuple[int, ...]
+    depths: tuple[int, ...] = ()
+
+    @property
+    def axis(self) -> str:
+        """What grows."""
+        return DEPTH if self.depths else WIDTH
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Its values, ascending."""
+        return self.depths or self.widths
+
+    def width(self, size: int) -> int:
+        """Width of the model of a size."""
+        return self.widths[0] if self.depths else size
+
+    def model(self, size: int) -> nn.Module:
+        """The model of a size."""
+        return build_model(self.task, self.width(size), size if self.depths else None)
 
 
 def coordinate_check(
@@ -24,6 +70,7 @@ def coordinate_check(
     *,
     widths: Sequence[int],
     lr: float,
+    depths: Sequence[int] = (),
     optimizer: Optimizers = torch.optim.AdamW,
     parametrization: str | Builder = "mup",
     seeds: int = 3,
@@ -35,16 +82,19 @@ def coordinate_check(
 ) -> CoordinateCheck:
     """Whether every layer's features move as much at the largest width as at the smallest.
 
-    Trains a few steps at each width and seed, and fits exponents of ‖Δh‖_RMS, ‖W‖_RMS→RMS,
-    ‖ΔW‖_RMS→RMS and alignment against width: all are 0 when the parametrization is right.
+    Trains a few steps at each width and seed, and fits exponents of ‖Δh‖_RMS, ‖ΔW h‖_RMS,
+    ‖W‖_RMS→RMS, ‖ΔW‖_RMS→RMS and alignment against width: all are 0 when the parametrization is
+    right. With ``depths`` the same against depth, averaged over the blocks of a stack; what a
+    residual branch adds is expected to fall as depth^-α.
 
     Args:
         task: Gives ``model``, ``batches`` and ``loss``.
-        widths: At least two, ascending or not [features].
-        lr: Learning rate at the base width.
+        widths: At least two, ascending or not [features]; one when depths are compared.
+        lr: Learning rate at the base.
+        depths: At least two; ``task.model(width, depth)`` builds them [blocks].
         optimizer: Class, name or mapping, as ``prescribe`` takes it.
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
-        seeds: Trainings at each width [count].
+        seeds: Trainings at each size [count].
         steps: Steps after which features are compared with their first values [count].
         base_width: Where ``lr`` was tuned; the smallest width unless given.
         bands: Exponents that count as Θ(1), by quantity.
@@ -55,60 +105,133 @@ def coordinate_check(
         The record; ``.passed``, ``.failures``, ``print`` and ``.plot()``.
 
     Raises:
-        InputError: Fewer than two widths, or a step or seed count below 1.
+        InputError: Fewer than two sizes, or a step or seed count below 1.
         MismatchError: The model's shapes do not depend on its width.
         TaskError: A part of the task returns the wrong thing.
     """
-    sizes = tuple(sorted(set(widths)))
+    sizes = Sizes(task, tuple(sorted(set(widths))), tuple(sorted(set(depths))))
     moments = tuple(sorted(set(steps)))
     _check_request(sizes, moments, seeds)
+    if sizes.depths:
+        options = {"sample": _first_loss(task), **options}
     with torch.random.fork_rng():
-        narrow, wide = (_blueprint(task, width) for width in (sizes[0], sizes[-1]))
-        check_grows(narrow, wide, sizes[0], sizes[-1])
-        recipe = make_recipe(parametrization, task, base_width or sizes[0], optimizer, options)
-        observed: dict[Key, list[list[float]]] = defaultdict(lambda: [[] for _ in range(seeds)])
-        for width in sizes:
-            expected = expected_sizes(_blueprint(task, width), narrow)
-            for seed in range(seeds):
-                torch.manual_seed(seed)
-                model = build_model(task, width)
-                built = recipe(model, width, lr)
-                found = train_and_observe(model, built, task, seed=seed, steps=moments)
-                for key, value in found.items():
-                    observed[key][seed].append(value / expected.get(key[:2], 1.0))
+        ends = (sizes.values[0], sizes.values[-1])
+        narrow, wide = (_blueprint(sizes, size, options) for size in ends)
+        if not sizes.depths:
+            check_grows(narrow, wide, sizes.values[0], sizes.values[-1])
+        recipe = make_recipe(
+            parametrization,
+            task,
+            base_width or sizes.widths[0],
+            optimizer,
+            options,
+            depth=sizes.depths[0] if sizes.depths else None,
+        )
+        observed = _observe(
+            sizes, recipe, narrow, wide, lr=lr, seeds=seeds, steps=moments, options=options
+        )
     complete = {
         key: rows
         for key, rows in observed.items()
-        if all(len(row) == len(sizes) for row in rows) and not _unmeasured(key, rows)
+        if all(len(row) == len(sizes.values) for row in rows) and not _unmeasured(key, rows)
     }
-    roles = _roles(narrow, wide, options)
+    roles = _roles(narrow, wide, options, sizes)
     return CoordinateCheck(
         task=name,
         parametrization=recipe.label,
         optimizer=_optimizer_name(optimizer, recipe.builder is None),
         lr=lr,
-        sizes=sizes,
+        axis=sizes.axis,
+        sizes=sizes.values,
         steps=moments,
         seeds=seeds,
-        rows=judge(_in_model_order(complete, roles), sizes, roles, bands),
+        rows=judge(_in_model_order(complete, roles), sizes.values, roles, bands, axis=sizes.axis),
     )
 
 
-def _check_request(sizes: Sequence[int], steps: Sequence[int], seeds: int) -> None:
-    if len(sizes) < 2:
-        raise InputError(f"widths={list(sizes)}: need at least 2 different widths to compare")
-    if sizes[0] < 1 or not steps or steps[0] < 1 or seeds < 1:
-        raise InputError(
-            f"widths={list(sizes)}, steps={list(steps)}, seeds={seeds}: each must be 1 or more"
-        )
+def _observe(
+    sizes: Sizes,
+    recipe: Recipe,
+    narrow: Blueprint,
+    wide: Blueprint,
+    *,
+    lr: float,
+    seeds: int,
+    steps: Sequence[int],
+    options: Mapping[str, Any],
+) -> Observed:
+    """Every quantity over what is expected of it, for each seed and size."""
+    observed: Observed = defaultdict(lambda: [[] for _ in range(seeds)])
+    stacks = read_stacks(wide, narrow)
+    for size in sizes.values:
+        target = _blueprint(sizes, size, options)
+        expected = folds.expected_sizes(target, narrow)
+        if sizes.depths:
+            expected = depth.expected_sizes(target, narrow, options.get("depth_exponent") or 1.0)
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            model = sizes.model(size)
+            built = recipe(model, sizes.width(size), lr)
+            found = train_and_observe(
+                model, built, sizes.task, seed=seed, steps=steps, blocks=bool(sizes.depths)
+            )
+            for key, value in (_over_blocks(found, stacks) if sizes.depths else found).items():
+                observed[key][seed].append(value / expected.get(key[:2], 1.0))
+    return observed
 
 
-def _blueprint(task: Task, width: int) -> Blueprint:
-    return read_blueprint(build_model(task, width), measure=False)
+def _over_blocks(found: Mapping[Key, float], stacks: frozenset[str]) -> dict[Key, float]:
+    """Root mean square over the blocks of a stack, by place.
+
+    Of the stream, which is what a block itself puts out, the last block's.
+    """
+    gathered: dict[Key, list[float]] = defaultdict(list)
+    for (layer, quantity, step), value in found.items():
+        where = place(layer, stacks)
+        if where.endswith("*"):
+            gathered[where, quantity, step] = [value]
+        else:
+            gathered[where, quantity, step].append(value)
+    return {
+        key: math.sqrt(sum(v * v for v in values) / len(values)) for key, values in gathered.items()
+    }
 
 
-def _roles(narrow: Blueprint, wide: Blueprint, options: Mapping[str, Any]) -> dict[str, str]:
+def _first_loss(task: Task) -> Any:
+    """The forward pass in which residual branches are found."""
+    return lambda model: task.loss(model, next(iter(task.batches(0))))
+
+
+def _check_request(sizes: Sizes, steps: Sequence[int], seeds: int) -> None:
+    named = f"widths={list(sizes.widths)}"
+    if sizes.depths:
+        named += f", depths={list(sizes.depths)}"
+        if len(sizes.widths) != 1:
+            raise InputError(f"{named}: depths are compared at one width; pass widths=[one]")
+    if len(sizes.values) < 2:
+        raise InputError(f"{named}: need at least 2 different {sizes.axis}s to compare")
+    if min(*sizes.values, *sizes.widths) < 1 or not steps or steps[0] < 1 or seeds < 1:
+        raise InputError(f"{named}, steps={list(steps)}, seeds={seeds}: each must be 1 or more")
+
+
+def _blueprint(sizes: Sizes, size: int, options: Mapping[str, Any]) -> Blueprint:
+    model = sizes.model(size)
+    blueprint = read_blueprint(model, measure=False)
+    if not sizes.depths:
+        return blueprint
+    patterns = options.get("branches", ())
+    read = named_branches(model, patterns) if patterns else read_branches(model, options["sample"])
+    return blueprint.model_copy(update={"branches": read})
+
+
+def _roles(
+    narrow: Blueprint, wide: Blueprint, options: Mapping[str, Any], sizes: Sizes
+) -> dict[str, str]:
     """Role of each layer's weight, as far as shapes tell; only used to name causes."""
+    if sizes.depths:  # no shape grows: the layers, in their order
+        stacks = read_stacks(wide, narrow)
+        names = [place(site.name, stacks) for site in wide.sites]
+        return {layer: "" for name in names for layer in (name.rpartition(".")[0], name)}
     bases = match_base(wide, narrow)
     roles: dict[str, str] = {}
     forced = options.get("roles", {})
@@ -132,7 +255,9 @@ def _optimizer_name(optimizer: Optimizers, used: bool) -> str:
 
 
 def _unmeasured(key: Key, rows: list[list[float]]) -> bool:
-    return key[1] == "alignment" and any(value != value for row in rows for value in row)
+    return key[1] in (ALIGNMENT, OWN_UPDATE) and any(
+        value != value for row in rows for value in row
+    )
 
 
 def _in_model_order(

@@ -1,6 +1,6 @@
 """From two blueprints to a prescription: the pure heart of the room. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
@@ -8,6 +8,7 @@ from typing import Any
 
 from thetaone.errors import InputError, PrescriptionError
 from thetaone.parametrization.decay import POLICIES, SHRINKAGE, decay_factor
+from thetaone.parametrization.depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.families import UpdateFamily, update_family
 from thetaone.parametrization.folds import forward_folds
 from thetaone.parametrization.roles import Assignment, assign, match_base, override
@@ -39,7 +40,10 @@ class Choices:
         folds: Glob pattern to a forward factor folded into the parameter.
         decay: Weight-decay policy.
         decay_vectors: Whether vectors are decayed.
-        depth: ``{wildcard name: (gradient factor, size factor)}`` from the depth rule.
+        depth_exponent: α of the factor depth^-α on residual branches, 1/2 to 1; ``None`` leaves
+            depth alone.
+        branches: Glob patterns of the parameters or modules that end residual branches, when a
+            forward pass cannot show them.
         frozen: ``error`` or ``skip``: what to do with parameters without gradient.
     """
 
@@ -47,7 +51,8 @@ class Choices:
     folds: Mapping[str, float] = field(default_factory=dict[str, float])
     decay: str = SHRINKAGE
     decay_vectors: bool = True
-    depth: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    depth_exponent: float | None = 1.0
+    branches: Sequence[str] = ()
     frozen: str = "error"
 
 
@@ -73,6 +78,7 @@ def decide(
     bases = match_base(target, base) if base is not None else {}
     folds = forward_folds(target, base)
     folds |= _row_norm_folds(target, bases)
+    depth = depth_rules(target, base, choices.depth_exponent) if base else DepthRules()
     rules: list[Rule] = []
     for site in target.sites:
         if not _is_trained(site, choices):
@@ -83,13 +89,15 @@ def decide(
         else:
             assignment = assign(site, bases[site.name], forced)
         fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
+        deep = depth.of(site.name)
         member = _member(members, site, assignment)
-        rules.append(_rule(site, assignment, member, choices, fold))
+        rules.append(_rule(site, assignment, member, choices, fold, deep))
     return Prescription(
         optimizer="+".join(dict.fromkeys(member.cls.__name__ for member in members.values())),
         rules=tuple(rules),
         decay_policy=choices.decay,
         spectral=base is None,
+        outputs=dict(depth.outputs),
     )
 
 
@@ -151,11 +159,16 @@ def _member(members: Mapping[str, Member], site: Site, assignment: Assignment) -
 
 
 def _rule(
-    site: Site, assignment: Assignment, member: Member, choices: Choices, fold: float
+    site: Site,
+    assignment: Assignment,
+    member: Member,
+    choices: Choices,
+    fold: float,
+    deep: DepthScales,
 ) -> Rule:
     role, base, r_in, r_out = assignment
-    depth_gradient, depth_size = choices.depth.get(site.name, (1.0, 1.0))
-    s = scales(role, r_in, r_out, fold=fold, depth_gradient=depth_gradient, depth_size=depth_size)
+    fold *= deep.fold
+    s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
     lr = member.family.lr_factor(s, member.options)
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
@@ -178,7 +191,7 @@ def _rule(
         eps_factor=s.gradient,
         multiplier=_multiplier(site, base, role, fold) if site.readout else 1.0,
         optimizer=member.cls.__name__,
-        why=_why(site, s, member.family, fold),
+        why=_why(site, s, member.family, fold, deep),
     )
 
 
@@ -209,10 +222,12 @@ def _fold(name: str, folds: Mapping[str, float]) -> float:
     return prod(factor for pattern, factor in folds.items() if fnmatchcase(name, pattern))
 
 
-def _why(site: Site, s: Scales, family: UpdateFamily, fold: float) -> str:
+def _why(site: Site, s: Scales, family: UpdateFamily, fold: float, deep: DepthScales) -> str:
     parts = [WHY[s.role], f"{family.name}-like step"]
     if site.readout:
         parts.append(f"tied to {site.readout}, whose input is scaled")
+    if deep != DepthScales():
+        parts.append("in a residual branch")
     if fold != 1.0:
         parts.append(f"forward factor {fold:.4g} folded in")
     return "; ".join(parts)

@@ -1,7 +1,7 @@
 """Factors of the forward pass that are folded into parameters. No torch."""
 
 from thetaone.parametrization.heads import head_folds
-from thetaone.parametrization.roles import wildcard
+from thetaone.parametrization.places import wildcard
 from thetaone.records.blueprint import LOOKUP, Blueprint
 from thetaone.records.coordinates import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
 

@@ -7,7 +7,7 @@ projection that makes query, key and value in one tensor cannot be folded: its h
 and the number of heads grow. No torch.
 """
 
-from thetaone.parametrization.roles import wildcard
+from thetaone.parametrization.places import wildcard
 from thetaone.records.blueprint import Blueprint
 
 
@@ -25,9 +25,10 @@ def head_folds(target: Blueprint, base: Blueprint) -> dict[str, float]:
         ``{parameter: factor}``; empty when heads keep their size and grow in number.
     """
     bases = {wildcard(attention.name): attention for attention in base.attentions}
+    bases |= {attention.name: attention for attention in base.attentions}
     folds: dict[str, float] = {}
     for attention in target.attentions:
-        narrow = bases.get(wildcard(attention.name))
+        narrow = bases.get(attention.name, bases.get(wildcard(attention.name)))
         if narrow is None or narrow.head_size == attention.head_size:
             continue
         wanted = narrow.head_size / attention.head_size

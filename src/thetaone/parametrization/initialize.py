@@ -1,5 +1,6 @@
 """Brings the user's own initial values to the prescribed size. Acts on the model."""
 
+import re
 from typing import Any
 
 import torch
@@ -96,6 +97,40 @@ class ScaleInput:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """``(x, …) -> (factor · x, …)``."""
         return (inputs[0] * self.factor, *inputs[1:])
+
+
+class ScaleOutput:
+    """Forward hook that multiplies the first output of a module that ends a residual branch."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """``y -> factor · y``; of a tuple, its first."""
+        if isinstance(output, tuple):
+            return (output[0] * self.factor, *output[1:])
+        return output * self.factor
+
+
+def scale_outputs(model: nn.Module, factors: dict[str, float]) -> None:
+    """Set the factor on the output of every named module; earlier ones are replaced.
+
+    Args:
+        model: The model.
+        factors: By name, ``*`` for a block's number; 1 removes the hook.
+    """
+    for name, module in model.named_modules():
+        hooks = module._forward_hooks
+        for key in [key for key, hook in hooks.items() if isinstance(hook, ScaleOutput)]:
+            del hooks[key]
+        named = canonical(name + ".")[:-1]
+        factor = next((f for pattern, f in factors.items() if _numbered(pattern, named)), 1.0)
+        if factor != 1.0:
+            module.register_forward_hook(ScaleOutput(factor))
+
+
+def _numbered(pattern: str, name: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", r"\d+"), name) is not None
 
 
 def scale_tied_readouts(model: nn.Module, multipliers: dict[str, float]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError
-from thetaone.parametrization.observe import alignment, matrices, weight_norm
+from thetaone.parametrization.observe import matrices, own_update, weight_norm
 from thetaone.parametrization.sites import canonical
 from thetaone.records.spectral import SpectralReading
 
@@ -94,7 +94,7 @@ class SpectralMonitor:
 
     def _before_step(self, *_: Any) -> None:
         if self._steps % self.every == 0:
-            self._before = {k: w.detach().clone() for k, (w, _) in matrices(self.model).items()}
+            self._before = {k: m.weight.detach().clone() for k, m in matrices(self.model).items()}
 
     def _after_step(self, *_: Any) -> None:
         if self._before:
@@ -109,13 +109,13 @@ class SpectralMonitor:
 
     def _read(self) -> None:
         modules = {canonical(name): module for name, module in self.model.named_modules()}
-        for layer, (weight, lookup) in matrices(self.model).items():
+        for layer, (weight, lookup, _) in matrices(self.model).items():
             before = self._before[layer]
             update = weight.detach() - before
             size, moved = weight_norm(before, lookup=lookup), weight_norm(update, lookup=lookup)
             aligned = float("nan")
             if layer in self._inputs and math.isfinite(moved):
-                aligned = alignment(modules[layer], update, moved, self._inputs[layer])
+                _, aligned = own_update(modules[layer], update, moved, self._inputs[layer])
             first = self._first.setdefault(layer, size)
             self.readings.append(
                 SpectralReading(

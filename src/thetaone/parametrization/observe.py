@@ -5,21 +5,35 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thetaone.errors import TaskError
 from thetaone.laws.norms import rms_operator_norm
 from thetaone.parametrization.sites import canonical, read_blueprint, rms_of
+from thetaone.parametrization.through import through
 from thetaone.records.blueprint import LOOKUP, VECTOR
-from thetaone.records.coordinates import ALIGNMENT, FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
+from thetaone.records.coordinates import (
+    ALIGNMENT,
+    FEATURE_UPDATE,
+    OWN_UPDATE,
+    UPDATE_NORM,
+    WEIGHT_NORM,
+)
 from thetaone.records.task import Task
 
 NORM_TOLERANCE = 0.05  # of the operator norms: far below what bends an exponent
 Key = tuple[str, str, int]  # layer, quantity, step
+
+
+class Matrix(NamedTuple):
+    """A weight as (out, in, …), whether it only picks rows, and the parameter it is."""
+
+    weight: Tensor
+    lookup: bool
+    parameter: nn.Parameter
 
 
 @dataclass(slots=True)
@@ -29,19 +43,23 @@ class Capture(AbstractContextManager["Capture"]):
     In-place activations would overwrite an output, so what is kept is a copy.
 
     Attributes:
+        model: Is watched while the context lasts.
+        blocks: Also of numbered blocks that own no parameter themselves: the residual stream.
         outputs: Layer to its outputs in one pass, in order of the calls.
-        alignments: Layer to ``‖ΔW h‖ / (‖ΔW‖ ‖h‖)``, for the updates given to ``align``.
+        own: Layer to ``‖ΔW h‖_RMS`` and to its alignment, for the updates given to ``apply``.
     """
 
     model: nn.Module
+    blocks: bool = False
     outputs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    alignments: dict[str, float] = field(default_factory=dict[str, float])
-    _updates: dict[str, tuple[Tensor, float]] = field(default_factory=dict)  # pyright: ignore
+    own: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    _updates: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # pyright: ignore
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
         for name, module in self.model.named_modules():
-            if any(p.requires_grad for p in module.parameters(recurse=False)):
+            owns = any(p.requires_grad for p in module.parameters(recurse=False))
+            if owns or (self.blocks and name.rpartition(".")[2].isdigit() and _trains(module)):
                 handle = module.register_forward_hook(self._hook(canonical(name + ".")[:-1]))
                 self._stack.callback(handle.remove)
         return self
@@ -49,8 +67,8 @@ class Capture(AbstractContextManager["Capture"]):
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def align(self, updates: dict[str, tuple[Tensor, float]]) -> None:
-        """In the next pass, also measure the alignment of these updates (ΔW, norm) by layer."""
+    def apply(self, updates: dict[int, tuple[Tensor, float]]) -> None:
+        """In the next pass, also measure what these updates (ΔW, norm) of parameters do alone."""
         self._updates = updates
 
     def take(self) -> dict[str, list[Tensor]]:
@@ -63,11 +81,15 @@ class Capture(AbstractContextManager["Capture"]):
             tensor = _first_tensor(output)
             if tensor is not None and tensor.is_floating_point():
                 self.outputs[layer].append(tensor.detach().clone())
-            if layer in self._updates and inputs and layer not in self.alignments:
-                update, norm = self._updates[layer]
-                self.alignments[layer] = alignment(module, update, norm, inputs[0])
+            change = self._updates.get(id(getattr(module, "weight", None)))
+            if change is not None and inputs and layer not in self.own:
+                self.own[layer] = own_update(module, *change, inputs[0])
 
         return record
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def _first_tensor(output: Any) -> Tensor | None:
@@ -80,12 +102,26 @@ def _first_tensor(output: Any) -> Tensor | None:
 
 
 @torch.no_grad()
-def alignment(module: nn.Module, update: Tensor, norm: float, inputs: Tensor) -> float:
-    """``‖ΔW h‖_RMS / (‖ΔW‖_RMS→RMS ‖h‖_RMS)``: 1 for a rank-one update aligned with h; else NaN."""
+def own_update(
+    module: nn.Module, update: Tensor, norm: float, inputs: Tensor
+) -> tuple[float, float]:
+    """``‖ΔW h‖_RMS``, and the same over ``‖ΔW‖_RMS→RMS ‖h‖_RMS``, its alignment.
+
+    The first is the part of a layer's feature update that its own weights make; the other part,
+    W₀ Δh, comes from the layers before. The alignment is 1 for a rank-one update aligned with h.
+    Both are NaN for a layer whose use of its weight is not known.
+
+    Args:
+        module: The layer.
+        update: ΔW as (out, in, …).
+        norm: Its induced norm; NaN for a tied embedding, which has none.
+        inputs: h.
+    """
+    moved = through(module, update, inputs.detach())
+    if moved is None:
+        return float("nan"), float("nan")
     size = norm * rms_of(inputs)
-    if not isinstance(module, nn.Linear) or size == 0:
-        return float("nan")
-    return rms_of(F.linear(inputs.detach(), update)) / size
+    return rms_of(moved), rms_of(moved) / size if size else float("nan")
 
 
 def weight_norm(weight: Tensor, *, lookup: bool) -> float:
@@ -97,8 +133,8 @@ def weight_norm(weight: Tensor, *, lookup: bool) -> float:
     return float(rms_operator_norm(weight.detach(), NORM_TOLERANCE))
 
 
-def matrices(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
-    """Weights of two axes and more, by layer: ``{layer: (weight, is a lookup)}``.
+def matrices(model: nn.Module) -> dict[str, Matrix]:
+    """Weights of two axes and more, by layer.
 
     Positions and the like, which are added, count as lookups: their size is their RMS.
 
@@ -106,7 +142,7 @@ def matrices(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
     the name of its first owner.
     """
     kinds = {site.name: site.kind for site in read_blueprint(model, measure=False).sites}
-    found: dict[str, tuple[Tensor, bool]] = {}
+    found: dict[str, Matrix] = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
         for local, weight in module.named_parameters(recurse=False):
@@ -116,7 +152,7 @@ def matrices(model: nn.Module) -> dict[str, tuple[Tensor, bool]]:
             name = canonical(f"{prefix}.{local}").removeprefix(".")
             layer = name.removesuffix(".weight")
             lookup = kinds[name] in (LOOKUP, VECTOR)
-            found[layer] = (_outputs_first(module, local, weight), lookup)
+            found[layer] = Matrix(_outputs_first(module, local, weight), lookup, weight)
     return found
 
 
@@ -134,6 +170,7 @@ def train_and_observe(
     *,
     seed: int,
     steps: Sequence[int],
+    blocks: bool = False,
 ) -> dict[Key, float]:
     """Train on one batch and measure every layer.
 
@@ -146,6 +183,7 @@ def train_and_observe(
         task: Gives the batch and the loss.
         seed: Of the batch and of the forward passes.
         steps: Steps after which features are compared with their first values; ascending.
+        blocks: Also watch the outputs of numbered blocks.
 
     Returns:
         ``{(layer, quantity, step): value}``; weight norms at step 0, the rest after training;
@@ -157,16 +195,18 @@ def train_and_observe(
     batch = next(iter(task.batches(seed)), None)
     if batch is None:
         raise TaskError(f"task.batches(seed={seed}) is empty: yield at least one batch")
-    initial = {layer: (w.detach().clone(), look) for layer, (w, look) in matrices(model).items()}
-    found = {
-        (layer, WEIGHT_NORM, 0): weight_norm(weight, lookup=lookup)
-        for layer, (weight, lookup) in initial.items()
+    initial = {
+        layer: m._replace(weight=m.weight.detach().clone()) for layer, m in matrices(model).items()
     }
-    with Capture(model) as capture:
+    found = {
+        (layer, WEIGHT_NORM, 0): weight_norm(matrix.weight, lookup=matrix.lookup)
+        for layer, matrix in initial.items()
+    }
+    with Capture(model, blocks) as capture:
         first = dict[str, list[Tensor]]()
         for step in range(steps[-1] + 1):
             if step == steps[-1]:
-                capture.align(_updates(model, initial, found, step))
+                capture.apply(_updates(model, initial, found, step))
             torch.manual_seed(seed)
             with torch.set_grad_enabled(step < steps[-1]):
                 loss = scalar_loss(task, model, batch)
@@ -182,7 +222,8 @@ def train_and_observe(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-    found |= {(layer, ALIGNMENT, steps[-1]): v for layer, v in capture.alignments.items()}
+    for layer, (own, aligned) in capture.own.items():
+        found |= {(layer, OWN_UPDATE, steps[-1]): own, (layer, ALIGNMENT, steps[-1]): aligned}
     return found
 
 
@@ -201,18 +242,18 @@ def scalar_loss(task: Task, model: nn.Module, batch: Any) -> Tensor:
 
 def _updates(
     model: nn.Module,
-    initial: dict[str, tuple[Tensor, bool]],
+    initial: dict[str, Matrix],
     found: dict[Key, float],
     step: int,
-) -> dict[str, tuple[Tensor, float]]:
-    """ΔW and its norm by layer; the norms are also written to ``found``."""
-    updates: dict[str, tuple[Tensor, float]] = {}
-    for layer, (weight, lookup) in matrices(model).items():
-        update = weight.detach() - initial[layer][0]
+) -> dict[int, tuple[Tensor, float]]:
+    """ΔW and its norm by parameter; the norms are also written to ``found`` by layer."""
+    updates: dict[int, tuple[Tensor, float]] = {}
+    for layer, (weight, lookup, parameter) in matrices(model).items():
+        update = weight.detach() - initial[layer].weight
         norm = weight_norm(update, lookup=lookup)
         found[layer, UPDATE_NORM, step] = norm
-        if not lookup and norm > 0:
-            updates[layer] = (update, norm)
+        if norm > 0:
+            updates[id(parameter)] = (update, float("nan") if lookup else norm)
     return updates
 
 

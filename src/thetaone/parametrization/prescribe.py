@@ -7,17 +7,19 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError, MismatchError, UnknownOptimizerError
+from thetaone.parametrization.branches import Sample, named_branches, read_branches
 from thetaone.parametrization.decide import Choices, Member, decide
+from thetaone.parametrization.depth import stack_growth
 from thetaone.parametrization.families import update_family
 from thetaone.parametrization.meta import measure_meta
 from thetaone.parametrization.sites import read_blueprint
-from thetaone.records.blueprint import Blueprint
+from thetaone.records.blueprint import Blueprint, Branch
 from thetaone.records.prescription import Prescription
 
 Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
 Optimizers = type | str | Mapping[str, Any]
 
-CHOICES = tuple(Choices.__dataclass_fields__)
+CHOICES = (*Choices.__dataclass_fields__, "sample")
 
 
 def prescribe(
@@ -34,8 +36,11 @@ def prescribe(
             ``None`` prescribes from each layer's own fans (the spectral condition).
         optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes or
             ``(class, options)``, with ``"rest"`` for the other roles.
-        **options: ``roles=``, ``folds=``, ``decay=``, ``decay_vectors=``, ``frozen=`` (see
-            ``Choices``); the rest are options of the optimizer that its rule may depend on.
+        **options: ``roles=``, ``folds=``, ``decay=``, ``decay_vectors=``, ``frozen=``,
+            ``depth_exponent=``, ``branches=`` (see ``Choices``); ``sample=``, inputs of one forward
+            pass (a tensor, a tuple, a mapping of keywords, or a callable of the model) in which
+            residual branches are found when depth differs and the inputs cannot be guessed; the
+            rest are options of the optimizer that its rule may depend on.
 
     Returns:
         The prescription; ``print`` it for a table.
@@ -48,6 +53,7 @@ def prescribe(
         >>> prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
         0.25
     """
+    sample = options.pop("sample", None)
     choices = Choices(**{key: options.pop(key) for key in CHOICES if key in options})
     if isinstance(base, Prescription):
         check_belongs(base, read_blueprint(model, measure=False))
@@ -56,7 +62,35 @@ def prescribe(
     target, narrow = read_blueprint(model, measure=False), read_base(base)
     if isinstance(base, nn.Module) and narrow is not None:
         narrow = measure_meta(base, narrow, model)
+    if narrow is not None and choices.depth_exponent is not None and stack_growth(target, narrow):
+        target, narrow = _with_branches(model, base, target, narrow, choices, sample)
     return decide(target, narrow, members, choices)
+
+
+def _with_branches(
+    model: nn.Module,
+    base: Base,
+    target: Blueprint,
+    narrow: Blueprint,
+    choices: Choices,
+    sample: Sample,
+) -> tuple[Blueprint, Blueprint]:
+    """Both blueprints with the residual branches of the models they are of.
+
+    A blueprint has brought its own, or shares the target's. A branch of the base that no forward
+    factor ends is the target's too: names and code are the same.
+    """
+    if choices.branches:
+        return _add(target, named_branches(model, choices.branches)), narrow
+    if isinstance(base, nn.Module):
+        narrow = _add(narrow, read_branches(base, sample))
+    if sample is None and narrow.branches and all(b.scale == 1.0 for b in narrow.branches):
+        return target, narrow
+    return _add(target, read_branches(model, sample)), narrow
+
+
+def _add(blueprint: Blueprint, branches: tuple[Branch, ...]) -> Blueprint:
+    return blueprint.model_copy(update={"branches": branches})
 
 
 def read_base(base: Base) -> Blueprint | None:

@@ -1,8 +1,9 @@
 """A parametrization as something to call: ``(model, width, lr) -> optimizer``. Picklable."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -85,6 +86,8 @@ def make_recipe(
     base_width: int,
     optimizer: Optimizers = torch.optim.AdamW,
     options: Mapping[str, Any] | None = None,
+    *,
+    depth: int | None = None,
 ) -> Recipe:
     """A recipe for ``mup``, ``sp`` (plain torch) or the user's own callable.
 
@@ -97,6 +100,7 @@ def make_recipe(
         base_width: Width at which the learning rate is tuned [features].
         optimizer: Class, name or mapping, as ``prescribe`` takes it.
         options: Choices of ``prescribe`` and options of the optimizer.
+        depth: Depth of the base, for models of several depths; ``None``: ``task.model(width)``.
 
     Returns:
         The recipe.
@@ -123,7 +127,7 @@ def make_recipe(
         label="mup",
         optimizer=optimizer,
         options=options,
-        base=base_blueprint(lambda: build_model(task, base_width)),
+        base=base_blueprint(lambda: build_model(task, base_width, depth)),
         base_width=base_width,
     )
 
@@ -147,18 +151,29 @@ def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) ->
     return drawn[0].model_copy(update={"sites": tuple(sites)})
 
 
-def build_model(task: Task, width: int) -> nn.Module:
-    """``task.model(width)``.
+def build_model(task: Task, width: int, depth: int | None = None) -> nn.Module:
+    """``task.model(width)``, or ``task.model(width, depth)``.
 
     Raises:
         TaskError: It is not a module.
     """
-    model = task.model(width)
+    model = task.model(width) if depth is None else _deep(task, width, depth)
     if not isinstance(model, nn.Module):
         raise TaskError(
             f"task.model(width={width}) returned {type(model).__name__}: return a torch.nn.Module"
         )
     return model
+
+
+def _deep(task: Task, width: int, depth: int) -> nn.Module:
+    make = cast(Callable[[int, int], nn.Module], task.model)
+    try:
+        inspect.signature(make).bind(width, depth)
+    except TypeError:
+        raise TaskError(
+            "task.model takes no depth: define model(width, depth) to compare depths"
+        ) from None
+    return make(width, depth)
 
 
 def _pooled(sizes: list[float | None]) -> float | None:

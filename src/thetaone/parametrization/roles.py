@@ -7,6 +7,7 @@ from math import prod
 from typing import NamedTuple
 
 from thetaone.errors import InputError, MismatchError, RoleError
+from thetaone.parametrization.places import place, read_stacks, wildcard
 from thetaone.parametrization.rules import FIXED, HIDDEN, INPUT, OUTPUT, ROLES, VECTOR
 from thetaone.records.blueprint import RAW, Blueprint, Site
 from thetaone.records.blueprint import VECTOR as VECTOR_SITE
@@ -19,16 +20,6 @@ class Assignment(NamedTuple):
     base: Site
     r_in: float
     r_out: float
-
-
-def wildcard(name: str) -> str:
-    """A name with its layer numbers replaced: what layers of different depth have in common.
-
-    Example:
-        >>> wildcard("layers.3.mlp.weight")
-        'layers.*.mlp.weight'
-    """
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
 def override(name: str, patterns: Mapping[str, str]) -> str | None:
@@ -52,16 +43,16 @@ def match_base(target: Blueprint, base: Blueprint) -> dict[str, Site]:
     Raises:
         MismatchError: A parameter has no counterpart, or several that differ.
     """
+    names = [site.name for site in target.sites]
+    if names == [site.name for site in base.sites]:
+        return {name: base.by_name[name] for name in names}
+    stacks = read_stacks(target, base)
     groups: dict[str, list[Site]] = defaultdict(list)
     for site in base.sites:
-        groups[wildcard(site.name)].append(site)
-    same_names = [s.name for s in target.sites] == [s.name for s in base.sites]
+        groups[place(site.name, stacks)].append(site)
     found: dict[str, Site] = {}
     for site in target.sites:
-        if same_names:
-            found[site.name] = base.by_name[site.name]
-            continue
-        candidates = groups.get(wildcard(site.name), [])
+        candidates = groups.get(place(site.name, stacks), [])
         if not candidates:
             raise MismatchError(
                 f"{site.name} {site.shape} has no counterpart in the base: base and target may "
@@ -75,7 +66,13 @@ def match_base(target: Blueprint, base: Blueprint) -> dict[str, Site]:
                 "names differ only in the block's number"
             )
         found[site.name] = base.by_name.get(site.name, candidates[0])
-    _check_nothing_left(target, base)
+    present = {place(name, stacks) for name in names}
+    for site in base.sites:
+        if place(site.name, stacks) not in present:
+            raise MismatchError(
+                f"{site.name} {site.shape} of the base is missing in the target: they may differ "
+                "in width and depth only"
+            )
     return found
 
 
@@ -158,13 +155,3 @@ def _check_same_use(site: Site, base: Site) -> None:
             f"{site.name} has {base.shape[0]} rows in the base and {site.shape[0]} in the target: "
             "use one vocabulary for both"
         )
-
-
-def _check_nothing_left(target: Blueprint, base: Blueprint) -> None:
-    present = {wildcard(site.name) for site in target.sites}
-    for site in base.sites:
-        if wildcard(site.name) not in present:
-            raise MismatchError(
-                f"{site.name} {site.shape} of the base is missing in the target: they may differ "
-                "in width and depth only"
-            )

@@ -7,9 +7,12 @@ from thetaone.laws.fits import fit_exponent
 from thetaone.parametrization.rules import INPUT, OUTPUT
 from thetaone.records.coordinates import (
     ALIGNMENT,
+    DEPTH,
     FEATURE_UPDATE,
+    OWN_UPDATE,
     UPDATE_NORM,
     WEIGHT_NORM,
+    WIDTH,
     LayerVerdict,
 )
 from thetaone.records.fits import PowerLaw
@@ -25,6 +28,7 @@ BANDS: Mapping[str, Band] = {
     FEATURE_UPDATE: (-0.25, 0.25),
     WEIGHT_NORM: (-0.35, 0.35),
     UPDATE_NORM: (-0.25, 0.25),
+    OWN_UPDATE: (-0.25, 0.25),
     ALIGNMENT: (-0.35, 0.35),
 }
 
@@ -34,17 +38,25 @@ def judge(
     sizes: Sequence[int],
     roles: Mapping[str, str],
     bands: Mapping[str, Band] = BANDS,
+    *,
+    axis: str = WIDTH,
 ) -> tuple[LayerVerdict, ...]:
     """One verdict per layer, quantity and step.
 
     A row passes when its exponent lies in the band, or when its interval reaches into the band and
     the exponent misses it by at most ``NOISE``: noise is no fault, a wide interval no excuse.
 
+    A layer's feature update is ΔW h + W₀ Δh. The first part, its own, is Θ(1) when its weights are
+    maximally updated (Tensor Programs IV, Definition 5.2). Of the second, a readout (σ ∝ 1/fan_in)
+    rightly loses what is not aligned with W₀, as 1/√fan_in. So a feature update that falls while
+    the layer's own update does not is no fault; one that falls with it is.
+
     Args:
         observed: Values, shape [seeds][sizes], by layer, quantity and step, in order of layers.
         sizes: Widths or depths [count].
         roles: Role by layer, for the likely cause.
         bands: Exponents that count as Θ(1), by quantity.
+        axis: What grows, ``width`` or ``depth``.
 
     Returns:
         The verdicts, in the order of ``observed``.
@@ -55,10 +67,15 @@ def judge(
         key: _passes(laws[key], values, bands[key[1]], required=key[2] in (0, last))
         for key, values in observed.items()
     }
+    for key, law in laws.items():
+        own = (key[0], OWN_UPDATE, last)
+        falls = key[1] == FEATURE_UPDATE and law is not None and law.exponent < 0
+        if falls and passed.get(own, False):
+            passed[key] = True
     verdicts: list[LayerVerdict] = []
     for key, values in observed.items():
         layer, quantity, step = key
-        cause = "" if passed[key] else likely_cause(key, roles.get(layer, ""), laws, passed)
+        cause = "" if passed[key] else likely_cause(key, roles.get(layer, ""), laws, passed, axis)
         verdicts.append(
             LayerVerdict(
                 layer=layer,
@@ -80,6 +97,7 @@ def likely_cause(
     role: str,
     laws: Mapping[Key, PowerLaw | None],
     passed: Mapping[Key, bool],
+    axis: str = WIDTH,
 ) -> str:
     """What most often lies behind such a failure, and what to do about it."""
     layer, quantity, _ = key
@@ -91,15 +109,15 @@ def likely_cause(
         )
     up = law.exponent > 0
     if quantity == WEIGHT_NORM:
-        return _init_cause(role, up)
-    if quantity == UPDATE_NORM:
-        return _rate_cause(role, law.exponent)
+        return _depth_init_cause(up) if axis == DEPTH else _init_cause(role, up)
+    if quantity in (UPDATE_NORM, OWN_UPDATE):
+        return _depth_rate_cause(up) if axis == DEPTH else _rate_cause(role, law.exponent)
     if quantity == ALIGNMENT:
-        return "updates align with the layer's input differently at each width"
+        return f"updates align with the layer's input differently at each {axis}"
     own = [k for k in passed if k[0] == layer and k[1] in (WEIGHT_NORM, UPDATE_NORM)]
     if any(not passed[k] for k in own):
         worst = next(k for k in own if not passed[k])
-        return likely_cause(worst, role, laws, passed)
+        return likely_cause(worst, role, laws, passed, axis)
     earlier = list(dict.fromkeys(k[0] for k in passed))
     for other in earlier:
         if any(not ok for k, ok in passed.items() if k[0] == other and k[1] != FEATURE_UPDATE):
@@ -130,6 +148,24 @@ def _rate_cause(role: str, exponent: float) -> str:
         "learning rate falls too fast with width (lazy training): features stop moving. Use the "
         "rate that µP prescribes, 1/fan_in for sign-like optimizers"
     )
+
+
+def _depth_init_cause(up: bool) -> str:
+    if up:
+        return (
+            "residual branch without its factor: what it adds must fall as 1/depth (the last "
+            "layer's initial values, or a multiplier)"
+        )
+    return "initial weights shrink with depth more than the branch's factor 1/depth"
+
+
+def _depth_rate_cause(up: bool) -> str:
+    if up:
+        return (
+            "learning rate too large for deep models: where a branch's factor 1/depth lies in its "
+            "last layer's weights, that layer's rate must fall as 1/depth too"
+        )
+    return "learning rate falls too fast with depth: features stop moving"
 
 
 def _law(sizes: Sequence[int], values: Sequence[Sequence[float]]) -> PowerLaw | None:

@@ -60,6 +60,23 @@ class Attention(Record):
     query: tuple[str, ...] = ()
 
 
+class Branch(Record):
+    """A residual branch: what is added to a stream it was computed from.
+
+    Attributes:
+        ends: Parameters in which it is linear, one in every product; a factor on them is one on it.
+        outputs: Modules whose output it is; when it has no ends, the first is hooked.
+        inside: All parameters between the stream and the branch's output, the ends included;
+            empty when it was named, not found: all of its block.
+        scale: What the forward pass multiplies it with at its end.
+    """
+
+    ends: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
+    scale: float = 1.0
+
+
 class Blueprint(Record):
     """The sites of a model, in the order of ``named_parameters()``.
 
@@ -67,11 +84,13 @@ class Blueprint(Record):
         model: Class of the model.
         sites: One a parameter.
         attentions: One an attention whose head size is known.
+        branches: Residual branches; read only where depth differs.
     """
 
     model: str
     sites: tuple[Site, ...]
     attentions: tuple[Attention, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
     @cached_property
     def by_name(self) -> dict[str, Site]:

@@ -9,8 +9,10 @@ from thetaone.records.table import text_table
 FEATURE_UPDATE = "feature update"
 WEIGHT_NORM = "weight norm"
 UPDATE_NORM = "update norm"
+OWN_UPDATE = "own update"
 ALIGNMENT = "alignment"
-QUANTITIES = (FEATURE_UPDATE, WEIGHT_NORM, UPDATE_NORM, ALIGNMENT)
+WIDTH, DEPTH = "width", "depth"
+QUANTITIES = (FEATURE_UPDATE, OWN_UPDATE, WEIGHT_NORM, UPDATE_NORM, ALIGNMENT)
 
 
 class LayerVerdict(Record):

@@ -1,5 +1,7 @@
 """What each parameter of a model gets: initialization, learning rate, decay, and why."""
 
+from pydantic import Field
+
 from thetaone.records.base import Record
 from thetaone.records.table import text_table
 
@@ -54,12 +56,15 @@ class Prescription(Record):
         rules: One rule a parameter, in the order of ``model.named_parameters()``.
         decay_policy: Name of the weight-decay policy the decay factors follow.
         spectral: ``True`` when made from each layer's own fans, without a base.
+        outputs: Factor on the output of the modules that end a residual branch which is linear in
+            no parameter; ``*`` stands for a block's number. Empty at the base depth.
     """
 
     optimizer: str
     rules: tuple[Rule, ...]
     decay_policy: str = "shrinkage"
     spectral: bool = False
+    outputs: dict[str, float] = Field(default_factory=dict[str, float])
 
     def __getitem__(self, name: str) -> Rule:
         """The rule of one parameter, by its qualified name."""
@@ -71,7 +76,9 @@ class Prescription(Record):
     def __str__(self) -> str:
         columns = ("parameter", "role", "shape", "init", "learning rate", "decay", "ε", "why")
         title = f"Prescription for {self.optimizer} (decay policy: {self.decay_policy})"
-        return text_table(columns, [_row(rule) for rule in self.rules], title=title, width=200)
+        table = text_table(columns, [_row(rule) for rule in self.rules], title=title, width=200)
+        lines = [f"output of {name}: ×{factor:.4g}" for name, factor in self.outputs.items()]
+        return "\n".join([table, *lines])
 
 
 def _row(rule: Rule) -> tuple[str, ...]:
