@@ -12,6 +12,7 @@ from torch import nn
 
 from tests.rematerialization.models import Looping, Residual, looping, nested, planned
 from thetaone.errors import BudgetTooSmallError, InputError, RecomputationError, ScheduleError
+from thetaone.records.schedule import DiskCost
 from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.memory import TrainingMemory
 from thetaone.rematerialization.plan import plan
@@ -200,6 +201,30 @@ class Counted(nn.Module):
         return torch.tanh(self.linear(x))
 
 
+class Tailed(Counted):
+    """Counts how often it gets past the last tensor that its backward needs."""
+
+    tails = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        self.tails += 1
+        return y
+
+
+def test_a_region_stops_where_its_backward_needs_nothing_more() -> None:
+    """The last stage of a region skips its tail once a recomputation, as the judge has it."""
+    model = nn.Sequential(*[Tailed() for _ in range(8)])
+    _, schedule = planned(model, batch())
+    rematerialize(model, schedule)
+    for block in counted(model):
+        block.calls = block.tails = 0  # pyright: ignore
+    backward(model, batch())
+    ends = [any(region.stop == k + 1 for region in schedule.regions) for k in range(8)]
+    skipped = [block.calls - block.tails for block in counted(model)]  # pyright: ignore
+    assert skipped == ends
+
+
 def test_without_gradients_nothing_runs_twice() -> None:
     model = nn.Sequential(*[Counted() for _ in range(6)])
     rematerialize(model, planned(model, batch())[1])
@@ -323,10 +348,55 @@ class Scaled(Looping):
         return x
 
 
-def test_a_loop_that_does_more_than_call_its_blocks_is_refused() -> None:
+class Extra(Looping):
+    """Every block is called with something of its own."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for number, block in enumerate(self.blocks):
+            x = block(x, scale=1.0 + number)
+        return x
+
+
+class Scaling(Residual):
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return super().forward(x) * scale
+
+
+LOOPS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "between": (lambda: Scaled(6, lambda: Residual(16, 0.2)), "is not called with the output of"),
+    "extra": (lambda: Extra(6, lambda: Scaling(16, 0.2)), "is called with other extra arguments than"),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_blocks_of_a_loop_that_does_more_are_recomputed_one_by_one(name: str) -> None:
+    """The profile says so, and budgets hold all the same."""
+    make, reason = LOOPS[name]
+    torch.manual_seed(3)
+    plain, x = make(), batch(32, 16)
+    with pytest.warns(RuntimeWarning, match=f"blocks.1 {reason} blocks.0.*one by one"):
+        chain = profile(plain, x, repeats=1)
+    assert reason in plan(chain, 1.0).policy
+    with pytest.raises(InputError, match="nothing can wait on disk"):
+        plan(chain, 1.0, disk=DiskCost(write_bytes_per_second=1.0, read_bytes_per_second=1.0))
+    for fraction in (0.9, 0.6):
+        ours, schedule = copy.deepcopy(plain), plan(chain, fraction)
+        assert schedule.regions
+        assert all(region.stop == region.start + 1 for region in schedule.regions)
+        rematerialize(ours, schedule)
+        for a, b in zip(
+            state(copy.deepcopy(plain), backward, x), state(ours, backward, x), strict=True
+        ):
+            assert torch.equal(a, b)
+        with pytest.raises(ScheduleError, match="profile and plan for this size"):
+            ours(batch(8, 16))
+
+
+def test_a_spanning_schedule_is_refused_by_a_loop_that_does_more() -> None:
     model = Scaled(4, lambda: Residual(16))
+    schedule = planned(looping(4), batch())[1].model_copy(update={"input": ""})
     with pytest.raises(RecomputationError, match=r"blocks\.1 is not called with the output"):
-        rematerialize(model, planned(model, batch())[1])(batch())
+        rematerialize(model, schedule)(batch())
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """The planner against exhaustive search, and the promises of `plan`."""
 
 import functools
+import itertools
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain, Stage
 from thetaone.records.schedule import Region, Schedule
 from thetaone.rematerialization.frontier import frontier
+from thetaone.rematerialization.grouped import solve_grouped
 from thetaone.rematerialization.plan import Planner, plan
 from thetaone.rematerialization.policies import judged, segments, store_all
 from thetaone.rematerialization.simulator import simulate
@@ -22,7 +26,8 @@ def stages(draw: st.DrawFn, largest: int = 12) -> Stage:
     output = draw(st.integers(1, largest))
     return Stage(
         name="stage",
-        forward_seconds=draw(st.integers(1, 9)),
+        forward_seconds=(forward := draw(st.integers(1, 9))),
+        tail_seconds=draw(st.just(0) | st.integers(0, forward)),
         backward_seconds=draw(st.integers(0, 9)),
         output_bytes=output,
         tape_bytes=draw(size),
@@ -183,3 +188,73 @@ def test_frontier_falls_from_floor_to_store_all() -> None:
     for policy in found.policies:
         best = plan(transformer(), policy.peak_bytes)
         assert best.total_seconds <= policy.total_seconds, policy.label
+
+
+def unlike(length: int) -> Chain:
+    draw = random.Random(0)
+    stages = tuple(
+        Stage(
+            name=f"s{k}",
+            forward_seconds=draw.uniform(0.5, 2),
+            backward_seconds=draw.uniform(1, 4),
+            tail_seconds=draw.uniform(0, 0.4),
+            output_bytes=draw.randint(250, 2000),
+            tape_bytes=draw.randint(2000, 32000),
+            backward_scratch_bytes=draw.randint(0, 2000),
+        )
+        for k in range(length)
+    )
+    return Chain(input_bytes=1000, stages=stages)
+
+
+@pytest.mark.parametrize(("size", "loss"), [(1, 0.0), (2, 0.03), (3, 0.05)])
+def test_neighbours_planned_as_one_cost_little(size: int, loss: float) -> None:
+    """Grouped plans are judged to fit, and lose a few percent where neighbours differ 16-fold."""
+    chain = unlike(60)
+    known = Planner(chain)
+    table = solve_grouped(chain, size, known.table.levels)
+    exact, found = known.table.whole(), table.whole()
+    for level in range(0, known.table.levels.count, 40):
+        budget = int(known.table.levels.values[level])
+        if budget < 2 * known.floor_bytes or not np.isfinite(found[level]):
+            continue
+        made = judged(chain, table.regions(level), policy="grouped")
+        assert made.peak_bytes <= budget
+        assert made.total_seconds == pytest.approx(found[level])
+        assert exact[level] * (1 - 1e-9) <= made.total_seconds <= (1 + loss + 1e-9) * exact[level]
+
+
+@pytest.mark.slow
+def test_a_long_chain_of_unlike_blocks_is_planned_well() -> None:
+    chain = unlike(1000)
+    known = Planner(chain)
+    assert "2 neighbours as one" in known.policy
+    for count in (2, 3, 10, 40):
+        rival = segments(chain, count)
+        assert known.plan(rival.peak_bytes).total_seconds <= rival.total_seconds
+
+
+def test_a_long_chain_of_equal_blocks_keeps_every_tape_that_fits() -> None:
+    """Half of store-all keeps half of the tapes: 500 of 1000 blocks are recomputed once."""
+    chain = transformer(1000)
+    budget = store_all(chain).peak_bytes // 2
+    assert plan(chain, budget).forwards in (1500, 1501)
+
+
+@settings(max_examples=30, deadline=None)
+@given(chains(), st.floats(0, 1))
+def test_blocks_one_by_one_are_chosen_best(chain: Chain, fraction: float) -> None:
+    """Where no region may span two stages: against every subset of blocks to recompute."""
+    separate = chain.model_copy(update={"separate": "a reason"})
+    known = [
+        judged(chain, [Region(start=k, stop=k + 1) for k in chosen], policy="some")
+        for count in range(chain.length)
+        for chosen in itertools.combinations(range(chain.length - 1), count)
+    ]
+    floor = min(one.peak_bytes for one in known)
+    budget = round(floor + fraction * (store_all(chain).peak_bytes - floor))
+    best = min(one.total_seconds for one in known if one.peak_bytes <= budget)
+    assert plan(separate, budget).total_seconds == best
+    if floor > 1:
+        with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
+            plan(separate, floor - 1)

@@ -1,5 +1,7 @@
 """What a profile measures, leaves alone, and refuses."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,32 @@ def test_equal_blocks_cost_the_same() -> None:
     assert len({stage.costs for stage in chain.stages}) == 1
     assert chain.context["input"] == "float32[4, 16]"
     assert chain.input_requires_grad
+
+
+class Waiting(nn.Module):
+    """Waits before or after it saves what its backward needs."""
+
+    def __init__(self, before: float, after: float) -> None:
+        super().__init__()
+        self.linear, self.before, self.after = nn.Linear(4, 4), before, after
+
+    def extra_repr(self) -> str:
+        return f"{self.before}, {self.after}"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.before)
+        y = torch.tanh(self.linear(x))
+        time.sleep(self.after)
+        return y
+
+
+def test_the_tail_is_what_follows_the_last_saved_tensor() -> None:
+    waits = [Waiting(0.0, 0.03), Waiting(0.03, 0.0), Waiting(0.03, 0.03)]
+    chain = profile(nn.Sequential(*waits), torch.randn(2, 4), repeats=3)
+    shares = [stage.tail_seconds / stage.forward_seconds for stage in chain.stages]
+    assert shares[0] > 0.8
+    assert shares[1] < 0.2
+    assert 0.3 < shares[2] < 0.7
 
 
 class Noisy(nn.Module):

@@ -58,7 +58,8 @@ def chains(draw: st.DrawFn) -> Chain:
     stages = [
         Stage(
             name=f"stage {k}",
-            forward_seconds=draw(st.integers(1, 6)),
+            forward_seconds=(forward := draw(st.integers(1, 6))),
+            tail_seconds=draw(st.integers(0, forward)),
             backward_seconds=draw(st.integers(0, 6)),
             output_bytes=draw(st.integers(1, 4)),
             tape_bytes=draw(st.integers(0, 8)),
@@ -124,6 +125,7 @@ def test_equal_stages_cost_what_disk_revolve_says(length: int, slots: int, trans
     costs = chain_arrays(half)
     costs.forward[:] = 1.0
     costs.backward[:] = 0.0
+    costs.last[:] = 1.0
     # the input of the step being taped is counted here and is no slot there
     room = int(costs.limit_backward[0])
     levels = Levels(np.arange(room + slots + 2), 0)

@@ -40,6 +40,8 @@ class Stage(CheckedRecord):
         backward_scratch_bytes: Live in the backward beyond tape and both gradients (y) [bytes].
         taping_scratch_bytes: The same as ``forward_scratch_bytes`` while the tape is written; None
             takes ``forward_scratch_bytes``.
+        tail_seconds: End of the forward, after the last tensor that its backward needs [s]. A
+            recomputed region stops there in its last stage; 0 when it is run to the end.
         seconds_spread: Interquartile range of the measured times over their median; 0 if unknown.
 
     Raises:
@@ -54,6 +56,7 @@ class Stage(CheckedRecord):
     forward_scratch_bytes: int = 0
     backward_scratch_bytes: int = 0
     taping_scratch_bytes: int | None = None
+    tail_seconds: float = 0.0
     seconds_spread: float = 0.0
 
     def model_post_init(self, context: Any, /) -> None:
@@ -62,6 +65,8 @@ class Stage(CheckedRecord):
             self._reject("forward_seconds", self.forward_seconds, "a finite time above 0")
         if not (math.isfinite(self.backward_seconds) and self.backward_seconds >= 0):
             self._reject("backward_seconds", self.backward_seconds, "a finite time, 0 or more")
+        if not 0 <= self.tail_seconds <= self.forward_seconds:
+            self._reject("tail_seconds", self.tail_seconds, "0 … forward_seconds")
         for field in ("tape_bytes", "forward_scratch_bytes", "backward_scratch_bytes"):
             if getattr(self, field) < 0:
                 self._reject(field, getattr(self, field), "0 bytes or more")
@@ -77,11 +82,12 @@ class Stage(CheckedRecord):
         return self.forward_scratch_bytes if extra is None else extra
 
     @property
-    def costs(self) -> tuple[float, float, int, int, int, int, int]:
+    def costs(self) -> tuple[float, float, float, int, int, int, int, int]:
         """All that a planner sees; stages with equal costs are interchangeable."""
         return (
-            self.forward_seconds, self.backward_seconds, self.output_bytes, self.tape_bytes,
-            self.forward_scratch_bytes, self.backward_scratch_bytes, self.taping_bytes,
+            self.forward_seconds, self.backward_seconds, self.tail_seconds, self.output_bytes,
+            self.tape_bytes, self.forward_scratch_bytes, self.backward_scratch_bytes,
+            self.taping_bytes,
         )  # fmt: skip
 
     def _reject(self, field: str, value: float, limit: str) -> None:
@@ -96,6 +102,8 @@ class Chain(CheckedRecord):
         stages: At least one stage.
         input_requires_grad: Whether the backward makes a gradient of the input (A_0 more bytes).
         load_seconds: Time to fetch one kept activation for a recomputation [s]; 0 when it is free.
+        separate: Why no region may span two stages: the model's loop does something between them.
+            Empty when one may.
         context: What was profiled, for people: module, shapes, dtype, device, threads.
         signature: Hash of what was profiled; a model of another signature needs another profile.
 
@@ -114,6 +122,7 @@ class Chain(CheckedRecord):
     stages: tuple[Stage, ...]
     input_requires_grad: bool = True
     load_seconds: float = 0.0
+    separate: str = ""
     context: dict[str, str] = Field(default_factory=dict)
     signature: str = ""
 
@@ -157,7 +166,7 @@ class Chain(CheckedRecord):
     @property
     def fingerprint(self) -> str:
         """Hash of every cost that a planner sees: a schedule belongs to one fingerprint."""
-        costs = (self.input_bytes, self.input_requires_grad, self.load_seconds)
+        costs = (self.input_bytes, self.input_requires_grad, self.load_seconds, bool(self.separate))
         text = repr((costs, [stage.costs for stage in self.stages]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

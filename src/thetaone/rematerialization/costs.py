@@ -16,10 +16,13 @@ class ChainArrays:
 
     ``limit_taping[s]`` + gradient of the interval's end, and ``limit_backward[s]``, are the bytes
     that stage s needs beyond its input while it writes its tape and while it runs backward.
+    ``last`` is the time of a stage, forward and backward, as the last one of its region;
+    ``longest`` is the most stages that a region may have.
     """
 
     forward: NDArray[np.float64]
     backward: NDArray[np.float64]
+    last: NDArray[np.float64]
     activation: Ints
     gradient: Ints
     tape: Ints
@@ -27,6 +30,7 @@ class ChainArrays:
     limit_taping: Ints
     limit_backward: Ints
     load_seconds: float
+    longest: int
 
     @property
     def length(self) -> int:
@@ -48,9 +52,12 @@ def chain_arrays(chain: Chain) -> ChainArrays:
     stages = chain.stages
     gradient = np.array(chain.gradient_bytes, dtype=np.int64)
     tape = np.array([stage.tape_bytes for stage in stages], dtype=np.int64)
+    forward = np.array([stage.forward_seconds for stage in stages])
+    backward = np.array([stage.backward_seconds for stage in stages])
     return ChainArrays(
-        forward=np.array([stage.forward_seconds for stage in stages]),
-        backward=np.array([stage.backward_seconds for stage in stages]),
+        forward=forward,
+        backward=backward,
+        last=forward + backward - _tails(chain),
         activation=np.array(chain.activation_bytes, dtype=np.int64),
         gradient=gradient,
         tape=tape,
@@ -61,6 +68,7 @@ def chain_arrays(chain: Chain) -> ChainArrays:
         + tape
         + np.array([stage.backward_scratch_bytes for stage in stages], dtype=np.int64),
         load_seconds=chain.load_seconds,
+        longest=1 if chain.separate else chain.length,
     )
 
 
@@ -84,11 +92,16 @@ class Intervals:
 
 
 def intervals(chain: Chain) -> Intervals:
-    """Number the intervals of a chain by what they cost."""
-    gradients, sizes = chain.gradient_bytes, chain.activation_bytes
+    """Number the intervals of a chain by what they cost.
+
+    Where no region may span two stages, only those of one stage and those to the end are needed.
+    """
+    if chain.separate:
+        return _separate_intervals(chain.length)
+    gradients, sizes, tails = chain.gradient_bytes, chain.activation_bytes, _tails(chain)
     kinds: dict[object, int] = {}
     kind = [
-        kinds.setdefault((stage.costs, sizes[k], gradients[k]), len(kinds))
+        kinds.setdefault((stage.costs, tails[k], sizes[k], gradients[k]), len(kinds))
         for k, stage in enumerate(chain.stages)
     ]
     length = chain.length
@@ -105,6 +118,22 @@ def intervals(chain: Chain) -> Intervals:
                 first.append((start, stop))
             row[stop] = current = found
     return Intervals(by_start, _renumber(by_start, len(first)), first)
+
+
+def _separate_intervals(length: int) -> Intervals:
+    last = length - 1
+    first = [(s, t) for s in range(last, -1, -1) for t in sorted({s, last})]
+    numbers = np.full((length, length), -1, dtype=np.int32)
+    for number, (s, t) in enumerate(first):
+        numbers[s, t] = number
+    return Intervals(numbers, numbers, first)
+
+
+def _tails(chain: Chain) -> NDArray[np.float64]:
+    """What each stage saves as the last one of a region; the chain's own last stage is in none."""
+    tails = np.array([stage.tail_seconds for stage in chain.stages])
+    tails[-1] = 0.0
+    return tails
 
 
 def _renumber(by_start: NDArray[np.int32], count: int) -> NDArray[np.int32]:

@@ -60,15 +60,18 @@ def rematerialize(
             f"sample={'no' if sample is None else 'yes'}, budget={budget}"
         )
     detach(model)
-    replan = None
+    replan, alone = None, False
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
-    if schedule is None and budget is not None:
+    if schedule is None:
+        assert budget is not None
         args, kwargs = as_call(sample)
         chain = profile(model, *args, blocks=blocks, **kwargs)
         limit = budget_bytes(chain, budget)
         schedule = plan(chain, limit, disk=tier, memory_units=memory_units)
+        alone = bool(chain.separate)
         replan = WithinBudget(type(model).__name__, limit, memory_units, tier)
-    assert schedule is not None
+    else:
+        alone = all(one.stop == one.start + 1 and one.tier == "ram" for one in schedule.regions)
     found = find_blocks(model, blocks)
     if len(found.modules) != schedule.length:
         raise ScheduleError(
@@ -77,7 +80,7 @@ def rematerialize(
         )
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
-    return attach(model, found, schedule, replan, tier)
+    return attach(model, found, schedule, replan, tier, alone=alone)
 
 
 @dataclass(frozen=True)

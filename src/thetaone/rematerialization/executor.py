@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -27,13 +27,15 @@ class Executor:
     """The blocks of a model and the schedule by which they run.
 
     In a model whose own forward loops over its blocks, the first block runs the whole nested tree
-    and the others hand on what they are given.
+    and the others hand on what they are given. With ``alone`` each runs by itself, and the loop may
+    do what it likes between them.
 
     Args:
         found: The blocks.
         schedule: Its length is their number.
         replan: Makes a schedule for an input of another size; None refuses such an input.
         disk: Where the inputs of regions with ``tier="disk"`` wait.
+        alone: No region spans two blocks.
     """
 
     def __init__(
@@ -42,11 +44,15 @@ class Executor:
         schedule: Schedule,
         replan: Replan | None = None,
         disk: DiskTier | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
         self.names = found.names
         self.blocks = list(found.modules)
         self.schedule = schedule
         self.root = tree(schedule)
+        self.alone = alone
+        self.again = {region.start for region in schedule.regions}
         self.replan = replan
         self.planned: dict[str, Node] = {}
         self.outputs: list[Any] = [None] * len(self.blocks)
@@ -75,6 +81,8 @@ class Executor:
         if not torch.is_grad_enabled():
             return self._original(index)(*args, **kwargs)
         activation, call = take_activation(args, kwargs)
+        if self.alone:
+            return self._run_alone(index, activation, call)
         if index == 0:
             output = self.forward(activation, call)
         else:
@@ -82,6 +90,22 @@ class Executor:
         last = index == len(self.blocks) - 1
         self.passing = None if last else (index, output, call)
         return like_output(self.outputs[index], output)
+
+    def _run_alone(self, index: int, activation: torch.Tensor, call: Call) -> Any:
+        """One block, recomputed or not, whatever the others are called with."""
+        if index == 0 and not self._is_planned(activation):
+            self._refuse(activation)
+        original = self._original(index)
+        if index not in self.again:
+            return call.run(original, activation)
+        moment = Moment([self.blocks[index]], activation.device)
+        return checkpoint(
+            partial(call.run, original),
+            activation,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=moment.contexts,
+        )
 
     def _run(
         self,
@@ -180,19 +204,29 @@ class Executor:
 
     def _tree_for(self, activation: torch.Tensor, call: Call) -> Node:
         """The planned tree, for this size of input."""
-        planned, given = self.schedule.input, describe_tensor(activation)
-        if not planned or planned == given or _same_shape_and_smaller(planned, activation):
+        if self._is_planned(activation):
             return self.root
         if self.replan is None:
-            raise ScheduleError(
-                f"the chain's input is {given} and the schedule was made for {planned}: profile "
-                "and plan for this size, or use rematerialize(model, sample=…, budget=…), which "
-                "plans anew by itself"
+            self._refuse(
+                activation,
+                ", or use rematerialize(model, sample=…, budget=…), which plans anew by itself",
             )
+        given = describe_tensor(activation)
         if given not in self.planned:
             with untouched(nn.ModuleList(self.blocks), activation):
                 self.planned[given] = tree(self.replan(self.subjects(activation, call)))
         return self.planned[given]
+
+    def _is_planned(self, activation: torch.Tensor) -> bool:
+        planned = self.schedule.input
+        same = planned == describe_tensor(activation)
+        return not planned or same or _same_shape_and_smaller(planned, activation)
+
+    def _refuse(self, activation: torch.Tensor, advice: str = "") -> NoReturn:
+        raise ScheduleError(
+            f"the chain's input is {describe_tensor(activation)} and the schedule was made for "
+            f"{self.schedule.input}: profile and plan for this size{advice}"
+        )
 
 
 class _Pass:
@@ -236,9 +270,11 @@ def attach(
     schedule: Schedule,
     replan: Replan | None = None,
     disk: DiskTier | None = None,
+    *,
+    alone: bool = False,
 ) -> nn.Module:
     """Let a model run by a schedule from now on. Same object, parameters, hooks and state_dict."""
-    executor = Executor(found, schedule, replan, disk)
+    executor = Executor(found, schedule, replan, disk, alone=alone)
     if found.container is not None:
         _specialize(found.container, {"forward": _sequential_forward}, executor, -1)
         return model

@@ -39,11 +39,12 @@ def memory_floor(costs: ChainArrays, parts: Intervals) -> Floor:
             limits_of, limits = s, costs.sweep_limits(s)
         best, time = _tape_first(costs, s, t, parts, peak, seconds)
         if t > s:
-            rest, inner = parts.by_start[s + 1 : t + 1, t], parts.by_start[s, s:t]
-            sweep = limits[: t - s] + costs.activation[t + 1]
-            bytes_ = np.maximum(peak[rest] + costs.activation[s + 1 : t + 1], peak[inner])
+            end = min(t, s + costs.longest)
+            rest, inner = parts.by_start[s + 1 : end + 1, t], parts.by_start[s, s:end]
+            sweep = limits[: end - s] + costs.activation[t + 1]
+            bytes_ = np.maximum(peak[rest] + costs.activation[s + 1 : end + 1], peak[inner])
             bytes_ = np.maximum(bytes_, sweep)
-            times = seconds[rest] + seconds[inner] + prefix[s + 1 : t + 1]
+            times = seconds[rest] + seconds[inner] + prefix[s + 1 : end + 1]
             times += costs.load_seconds - prefix[s]
             least = bytes_.min()
             if least <= best:
@@ -64,8 +65,8 @@ def _tape_first(
 ) -> tuple[int, float]:
     """Peak and seconds when stage s writes its tape now."""
     need = max(int(costs.limit_taping[s] + costs.activation[t + 1]), int(costs.limit_backward[s]))
-    time = float(costs.forward[s] + costs.backward[s])
     if t == s:
-        return need, time
+        return need, float(costs.last[s])
+    time = float(costs.forward[s] + costs.backward[s])
     rest = parts.by_start[s + 1, t]
     return max(need, int(costs.tape[s] + peak[rest])), time + float(seconds[rest])

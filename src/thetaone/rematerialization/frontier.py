@@ -31,7 +31,7 @@ def frontier(
         (19, 19, 12)
     """
     known = planner(chain, memory_units)
-    low, high = known.floor.peak_bytes, known.store_all.peak_bytes
+    low, high = known.floor_bytes, known.store_all.peak_bytes
     budgets = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
     found: list[FrontierPoint] = []
     for budget in sorted(budgets | {low, high}):
@@ -60,8 +60,9 @@ def point(label: str, schedule: Schedule) -> FrontierPoint:
 
 def _policies(chain: Chain) -> Iterable[Schedule]:
     yield store_all(chain)
-    yield square_root(chain)
+    if not chain.separate:
+        yield square_root(chain)
     yield per_block(chain)
-    if chain.length > 2:
+    if chain.length > 2 and not chain.separate:
         every = max(2, round(chain.length**0.5))
         yield periodic(chain, every, reload="layer")

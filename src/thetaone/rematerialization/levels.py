@@ -57,7 +57,7 @@ def memory_levels(costs: ChainArrays, store_all: int, count: int) -> Levels:
 
 
 def _step(costs: ChainArrays, store_all: int, count: int) -> int:
-    """The fine step, within a factor 1.5 of the even one, that wastes least."""
+    """The fine step, within a factor 2 of the even one, that wastes least."""
     upper = max(1, count - count // 2)
     reach = upper + count // 2 / FINER  # coarse steps that the levels cover together
     smallest = max(1, math.ceil(store_all / reach / FINER))
@@ -66,9 +66,9 @@ def _step(costs: ChainArrays, store_all: int, count: int) -> int:
     for size in {int(biggest), int(np.median(costs.tape)), int(np.median(costs.activation[1:]))}:
         for parts in range(1, 4 * count):
             step = math.ceil(size / parts)
-            if smallest <= step <= 1.5 * smallest:
+            if smallest <= step <= 2 * smallest:
                 tried.add(step)
-    tried.update(int(smallest * (1 + i / 32)) for i in range(16))
+    tried.update(int(smallest * (1 + i / 32)) for i in range(32))
     return min(sorted(tried), key=lambda step: _waste(costs, step) + FINER * step)
 
 

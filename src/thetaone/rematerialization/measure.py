@@ -107,6 +107,24 @@ def measure_seconds(subject: Subject) -> tuple[float, float]:
         return middle - start, time.perf_counter() - resumed
 
 
+def measure_tail(subject: Subject) -> float:
+    """The share of the forward that follows the last tensor saved for the backward."""
+    last = [0.0]
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        synchronize(tensor)
+        last[0] = time.perf_counter()
+        return tensor
+
+    synchronize(subject.activation)
+    start = last[0] = time.perf_counter()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        _, output = subject.run()
+    synchronize(output)
+    end = time.perf_counter()
+    return (end - last[0]) / (end - start)
+
+
 def check_repeatable(subject: Subject) -> bool:
     """Whether the block draws random numbers; run twice to see that it can be run again.
 

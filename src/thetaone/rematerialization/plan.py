@@ -1,20 +1,22 @@
 """The call: the fastest persistent schedule of a chain within a budget."""
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import Any
 
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Region, Schedule
 from thetaone.records.units import parse_bytes
-from thetaone.rematerialization.costs import Intervals, chain_arrays, intervals
-from thetaone.rematerialization.floor import Floor, memory_floor
+from thetaone.rematerialization.costs import chain_arrays, intervals
+from thetaone.rematerialization.floor import memory_floor
+from thetaone.rematerialization.grouped import solve_grouped, table_size
 from thetaone.rematerialization.levels import memory_levels
 from thetaone.rematerialization.persistent import solve
 from thetaone.rematerialization.policies import judged, store_all
 
-SHORT, SHORT_TRIES, LONG_TRIES = 256, 64, 2  # levels above the budget whose exact peak is judged
-OPERATIONS = 2e10  # additions that a table may take, about half a minute
+TRIES = 64  # levels above the budget whose exact peak may fit it after all
+SHORT = 256  # stages; in longer chains only every fourth of these levels is judged
 _CACHE_BYTES = 64 * 2**20
 _cache: OrderedDict[tuple[str, int], "Planner"] = OrderedDict()
 
@@ -35,7 +37,8 @@ def plan(
         disk: A second tier for kept activations: a directory, a ``DiskTier`` or a ``DiskCost``;
             None plans in memory alone.
         memory_units: Levels of memory in the table [count], >= 8; more is finer and slower. Long
-            chains of unlike blocks get fewer; ``policy`` of the schedule says how many.
+            chains get four levels a stage; in chains of several hundred unlike blocks these are
+            fewer and neighbours are planned as one. ``policy`` of the schedule says so.
 
     Returns:
         A schedule with exact seconds, peak bytes, forwards and loads.
@@ -85,16 +88,11 @@ def planner(chain: Chain, memory_units: int = 500) -> "Planner":
         _cache.move_to_end(key)
         return _cache[key]
     made = Planner(chain, memory_units)
-    if made.table.seconds.nbytes <= _CACHE_BYTES:
+    if made.table.swept.nbytes <= _CACHE_BYTES:
         _cache[key] = made
         while len(_cache) > 4:
             _cache.popitem(last=False)
     return made
-
-
-def affordable_units(parts: Intervals, length: int, units: int) -> int:
-    """Fewer memory levels where a long chain of unlike blocks would take minutes to plan."""
-    return max(8, min(units, int(3 * OPERATIONS / (parts.count * length))))
 
 
 class Planner:
@@ -114,13 +112,19 @@ class Planner:
         self.chain = chain
         costs, parts = chain_arrays(chain), intervals(chain)
         self.store_all = store_all(chain)
-        self.floor = self._floor(memory_floor(costs, parts), parts)
-        units = affordable_units(parts, chain.length, memory_units)
+        self._parts, self._floor = parts, memory_floor(costs, parts)
+        self.floor_bytes = int(self._floor.peak[parts.by_start[0, -1]])
+        size, units = table_size(parts, chain.length, memory_units)
         levels = memory_levels(costs, self.store_all.peak_bytes, units)
-        self.table = solve(costs, parts, levels)
-        self.policy = (
-            f"fastest persistent schedule (additive costs, {memory_units} memory units, no disk)"
-        )
+        if size == 1:
+            self.table = solve(costs, parts, levels)
+        else:
+            self.table = solve_grouped(chain, size, levels)
+        kind = "choice of blocks recomputed one by one" if chain.separate else "persistent schedule"
+        notes = [f"additive costs, {units} memory units, no disk"]
+        notes += [f"{size} neighbours as one"] if size > 1 else []
+        notes += [chain.separate] if chain.separate else []
+        self.policy = f"fastest {kind} ({', '.join(notes)})"
         seconds = self.table.whole()
         # a level is a step when nothing faster fits below it
         self.steps = [
@@ -136,26 +140,29 @@ class Planner:
         Raises:
             BudgetTooSmallError: The floor is above the budget.
         """
-        if budget < self.floor.peak_bytes:
+        if budget < self.floor_bytes:
             raise BudgetTooSmallError(
                 budget_bytes=budget,
-                floor_bytes=self.floor.peak_bytes,
+                floor_bytes=self.floor_bytes,
                 where=self._peak_stage(self.floor),
             )
         best = self.store_all if self.store_all.peak_bytes <= budget else self._fastest(budget)
         return best.model_copy(update={"policy": self.policy, "budget_bytes": budget})
 
     def _fastest(self, budget: int) -> Schedule:
-        levels, best = self.table.levels, self.floor
-        tries = SHORT_TRIES if self.chain.length <= SHORT else LONG_TRIES
-        waste = min(levels.waste, tries * int(levels.values[-1] - levels.values[-2]))
+        levels = self.table.levels
+        every = 1 if self.chain.length <= SHORT else 4
+        waste = min(levels.waste, TRIES * int(levels.values[-1] - levels.values[-2]))
         for level in reversed(self.steps):
             if levels.values[level] - waste > budget:
                 continue  # so much rounding is not given back
-            candidate = self.at_level(level)
-            if candidate.peak_bytes <= budget:
-                return min(candidate, best, key=lambda schedule: schedule.total_seconds)
-        return best
+            if levels.values[level] > budget and level % every:
+                continue
+            found = self.at_level(level)
+            if found.peak_bytes <= budget:
+                slowest = float(self._floor.seconds[self._parts.by_start[0, -1]])
+                return found if found.total_seconds < slowest else self.floor
+        return self.floor
 
     def at_level(self, level: int) -> Schedule:
         """The schedule of one level of the table, judged."""
@@ -164,12 +171,14 @@ class Planner:
             self._traced[level] = judged(self.chain, regions, policy=self.policy)
         return self._traced[level]
 
-    def _floor(self, floor: Floor, parts: Intervals) -> Schedule:
+    @cached_property
+    def floor(self) -> Schedule:
+        """The fastest schedule of least peak; judged when first asked for, as it may be long."""
         found: list[Region] = []
         pending = [(0, self.chain.length - 1)]
         while pending:
             s, t = pending.pop()
-            split = int(floor.split[parts.by_start[s, t]])
+            split = int(self._floor.split[self._parts.by_start[s, t]])
             if split == 0:
                 if t > s:
                     pending.append((s + 1, t))

@@ -2,9 +2,11 @@
 
 import hashlib
 import statistics
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +15,13 @@ from torch import nn
 from thetaone.errors import InputError, ProfileError
 from thetaone.records.chain import Chain, Stage
 from thetaone.rematerialization.blocks import Blocks, describe_tensor, find_blocks
-from thetaone.rematerialization.calls import Call, own_cache, take_activation
+from thetaone.rematerialization.calls import (
+    Call,
+    activation_of,
+    label,
+    own_cache,
+    take_activation,
+)
 from thetaone.rematerialization.measure import (
     Sizes,
     Subject,
@@ -21,6 +29,7 @@ from thetaone.rematerialization.measure import (
     dropped_tapes,
     measure_seconds,
     measure_sizes,
+    measure_tail,
     untouched,
 )
 
@@ -63,11 +72,19 @@ def profile(
         raise InputError(f"repeats={repeats}: need at least one timed round")
     found = find_blocks(model, blocks)
     with torch.enable_grad(), untouched(model, (inputs, kwargs)):
-        subjects = capture(found, lambda: (forward or _call)(model, *inputs, **kwargs))
-        return measured_chain(subjects, repeats, model=type(model).__name__)
+        subjects, separate = capture(found, lambda: (forward or _call)(model, *inputs, **kwargs))
+        if separate:
+            warnings.warn(
+                f"{separate}: no region will span two blocks, they are recomputed one by one",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return measured_chain(subjects, repeats, model=type(model).__name__, separate=separate)
 
 
-def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chain:
+def measured_chain(
+    subjects: list[Subject], repeats: int, *, model: str, separate: str = ""
+) -> Chain:
     """Measure captured blocks, equal ones as one."""
     kinds: dict[str, list[int]] = {}
     for index, subject in enumerate(subjects):
@@ -76,16 +93,22 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
     random = [check_repeatable(subjects[group[0]]) for group in groups]
     sizes = [measure_sizes(subjects[group[0]]) for group in groups]
     seconds = _seconds(subjects, groups, repeats)
+    tails = [
+        statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
+        for group in groups
+    ]
     stages: dict[int, Stage] = {}
-    for group, size, times, draws in zip(groups, sizes, seconds, random, strict=True):
+    measured = zip(groups, sizes, seconds, tails, random, strict=True)
+    for group, size, times, tail, draws in measured:
         for index in group:
-            stages[index] = _stage(subjects[index], size, times, draws=draws)
+            stages[index] = _stage(subjects[index], size, times, tail, draws=draws)
     first = subjects[0].activation
     context = describe(model, subjects)
     return Chain(
         input_bytes=first.untyped_storage().nbytes(),
         stages=tuple(stages[index] for index in range(len(subjects))),
         input_requires_grad=first.requires_grad,
+        separate=separate,
         context=context,
         signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
     )
@@ -107,51 +130,77 @@ def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
     }
 
 
-def capture(found: Blocks, run: Callable[[], Any]) -> list[Subject]:
+def capture(found: Blocks, run: Callable[[], Any]) -> tuple[list[Subject], str]:
     """Run a model forward once and note with what each block is called.
+
+    Returns:
+        The blocks, and why no region may span two of them; empty when one may.
 
     Raises:
         ProfileError: A block is not called exactly once, or not in order.
     """
-    subjects: list[Subject] = []
-    with _noting(found, subjects), dropped_tapes(), torch.enable_grad():
+    notes = _Notes()
+    with notes.taken(found), dropped_tapes(), torch.enable_grad():
         run()
+    subjects = notes.subjects
     called = [subject.name for subject in subjects]
     if called != list(found.names):
         raise ProfileError(
             f"the forward calls the blocks {', '.join(called) or '(none)'}; a chain calls "
             f"{found.names[0]} … {found.names[-1]} once each, in this order"
         )
-    return subjects
+    return subjects, notes.separate
 
 
 def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
     return model(*inputs, **kwargs)
 
 
-@contextmanager
-def _noting(found: Blocks, subjects: list[Subject]) -> Iterator[None]:
-    noted: dict[str, Subject] = {}
+class _Notes:
+    """What is seen of the blocks during one forward."""
 
-    def note(name: str) -> Any:
-        def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            # the model's own cache stays empty: the block that runs now appends to a copy
-            own = tuple(map(own_cache, args)), {key: own_cache(kwargs[key]) for key in kwargs}
-            activation, call = take_activation(args, kwargs)
-            subjects.append(note_subject(noted, name, block, block, activation, call))
-            return own
+    def __init__(self) -> None:
+        self.subjects: list[Subject] = []
+        self.separate = ""
+        self._kinds: dict[str, Subject] = {}
+        self._before: tuple[str, torch.Tensor, Call] | None = None  # the block before, its output
 
-        return hook
+    @contextmanager
+    def taken(self, found: Blocks) -> Iterator[None]:
+        """Watch the blocks by hooks."""
+        handles: list[Any] = []
+        for name, block in zip(found.names, found.modules, strict=True):
+            before, after = partial(self._called, name), partial(self._returned, name)
+            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(block.register_forward_hook(after))
+        try:
+            yield
+        finally:
+            self._before = None
+            for handle in handles:
+                handle.remove()
 
-    pairs = zip(found.names, found.modules, strict=True)
-    handles = [
-        block.register_forward_pre_hook(note(name), with_kwargs=True) for name, block in pairs
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _called(
+        self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        activation, call = take_activation(args, kwargs)
+        self._compare(name, activation, call)
+        self._call = call
+        self.subjects.append(note_subject(self._kinds, name, block, block, activation, call))
+        # the model's own cache stays empty: the block that runs now appends to a copy
+        return tuple(map(own_cache, args)), {key: own_cache(kwargs[key]) for key in kwargs}
+
+    def _returned(self, name: str, block: nn.Module, args: Any, output: Any) -> None:
+        self._before = name, activation_of(output, where=label(block, name)), self._call
+
+    def _compare(self, name: str, activation: torch.Tensor, call: Call) -> None:
+        before, self._before = self._before, None
+        if before is None or self.separate:
+            return
+        if before[1] is not activation:
+            self.separate = f"{name} is not called with the output of {before[0]}"
+        elif not call.same_extra(before[2]):
+            self.separate = f"{name} is called with other extra arguments than {before[0]}"
 
 
 def note_subject(
@@ -191,7 +240,7 @@ def _seconds(
 
 
 def _stage(
-    subject: Subject, size: Sizes, times: list[tuple[float, float]], *, draws: bool
+    subject: Subject, size: Sizes, times: list[tuple[float, float]], tail: float, *, draws: bool
 ) -> Stage:
     forward = [time[0] for time in times]
     middle = statistics.median(forward)
@@ -207,5 +256,6 @@ def _stage(
         forward_scratch_bytes=size.forward_scratch,
         backward_scratch_bytes=size.backward_scratch,
         taping_scratch_bytes=size.taping_scratch,
+        tail_seconds=tail * max(middle, 1e-9),
         seconds_spread=(spread[2] - spread[0]) / max(middle, 1e-9),
     )

@@ -96,7 +96,7 @@ class _Replay:
 
     def run(self, root: Node) -> None:
         """Sweep the root forward, then take what it left, last first."""
-        pending: list[int | Node] = self.sweep(root)
+        pending: list[int | Node] = self.sweep(root, again=False)
         while pending:
             item = pending.pop()
             if isinstance(item, int):
@@ -105,11 +105,11 @@ class _Replay:
                 self.load(item)
                 pending.extend(self.sweep(item))
 
-    def sweep(self, node: Node) -> list[int | Node]:
+    def sweep(self, node: Node, *, again: bool = True) -> list[int | Node]:
         """Run the items of a node forward; what is left to do backward, in forward order."""
         for item in node.items:
             if isinstance(item, int):
-                self.tape(item)
+                self.tape(item, last=again and item == node.stop - 1)
                 continue
             self.forward(item)
             if item.stop < node.stop:
@@ -129,10 +129,12 @@ class _Replay:
             live = self.base + current + self.sizes[k + 1] + stage.forward_scratch_bytes
             self.note("forward", k, stage.forward_seconds, live)
 
-    def tape(self, k: int) -> None:
+    def tape(self, k: int, *, last: bool) -> None:
+        """Run a stage with its tape; the last one of a region stops when its tape is written."""
         stage = self.chain.stages[k]
+        seconds = stage.forward_seconds - (stage.tail_seconds if last else 0.0)
         live = self.base + stage.tape_bytes + stage.taping_bytes
-        self.note("tape", k, stage.forward_seconds, live)
+        self.note("tape", k, seconds, live)
         self.tapes[k] = stage.tape_bytes
         self.base += stage.tape_bytes
 

@@ -55,6 +55,11 @@ def plan_with_disk(
         >>> schedule.forwards, schedule.disk_writes, schedule.peak_bytes <= 28
         (23, 7, True)
     """
+    if chain.separate:
+        raise InputError(
+            f"disk={disk!r}: {chain.separate}, so its blocks are recomputed one by one from inputs "
+            "that its own code holds, and nothing can wait on disk: plan without disk"
+        )
     cost = disk_cost(disk)
     key = (chain.fingerprint, memory_units, cost.to_json())
     if key not in _cache:
@@ -127,7 +132,7 @@ class TwoTierPlanner:
                 budget_bytes=budget, floor_bytes=floor.peak_bytes, where=where
             )
         found = [schedule for schedule in self.floors if schedule.peak_bytes <= budget]
-        if self.memory_only.floor.peak_bytes <= budget:
+        if self.memory_only.floor_bytes <= budget:
             found.append(self.memory_only.plan(budget))
         for number, table in enumerate(self.tables):
             found += self._fastest(number, table, budget)

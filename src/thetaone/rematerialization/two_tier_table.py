@@ -147,7 +147,7 @@ class Table:
         if given.levels.values[m] < given.tape_limit(s, t):
             return np.inf
         if t == s:
-            return step
+            return float(given.costs.last[s])
         return (
             step + float(self.ram[given.parts.by_start[s + 1, t], q, left]) if left >= 0 else np.inf
         )
@@ -201,13 +201,12 @@ def solve(given: Problem) -> Table:
 
 
 def _tape_now(given: Problem, s: int, t: int, ram: Times, row: Times) -> None:
-    step = given.costs.forward[s] + given.costs.backward[s]
     if t == s:
-        row[:] = step
+        row[:] = given.costs.last[s]
     else:
         shift = given.levels.shift(int(given.costs.tape[s]))
         _take(ram[given.parts.by_start[s + 1, t]], shift, row)
-        row += step
+        row += given.costs.forward[s] + given.costs.backward[s]
     row[:, given.levels.values < given.tape_limit(s, t)] = np.inf
 
 

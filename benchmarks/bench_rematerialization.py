@@ -1,0 +1,263 @@
+"""Training step under a memory budget beside torch's own checkpointing, and planner times.
+
+One run, one thread, rounds of all schemes in random order, after a warm-up: store-all,
+``checkpoint_sequential`` with every number of segments, one checkpoint a block, and ours within the
+measured peak of each of these, within 95 % and 75 % of store-all and 75 % of the least peak that
+any of them reaches. Peaks come first, from a pass of their own under the storage tracker. Every
+budget is compared with the fastest rival whose measured peak fits it; ratios are medians over
+rounds of CPU seconds within the same round. Gradients of all schemes are compared bit by bit.
+
+Run: ``python benchmarks/bench_rematerialization.py`` (about ten minutes; ``--part planner`` for the
+planner alone, which needs ``checkpoint-schedules``).
+"""
+
+import argparse
+import json
+import math
+import random
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+from thetaone.records.chain import Chain, Stage
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.plan import Planner
+from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization.revolve import revolve
+
+Forward = Callable[[Tensor], Tensor]
+MIB = 2**20
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: causal attention and a perceptron four times as wide."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
+        self.project, self.norm2 = nn.Linear(width, width), nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, d = x.shape
+        qkv = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(y.transpose(1, 2).reshape(b, t, d))
+        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+
+
+def per_block(model: nn.Sequential, x: Tensor) -> Tensor:
+    for block in model:
+        x = checkpoint(block, x, use_reentrant=False)  # pyright: ignore[reportAssignmentType]
+    return x
+
+
+def step(forward: Forward, x: Tensor, weights: Tensor) -> None:
+    output = forward(x)  # held through the backward, as in most training loops
+    (output * weights).sum().backward()
+
+
+def peak(model: nn.Module, forward: Forward, x: Tensor, weights: Tensor) -> int:
+    with TrainingMemory(model) as memory:
+        step(forward, x, weights)
+    return memory.activation_peak_bytes
+
+
+def rivals(model: nn.Sequential) -> dict[str, Forward]:
+    found: dict[str, Forward] = {"store-all": model}
+    for count in range(2, len(model) + 1):
+        found[f"segments {count}"] = partial(
+            checkpoint_sequential, model, count, use_reentrant=False
+        )
+    return found | {"per block": partial(per_block, model)}
+
+
+def gradients(model: nn.Module, forward: Forward, x: Tensor, weights: Tensor) -> list[Tensor]:
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    step(forward, x, weights)
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def training(options: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*[Block(options.width, 4) for _ in range(options.depth)])
+    x, weights = torch.randn(2, 2, options.length, options.width).unbind()
+    schemes = rivals(model)
+    expected = gradients(model, model, x, weights)
+    step(schemes["per block"], x, weights)  # torch's first checkpoint imports its compiler
+    peaks = {name: peak(model, forward, x, weights) for name, forward in schemes.items()}
+    floor = min(peaks.values())
+    budgets = {f"within {name}": size for name, size in peaks.items()}
+    budgets |= {
+        "95 % of store-all": int(0.95 * peaks["store-all"]),
+        "75 % of store-all": int(0.75 * peaks["store-all"]),
+        "75 % of their floor": int(0.75 * floor),
+    }
+    planner = Planner(profile(model, x))
+    plans = {name: planner.plan(budget) for name, budget in budgets.items()}
+    names = list(schemes)
+    for name, schedule in plans.items():
+        forward = rematerialize(nn.Sequential(*model), schedule)
+        peaks[name], schemes[name] = peak(model, forward, x, weights), forward
+    for name, forward in schemes.items():
+        found = gradients(model, forward, x, weights)
+        assert all(map(torch.equal, found, expected)), f"{name}: other gradients"
+    seconds = timed(schemes, x, weights, options.repeats)
+    header = {
+        "bench": "rematerialization", "commit": commit(), "torch": torch.__version__,
+        "device": "cpu", "threads": 1, "dtype": "float32", "depth": options.depth,
+        "shape": list(x.shape), "repeats": options.repeats,
+    }  # fmt: skip
+    for name in names:
+        line = {"scheme": name, "peak_mib": mib(peaks[name]), **spread(seconds[name])}
+        print(json.dumps(header | line), flush=True)
+    for name, budget in budgets.items():
+        fitting = [rival for rival in names if peaks[rival] <= budget]
+        best = min(fitting, key=lambda rival: statistics.median(seconds[rival]), default=None)
+        line = {
+            "scheme": "ours", "budget": name, "budget_mib": mib(budget),
+            "planned_mib": mib(plans[name].peak_bytes), "peak_mib": mib(peaks[name]),
+            "forwards": plans[name].forwards, **spread(seconds[name]), "best_rival": best,
+        }  # fmt: skip
+        if best is not None:
+            pairs = zip(seconds[name], seconds[best], strict=True)
+            line["ratio"] = round(statistics.median(a / b for a, b in pairs), 4)
+        assert peaks[name] <= budget, line
+        print(json.dumps(header | line), flush=True)
+
+
+def timed(
+    schemes: dict[str, Forward], x: Tensor, weights: Tensor, repeats: int
+) -> dict[str, list[float]]:
+    """CPU seconds of each scheme, one of each a round; the order is drawn anew."""
+    order, shuffle = list(schemes), random.Random(0).shuffle
+    seconds: dict[str, list[float]] = {name: [] for name in schemes}
+    for _ in range(repeats):
+        shuffle(order)
+        for name in order:
+            started = time.process_time()
+            step(schemes[name], x, weights)
+            seconds[name].append(time.process_time() - started)
+    return seconds
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(seconds, n=4)
+    found = {"median_s": middle, "quartile_low_s": low, "quartile_high_s": high}
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def mib(size: int) -> float:
+    return round(size / MIB, 3)
+
+
+def equal(length: int) -> Chain:
+    stage = Stage(
+        name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=MIB,
+        tape_bytes=16 * MIB, backward_scratch_bytes=3 * MIB,
+    )  # fmt: skip
+    return Chain(input_bytes=MIB, stages=(stage,) * length)
+
+
+def unlike(length: int) -> Chain:
+    draw = random.Random(0)
+    stages = tuple(
+        Stage(
+            name=f"block {k}", forward_seconds=draw.uniform(0.5, 2),
+            backward_seconds=draw.uniform(1, 4), output_bytes=draw.randint(MIB // 4, 2 * MIB),
+            tape_bytes=draw.randint(2 * MIB, 32 * MIB),
+            backward_scratch_bytes=draw.randint(0, 2 * MIB),
+        )
+        for k in range(length)
+    )  # fmt: skip
+    return Chain(input_bytes=MIB, stages=stages)
+
+
+def planning(options: argparse.Namespace) -> None:
+    """Seconds to plan from nothing; wall and CPU, each in turn, best of the repeats."""
+    from checkpoint_schedules import Revolve
+
+    def ours(chain: Chain) -> int:
+        planner = Planner(chain, 500)
+        return planner.plan(planner.store_all.peak_bytes // 2).forwards
+
+    def peer(length: int, slots: int) -> int:
+        schedule = Revolve(length, slots)
+        moved = (getattr(action, "n1", 0) - getattr(action, "n0", 0) for action in schedule
+                 if type(action).__name__ == "Forward")  # fmt: skip
+        return sum(moved)
+
+    def binomial(length: int, slots: int) -> int:
+        return revolve(equal(length), slots).forwards
+
+    cases: dict[str, Callable[[], int]] = {
+        "ours, 100 equal blocks, 500 units": partial(ours, equal(100)),
+        "ours, 100 unlike blocks, 500 units": partial(ours, unlike(100)),
+        "ours, 1000 equal blocks, 500 units": partial(ours, equal(1000)),
+    }
+    for length, slots in [(100, 10), (1000, 10), (1000, 30)]:
+        case = f"{length} steps, {slots} slots"
+        cases[f"ours, binomial, {case}"] = partial(binomial, length, slots)
+        cases[f"checkpoint-schedules Revolve, {case}"] = partial(peer, length, slots)
+    for name, run in cases.items():
+        wall, processor, forwards = best_of(run, options.planner_repeats)
+        report(name, wall, processor, forwards)
+    wall, processor, forwards = best_of(partial(ours, unlike(1000)), 1)
+    report("ours, 1000 unlike blocks, 500 units", wall, processor, forwards)
+
+
+def best_of(run: Callable[[], int], repeats: int) -> tuple[float, float, int]:
+    wall, processor, result = math.inf, math.inf, 0
+    for _ in range(repeats):
+        started, used = time.perf_counter(), time.process_time()
+        result = run()
+        wall = min(wall, time.perf_counter() - started)
+        processor = min(processor, time.process_time() - used)
+    return wall, processor, result
+
+
+def report(name: str, wall: float, processor: float, forwards: int) -> None:
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    line = {
+        "bench": "planner", "commit": commit(), "case": name, "wall_s": round(wall, 4),
+        "cpu_s": round(processor, 4), "forwards": forwards, "resident_gib": round(resident, 2),
+    }  # fmt: skip
+    print(json.dumps(line), flush=True)
+
+
+def commit() -> str:
+    run = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return run.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--part", choices=["training", "planner", "both"], default="both")
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--planner-repeats", type=int, default=5)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=24)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.part != "planner":
+        training(options)
+    if options.part != "training":
+        planning(options)
+
+
+if __name__ == "__main__":
+    main()
