@@ -31,7 +31,7 @@ ENTROPY_WEIGHT = 0.01
 EVALUATION_EPISODES = 32
 EVALUATION_SEED = 2**31 - 1  # far from the seeds that batches draw
 
-# Few updates: the return at their end then says how fast a rate learns. Many seeds: returns scatter.
+# few updates: the return at their end says how fast a rate learns; many seeds: returns scatter
 defaults: Mapping[str, Any] = {
     "widths": (32, 64, 128),
     "steps": 16,
