@@ -38,13 +38,22 @@ _HOME = {
     "gradient_samples": "thetaone.estimators.samples",
     "compare_estimators": "thetaone.estimators.comparison",
     "ScoreFunction": "thetaone.estimators.score_function",
+    "MovingAverage": "thetaone.estimators.baselines",
     "LeaveOneOut": "thetaone.estimators.leave_one_out",
+    "Antithetic": "thetaone.estimators.antithetic",
     "Pathwise": "thetaone.estimators.pathwise",
     "MeasureValued": "thetaone.estimators.measure_valued",
     "Enumeration": "thetaone.estimators.enumeration",
-    "DisARM": "thetaone.estimators.disarm",
-    "RELAX": "thetaone.estimators.relax",
+    "ControlVariate": "thetaone.estimators.control_variate",
+    "DeltaMethod": "thetaone.estimators.delta_method",
     "EvolutionStrategies": "thetaone.estimators.evolution_strategies",
+    "ARM": "thetaone.estimators.arm",
+    "DisARM": "thetaone.estimators.disarm",
+    "REBAR": "thetaone.estimators.rebar",
+    "RELAX": "thetaone.estimators.relax",
+    "VIMCO": "thetaone.estimators.vimco",
+    "StraightThrough": "thetaone.estimators.straight_through",
+    "GumbelSoftmax": "thetaone.estimators.gumbel_softmax",
     # many trainings, and the whole job
     "sweep": "thetaone.studies.sweep",
     "transfer": "thetaone.studies.transfer",
@@ -55,17 +64,26 @@ __all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time _HOME
     from thetaone.errors import ThetaOneError as ThetaOneError
+    from thetaone.estimators.antithetic import Antithetic as Antithetic
+    from thetaone.estimators.arm import ARM as ARM
+    from thetaone.estimators.baselines import MovingAverage as MovingAverage
     from thetaone.estimators.comparison import compare_estimators as compare_estimators
+    from thetaone.estimators.control_variate import ControlVariate as ControlVariate
+    from thetaone.estimators.delta_method import DeltaMethod as DeltaMethod
     from thetaone.estimators.disarm import DisARM as DisARM
     from thetaone.estimators.driver import expectation as expectation
     from thetaone.estimators.enumeration import Enumeration as Enumeration
     from thetaone.estimators.evolution_strategies import EvolutionStrategies as EvolutionStrategies
+    from thetaone.estimators.gumbel_softmax import GumbelSoftmax as GumbelSoftmax
     from thetaone.estimators.leave_one_out import LeaveOneOut as LeaveOneOut
     from thetaone.estimators.measure_valued import MeasureValued as MeasureValued
     from thetaone.estimators.pathwise import Pathwise as Pathwise
+    from thetaone.estimators.rebar import REBAR as REBAR
     from thetaone.estimators.relax import RELAX as RELAX
     from thetaone.estimators.samples import gradient_samples as gradient_samples
     from thetaone.estimators.score_function import ScoreFunction as ScoreFunction
+    from thetaone.estimators.straight_through import StraightThrough as StraightThrough
+    from thetaone.estimators.vimco import VIMCO as VIMCO
     from thetaone.laws.catalogue import verify_laws as verify_laws
     from thetaone.laws.fits import fit_exponent as fit_exponent
     from thetaone.laws.norms import rms as rms

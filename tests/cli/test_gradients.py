@@ -1,12 +1,11 @@
 """``thetaone gradients`` prints the comparison, writes it, and refuses unknown problems."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from thetaone.cli.main import main
-from thetaone.records.estimates import EstimatorComparison
+from thetaone.records.estimates import EstimatorBakeoff
 
 
 def run(*arguments: str) -> int:
@@ -23,14 +22,35 @@ def test_prints_a_table_with_a_recommendation(capsys: pytest.CaptureFixture[str]
     assert "flag: StraightThrough is biased" in text
 
 
-def test_json_and_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ("--repeats", "50", "--samples", "8", "--json", "--report", str(tmp_path))
-    assert run("tucker", *arguments) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert found["problem"] == "tucker"
-    kept = EstimatorComparison.from_json(tmp_path / "gradients-tucker.json")
-    assert kept.row("DisARM").variance >= 0
-    assert (tmp_path / "gradients-tucker.png").stat().st_size > 5000
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tucker", "--repeats", "50", "--samples", "8", "--json") == 0
+    found = EstimatorBakeoff.from_json(capsys.readouterr().out)
+    assert found.comparison("tucker").row("DisARM").variance > 0
+    with pytest.raises(KeyError, match="no problem 'cos'; problems: tucker"):
+        found.comparison("cos")
+
+
+def test_report_is_one_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert run("tucker", "cos", "--repeats", "50", "--samples", "8", "--report", str(folder)) == 0
+    assert f"report: {folder / 'index.html'}" in capsys.readouterr().out
+    kept = EstimatorBakeoff.from_json(folder / "result.json")
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for comparison in kept.comparisons:
+        assert f"{comparison.problem}: take {comparison.recommendation}" in page
+        for row in comparison.rows:
+            assert f"{row.variance:.3g} ± {row.variance_stderr:.1g}" in page
+    assert "biased: exact only for affine f" in page
+
+
+def test_a_report_that_cannot_be_written_is_known_first(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run("tucker", "--report", str(tmp_path / "file")) == 2
+    error = capsys.readouterr().err
+    assert "cannot write a report" in error
+    assert error.count("\n") == 1
 
 
 def test_unknown_problem_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,3 +257,19 @@ def test_moving_average_never_sees_its_own_sample() -> None:
         (gradient,) = torch.autograd.grad(e.value, mu)
         # a constant f: once the average knows it, nothing is left of the noise
         assert (gradient.abs() < 1e-7).item() is (expected is not None)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
+def test_second_derivative_in_chunks_is_that_of_the_whole(estimator: t1.LeaveOneOut) -> None:
+    weight = torch.tensor(1.5, requires_grad=True, dtype=torch.float64)
+    found = []
+    for max_bytes in (None, 80):
+        mu = torch.tensor([0.3, -0.1], requires_grad=True, dtype=torch.float64)
+        e = t1.expectation(
+            lambda x: (weight * x**3).sum(-1), D.Normal(mu, 1.0), estimator=estimator,
+            n_samples=50, generator=generator(), max_bytes=max_bytes,
+        )  # fmt: skip
+        (first,) = torch.autograd.grad(e.value, mu, create_graph=True)
+        found.append((first.detach(), *torch.autograd.grad(first.sum(), (mu, weight))))
+    for whole, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(whole, chunked)

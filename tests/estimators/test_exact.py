@@ -11,7 +11,17 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
-from thetaone.estimators import ARM, REBAR, RELAX, VIMCO, DisARM, Enumeration, Estimator
+from thetaone.estimators import (
+    ARM,
+    REBAR,
+    RELAX,
+    VIMCO,
+    DisARM,
+    Enumeration,
+    Estimator,
+    GumbelSoftmax,
+    StraightThrough,
+)
 from thetaone.estimators.integrand import Integrand
 
 THETAS = [0.0, 1.0, -2.0, 0.7]
@@ -173,3 +183,41 @@ def test_vimco_over_all_tuples(k: int) -> None:
         estimate = estimate + probability.detach() * rows.sum()
     (exact,) = torch.autograd.grad(bound, logits)
     assert float(estimate) == pytest.approx(float(exact), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("theta", "estimator", "expected"),
+    [
+        (0.0, GumbelSoftmax(1.0), 1 / 3000),
+        (0.0, GumbelSoftmax(0.5), 4.2920e-4),
+        (0.0, GumbelSoftmax(0.1), 4.9598e-4),
+        (1.0, GumbelSoftmax(1.0), 0.029930),
+        (1.0, GumbelSoftmax(0.5), 0.030157),
+        (1.0, GumbelSoftmax(0.1), 0.009280),
+        (1.0, GumbelSoftmax(1.0, hard=True), 0.053450),
+        (1.0, GumbelSoftmax(0.5, hard=True), 0.045639),
+        (1.0, GumbelSoftmax(0.1, hard=True), 0.012770),
+        (-1.0, GumbelSoftmax(1.0), -0.02933),  # the sign is wrong
+    ],
+    ids=lambda v: getattr(v, "name", ""),
+)
+def test_gumbel_softmax_is_as_biased_as_its_quadrature(
+    theta: float, estimator: Estimator, expected: float
+) -> None:
+    logits = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    p = float(torch.sigmoid(logits.detach()))
+    u, weight = bunched([0.0, 1 - p, 1.0])
+    found = float((weight * rows_gradient(estimator, toy, logits, u)).sum())
+    assert found == pytest.approx(expected, rel=2e-4)
+    assert abs(found - truth(theta)) > 4e-6  # against 5e-4 or less
+
+
+@pytest.mark.parametrize(("theta", "expected"), [(0.0, 5e-4), (1.0, 0.091251), (-1.0, -0.090465)])
+def test_straight_through_is_as_biased_as_its_closed_form(theta: float, expected: float) -> None:
+    logits = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    p = float(torch.sigmoid(logits.detach()))
+    both = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    weight = torch.tensor([1 - p, p], dtype=torch.float64)
+    found = float((weight * rows_gradient(StraightThrough(), toy, logits, both)).sum())
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(p * (1 - p) * (2 * p - 0.998), abs=1e-15)

@@ -11,6 +11,7 @@ from torch import distributions as D
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
 from thetaone.estimators import MovingAverage
+from thetaone.estimators.structure import moving_support, trainable
 
 
 def normal(requires_grad: bool = True, shape: tuple[int, ...] = ()) -> D.Normal:
@@ -173,3 +174,76 @@ def test_byte_limit_below_one_sample() -> None:
 def test_decay() -> None:
     with pytest.raises(InputError, match=r"decay=1.0: must lie in \[0, 1\)"):
         MovingAverage(1.0)
+
+
+POSITIVE = torch.tensor(1.5, requires_grad=True)
+UNIT = D.Uniform(0.0, 1.0)
+EXPONENTIAL = D.Exponential(1.0)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "moves"),
+    [
+        (D.Pareto(POSITIVE, 1.0), True),
+        (D.Pareto(1.0, POSITIVE), False),
+        (D.Weibull(POSITIVE, 1.0), False),
+        (D.Gumbel(POSITIVE, POSITIVE), False),
+        (D.Independent(D.Uniform(torch.zeros(3), POSITIVE.expand(3)), 1), True),
+        (
+            D.MixtureSameFamily(
+                D.Categorical(torch.ones(2)), D.Uniform(torch.zeros(2), POSITIVE.expand(2))
+            ),
+            True,
+        ),
+        (D.TransformedDistribution(UNIT, [D.AffineTransform(0.0, POSITIVE)]), True),
+        (D.TransformedDistribution(UNIT, [D.AffineTransform(POSITIVE, 1.0)]), True),
+        (D.TransformedDistribution(EXPONENTIAL, [D.AffineTransform(POSITIVE, 1.0)]), True),
+        # 0 stays where it is
+        (D.TransformedDistribution(EXPONENTIAL, [D.AffineTransform(0.0, POSITIVE)]), False),
+        (D.TransformedDistribution(EXPONENTIAL, [D.PowerTransform(POSITIVE)]), False),
+        # both edges go to infinity first
+        (
+            D.TransformedDistribution(
+                UNIT, [D.SigmoidTransform().inv, D.AffineTransform(POSITIVE, POSITIVE)]
+            ),
+            False,
+        ),
+    ],
+    ids=range(12),
+)
+def test_a_support_that_moves_is_seen_through_transforms(
+    distribution: D.Distribution, moves: bool
+) -> None:
+    assert moving_support(distribution) is moves
+
+
+def test_a_transform_and_its_inverse_hold_each_other() -> None:
+    locs = torch.tensor([0.0, 1.0], requires_grad=True)
+    mixture = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Normal(locs, 1.0))
+    q = D.TransformedDistribution(mixture, [D.ExpTransform()])
+    q.log_prob(torch.tensor(1.0))  # makes the inverse
+    assert trainable(q)  # and it ends
+    e = t1.expectation(torch.log, q, estimator=t1.Pathwise(), n_samples=20_000)
+    e.backward()
+    assert locs.grad is not None
+    torch.testing.assert_close(locs.grad, torch.full((2,), 0.5), atol=0.05, rtol=0)
+
+
+def test_a_cdf_that_torch_cannot_differentiate() -> None:
+    shape = torch.tensor([2.0, 3.0], requires_grad=True)
+    q = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Gamma(shape, 1.0))
+    with pytest.raises(EstimatorError, match=r"cannot differentiate the cdf.*LeaveOneOut\(\)"):
+        t1.expectation(square, q, estimator=t1.Pathwise())
+    assert t1.expectation(square, q).estimator == "LeaveOneOut"
+
+
+def test_a_mean_that_torch_does_not_know() -> None:
+    q = D.TransformedDistribution(normal(), [D.ExpTransform()])
+    with pytest.raises(EstimatorError, match="no known finite mean; pass h and expected"):
+        t1.expectation(square, q, estimator=t1.ControlVariate())
+
+
+def test_an_optimal_baseline_for_parameters_of_a_transform() -> None:
+    q = D.TransformedDistribution(D.Normal(0.0, 1.0), [D.AffineTransform(0.0, POSITIVE)])
+    with pytest.raises(EstimatorError, match=r"shares tensors between samples.*LeaveOneOut\(\)"):
+        t1.expectation(square, q, estimator=t1.ScoreFunction("optimal"))

@@ -1,10 +1,14 @@
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
 
-from thetaone.errors import InputError
+from thetaone.errors import InputError, ProfileError
+from thetaone.records.coordinates import FEATURE_UPDATE
 from thetaone.studies import cartpole
+from thetaone.studies.invariance import coordinate_check
+from thetaone.studies.transfer import transfer
 from thetaone.tasks.load import check_loss, load_task
 
 
@@ -54,3 +58,42 @@ def test_a_batch_keeps_its_episodes_and_the_acting_is_not_watched() -> None:
 def test_width_below_one() -> None:
     with pytest.raises(InputError, match="width=0, depth=1 of task cartpole"):
         cartpole.model(0)
+
+
+SMALL: dict[str, Any] = {
+    "widths": [8, 16], "target": 24, "lrs": [2.0**-7, 2.0**-6, 2.0**-5], "seeds": [0],
+    "steps": 2, "engine": "serial",
+}  # fmt: skip
+
+
+def test_transfers_without_a_memory_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thetaone.studies.transfer.verify_laws", list)
+    result = transfer("cartpole", **SMALL)
+    assert 2**-7 <= result.chosen_lr <= 2**-5
+    # no two batches of episodes have one size, so no schedule made for one can run the next
+    assert result.memory is None
+    assert "batches of task cartpole differ in size" in result.memory_note
+    assert all(-500 <= loss < 0 for loss in result.target.losses)
+
+
+def test_transfer_within_bytes_is_refused() -> None:
+    with pytest.raises(ProfileError, match=r"memory=1,048,576 bytes: the batches of task cartpole"):
+        transfer("cartpole", memory="1MiB", **SMALL)
+
+
+def test_features_move_alike_at_every_width_in_mup_alone() -> None:
+    checks = {
+        rule: coordinate_check(
+            "cartpole", widths=[64, 256, 1024], lr=2**-8, seeds=3, steps=(1, 2),
+            parametrization=rule,
+        )
+        for rule in ("mup", "sp")
+    }  # fmt: skip
+    assert checks["mup"].passed
+    assert checks["sp"].failed_layers == ("2", "4")
+    (hidden,) = (
+        row.law for row in checks["sp"].rows
+        if row.layer == "2" and row.quantity == FEATURE_UPDATE and row.step == 1
+    )  # fmt: skip
+    assert hidden is not None
+    assert hidden.exponent == pytest.approx(1.0, abs=0.15)  # Adam at one rate: Θ(width)

@@ -3,13 +3,15 @@
 import torch
 from torch.distributions import Distribution
 
+from thetaone.errors import EstimatorError
 from thetaone.estimators.disarm import DisARM
 from thetaone.estimators.enumeration import Enumeration
+from thetaone.estimators.implicit import implicit_sample
 from thetaone.estimators.integrand import Integrand
 from thetaone.estimators.leave_one_out import LeaveOneOut
 from thetaone.estimators.pathwise import Pathwise, reaches
 from thetaone.estimators.protocol import Estimator
-from thetaone.estimators.sampling import rsample
+from thetaone.estimators.sampling import rsample, sample
 from thetaone.estimators.score_function import ScoreFunction
 
 
@@ -18,18 +20,18 @@ def choose(
 ) -> tuple[Estimator, str]:
     """An estimator and the reason for it.
 
-    Pathwise when the distribution has rsample and f is on the graph (one probe of two samples
-    tells, and is counted); enumeration when there are no more outcomes than samples; DisARM for
-    Bernoulli; otherwise leave-one-out, or the score function for a single sample.
-    A jump of f cannot be seen from the graph: ``compare_estimators`` finds it.
+    Pathwise when a path leads from the parameters to a sample (rsample, or a cdf) and f is on the
+    graph (one probe of two samples tells, and is counted); enumeration when there are no more
+    outcomes than samples; DisARM for Bernoulli; otherwise leave-one-out, or the score function for
+    a single sample. A jump of f cannot be seen from the graph: ``compare_estimators`` finds it.
     """
-    if not Pathwise().refusal(distribution) and distribution.has_rsample:
-        if _differentiable(f, distribution, generator):
+    if not Pathwise().refusal(distribution):
+        path, why = _why_no_path(f, distribution, generator)
+        if not why:
             return Pathwise(), (
-                "the distribution has rsample and f is on the graph; a jump in f would go unseen, "
+                f"{path} and f is on the graph; a jump in f would go unseen, "
                 "compare_estimators looks for one"
             )
-        why = "f does not carry a gradient back to its sample"
     elif (
         not Enumeration(max_points=n_samples).refusal(distribution) and not distribution.batch_shape
     ):
@@ -45,9 +47,19 @@ def choose(
     return ScoreFunction(), f"{why}, and a single sample leaves no other for a baseline"
 
 
-def _differentiable(
+def _why_no_path(
     f: Integrand, distribution: Distribution, generator: torch.Generator | None
-) -> bool:
+) -> tuple[str, str]:
+    """What makes the path, and why there is none after all; the second empty when there is one."""
     with torch.enable_grad():
-        x = rsample(distribution, 2, generator)
-        return not x.requires_grad or reaches(f(x), x)
+        if distribution.has_rsample:
+            path, x = "the distribution has rsample", rsample(distribution, 2, generator)
+        else:
+            path = "the distribution has a cdf to reparameterize it by"
+            try:
+                x = implicit_sample(distribution, sample(distribution, 2, generator))
+            except EstimatorError as refusal:
+                return path, str(refusal)
+        if x.requires_grad and not reaches(f(x), x):
+            return path, "f does not carry a gradient back to its sample"
+    return path, ""

@@ -89,10 +89,12 @@ def scores(distribution: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]
     """
     base = elementary(distribution)
     wide, own = _expanded(base, x.shape[0])
-    with torch.enable_grad():
-        log_p = wide.log_prob(x).sum()
-        gradients = torch.autograd.grad(log_p, list(own.values()), allow_unused=True)
-    pairs = [(phi, g) for phi, g in zip(own, gradients, strict=True) if g is not None]
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if own:
+        with torch.enable_grad():
+            log_p = wide.log_prob(x).sum()
+            gradients = torch.autograd.grad(log_p, list(own.values()), allow_unused=True)
+        pairs = [(phi, g) for phi, g in zip(own, gradients, strict=True) if g is not None]
     if not pairs or any(g.shape[1:] != phi.shape for phi, g in pairs):
         raise EstimatorError(
             f"{describe(distribution)} shares tensors between samples, so no score of a single "

@@ -136,8 +136,10 @@ def _measure(estimator: Estimator, setting: _Setting, truth: Reference) -> Estim
     spread = gradients.var(0) if count > 1 else torch.zeros_like(mean)
     stderr = (spread / count).sqrt()
     variance, variance_stderr = _total_variance(gradients)
-    if variance <= (16 * torch.finfo(mean.dtype).eps * float(mean.norm())) ** 2:
-        variance = variance_stderr = 0.0  # rounding is no noise
+    # a sum of so many terms is known no better than this: rounding is no noise
+    rounding = 16 * torch.finfo(mean.dtype).eps * (setting.n_samples * mean.numel()) ** 0.5
+    if variance <= (rounding * float(mean.norm())) ** 2:
+        variance = variance_stderr = 0.0
     found, z = verdict(mean, stderr, truth, unbiased=estimator.unbiased)
     cost = variance * seconds
     efficiency = 1 / cost if cost > 0 else float("inf")

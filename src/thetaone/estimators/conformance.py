@@ -89,7 +89,9 @@ def conform(
     """  # fmt: skip
     made = family(problem.make, problem.params)
     truth = problem.truth
-    _, spread = _moments(estimator, problem, made, n_samples, _BLOCK, _seeded(seed + 1))
+    pilot = _seeded(seed + 1)
+    _moments(estimator, problem, made, n_samples, _BLOCK, pilot)  # lets a baseline settle
+    _, spread = _moments(estimator, problem, made, n_samples, _BLOCK, pilot)
     needed = (5 * _relative(spread.sqrt(), problem) / RESOLUTION) ** 2
     count = _BLOCK * ceil(min(max(1.3 * needed, 2 * _BLOCK), max_estimates) / _BLOCK)
     mean, spread = _moments(estimator, problem, made, n_samples, count, _seeded(seed))

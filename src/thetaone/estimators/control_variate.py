@@ -64,8 +64,8 @@ class ControlVariate(Estimator):
         """A support that moves with θ, or an unknown mean for the default h."""
         if self.h is None and elementary(distribution).event_shape:
             return f"{describe(distribution)} is not made of scalars; pass h and expected"
-        if self.h is None and not bool(torch.isfinite(distribution.mean).all()):
-            return f"{describe(distribution)} has no finite mean; pass h and expected"
+        if self.h is None and not _mean_is_known(distribution):
+            return f"{describe(distribution)} has no known finite mean; pass h and expected"
         return score_refusal(distribution)
 
     def draw(
@@ -89,6 +89,13 @@ class ControlVariate(Estimator):
             mean = self.expected(distribution)
         beta = pilot_coefficient(f, h, pilot, self.coefficient)
         return controlled(values, distribution, x, control=(h(x), mean, beta))
+
+
+def _mean_is_known(distribution: Distribution) -> bool:
+    try:
+        return bool(torch.isfinite(distribution.mean).all())
+    except NotImplementedError:  # torch's word for a distribution whose mean it does not know
+        return False
 
 
 def draw_with_pilot(

@@ -1,7 +1,7 @@
 """The delta method: f's own second-order expansion as control variate of the score function."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -64,8 +64,7 @@ class DeltaMethod(Estimator):
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Draws) -> Tensor:
         """□ (f − β h) + β E h."""
         x, pilot = draws
-        base = elementary(distribution)
-        assert isinstance(base, Normal)
+        base = cast(Normal, elementary(distribution))
         values = f(x)
         taylor = _expand(f, base.loc.detach())
         beta = pilot_coefficient(f, taylor.value, pilot, self.coefficient)

@@ -1,6 +1,6 @@
 """Evolution strategies: the gradient of a Gaussian-smoothed black box."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -63,8 +63,7 @@ class EvolutionStrategies(Estimator):
 
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Tensor) -> Tensor:
         """Values of f; their gradient is the difference times ε/σ."""
-        base = elementary(distribution)
-        assert isinstance(base, Normal)
+        base = cast(Normal, elementary(distribution))
         loc, scale = base.loc.detach(), base.scale
         step = scale * draws
         if self.kind == "antithetic":

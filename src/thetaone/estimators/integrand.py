@@ -76,8 +76,7 @@ class Integrand:
     def _piece(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return self._evaluate(x)
-        values = checkpoint(self._evaluate, x, use_reentrant=False)
-        assert isinstance(values, Tensor)
+        values: Any = checkpoint(self._evaluate, x, use_reentrant=False)
         return values
 
     def _evaluate(self, x: Tensor) -> Tensor:

@@ -28,8 +28,7 @@ def log_ratio(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
     """
     base = elementary(distribution)
     if type(base) is Normal:
-        zeros = _NormalLogRatio.apply(x, base.loc, base.scale, n_lead)
-        assert isinstance(zeros, Tensor)
+        zeros: Any = _NormalLogRatio.apply(x, base.loc, base.scale, n_lead)
         return zeros
     log_p = sum_coordinates(distribution.log_prob(x), n_lead)
     return log_p - log_p.detach()

@@ -4,10 +4,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MixtureSameFamily, OneHotCategoricalStraightThrough
+from torch.distributions import Distribution, OneHotCategoricalStraightThrough
 
 from thetaone.errors import EstimatorError
 from thetaone.estimators.higher_order import once_only
+from thetaone.estimators.implicit import has_implicit, implicit_sample
 from thetaone.estimators.integrand import Integrand
 from thetaone.estimators.protocol import Estimator
 from thetaone.estimators.sampling import rsample, sample
@@ -19,10 +20,10 @@ class Pathwise(Estimator):
 
     Unbiased when f is continuous and differentiable almost everywhere: a jump of f is silently
     missed (``compare_estimators`` finds it). Costs 1 evaluation of f and one backward pass through
-    f. Distributions without ``rsample`` but with a scalar cdf (mixtures of the same family among
-    them) are reparameterized implicitly: ∂x/∂θ = −∂θF(x; θ)/p(x; θ), first derivatives only.
+    f. Distributions without ``rsample`` but with a cdf (mixtures of the same family among them) are
+    reparameterized implicitly (see ``implicit.py``), first derivatives only.
 
-    Source: Kingma & Welling 2013, arXiv 1312.6114; Figurnov et al. 2018, arXiv 1805.08498, eq. 5;
+    Source: Kingma & Welling 2013, arXiv 1312.6114; Figurnov et al. 2018, arXiv 1805.08498;
     Mohamed et al. 2020, arXiv 1906.10652, §5.
 
     Example:
@@ -44,9 +45,9 @@ class Pathwise(Estimator):
                 f"{what} is discrete: no path leads from its parameters to a sample. Use "
                 "LeaveOneOut(), or DisARM() for Bernoulli"
             )
-        if distribution.has_rsample or implicit(distribution):
+        if distribution.has_rsample or has_implicit(distribution):
             return ""
-        return f"{what} has neither rsample nor a scalar cdf; use LeaveOneOut()"
+        return f"{what} has neither rsample nor a cdf that torch knows; use LeaveOneOut()"
 
     def draw(
         self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
@@ -66,26 +67,6 @@ class Pathwise(Estimator):
         values = f(x)
         refuse_cut(values, x)
         return once_only(values, trainable(distribution), "Pathwise by implicit reparameterization")
-
-
-def implicit(distribution: Distribution) -> bool:
-    """Whether a continuous scalar cdf is known."""
-    base = elementary(distribution)
-    inner = base.component_distribution if isinstance(base, MixtureSameFamily) else base
-    has_cdf = type(inner).cdf is not Distribution.cdf
-    return has_cdf and not base.event_shape and not discrete(base)
-
-
-def implicit_sample(distribution: Distribution, x: Tensor) -> Tensor:
-    """A sample, x in value; ∂x/∂θ = −∂θF(x; θ)/p(x; θ).
-
-    Args:
-        distribution: pθ with a scalar cdf F.
-        x: Samples without a graph.
-    """
-    base = elementary(distribution)
-    cdf, density = base.cdf(x), base.log_prob(x).detach().exp()
-    return x - (cdf - cdf.detach()) / density
 
 
 def refuse_cut(values: Tensor, x: Tensor) -> None:

@@ -1,7 +1,7 @@
 """RELAX: the score function with a learnt control variate."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,6 @@ class RELAX(Estimator):
         self, rows: Tensor, distribution: Distribution, weights: dict[str, Tensor]
     ) -> None:
         """Leave ∂φ E[ĝ²] in the gradients of the control's parameters."""
-        assert self.control is not None
         gradients = torch.autograd.grad(
             rows.mean(0).sum(), trainable(distribution), create_graph=True, allow_unused=True
         )
@@ -82,7 +81,9 @@ class RELAX(Estimator):
         for_weights = torch.autograd.grad(
             loss, list(weights.values()), retain_graph=True, allow_unused=True
         )
-        for parameter, gradient in zip(self.control.parameters(), for_weights, strict=True):
+        for parameter, gradient in zip(
+            cast(nn.Module, self.control).parameters(), for_weights, strict=True
+        ):
             parameter.grad = gradient
 
     def _step(self) -> None:

@@ -54,7 +54,7 @@ def sample(distribution: Distribution, n_samples: int, generator: torch.Generato
     base = elementary(distribution)
     with torch.no_grad():
         if type(base) is Normal:  # twice as fast as Normal.sample, and needs no global RNG
-            return torch.addcmul(base.loc, base.scale, _noise(base, n_samples, generator))
+            return _noise(base, n_samples, generator).mul_(base.scale).add_(base.loc)
         with drawing_from(generator):
             # a user's subclass may forget that a sample has no graph
             return distribution.sample(torch.Size((n_samples,))).detach()
@@ -66,7 +66,10 @@ def rsample(
     """Reparameterized samples, ``[n_samples, *batch_shape, *event_shape]``."""
     base = elementary(distribution)
     if type(base) is Normal:
-        return torch.addcmul(base.loc, base.scale, _noise(base, n_samples, generator))
+        noise = _noise(base, n_samples, generator)
+        if base.scale.requires_grad:  # its derivative needs the noise
+            return torch.addcmul(base.loc, base.scale, noise)
+        return noise.mul_(base.scale).add_(base.loc)
     with drawing_from(generator):
         return distribution.rsample(torch.Size((n_samples,)))
 

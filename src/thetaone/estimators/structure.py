@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 from torch.distributions.transforms import Transform
 
 
@@ -25,12 +26,40 @@ def trainable(distribution: Distribution) -> list[Tensor]:
 
 
 def moving_support(distribution: Distribution) -> bool:
-    """Whether a bound of the support is a tensor that requires grad."""
-    support: Any = distribution.support
-    while isinstance(support, constraints.independent):
+    """Whether an edge of the support depends on a tensor that requires grad."""
+    base = elementary(distribution)
+    if (
+        isinstance(base, TransformedDistribution)
+        and type(base).support is TransformedDistribution.support  # it tells the codomain alone
+    ):
+        if moving_support(base.base_dist):
+            return True
+        return any(_moves(edge, base) for edge in _edges(base.base_dist.support))
+    return any(isinstance(edge, Tensor) and edge.requires_grad for edge in _edges(base.support))
+
+
+def _edges(support: Any) -> list[Any]:
+    while hasattr(support, "base_constraint"):  # of Independent and of mixtures
         support = support.base_constraint
     bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-    return any(isinstance(bound, Tensor) and bound.requires_grad for bound in bounds)
+    return [bound for bound in bounds if bound is not None]
+
+
+def _moves(edge: Any, distribution: TransformedDistribution) -> bool:
+    """Whether the image of an edge of the base's support moves with a parameter."""
+    if any(part.domain.event_dim or part.codomain.event_dim for part in distribution.transforms):
+        return False
+    with torch.enable_grad():
+        image: Any = torch.as_tensor(edge, dtype=torch.float64)
+        for transform in distribution.transforms:
+            onto_line = transform.codomain is constraints.real
+            if onto_line and any(bool((image == end).all()) for end in _edges(transform.domain)):
+                return False  # sent to infinity; torch clamps it to a large number
+            image = transform(image)
+        if not image.requires_grad or not bool(torch.isfinite(image).all()):
+            return False
+        gradients = torch.autograd.grad(image.sum(), trainable(distribution), allow_unused=True)
+    return any(bool((g.nan_to_num() != 0).any()) for g in gradients if g is not None)
 
 
 def discrete(distribution: Distribution) -> bool:
@@ -56,12 +85,16 @@ def widen(weight: Tensor, like: Tensor) -> Tensor:
     return weight.reshape(weight.shape + (1,) * (like.dim() - weight.dim()))
 
 
-def _tensors(node: Any) -> Iterator[Tensor]:
+def _tensors(node: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+    seen = set() if seen is None else seen
+    if id(node) in seen:  # a transform and its inverse hold each other
+        return
+    seen.add(id(node))
     if isinstance(node, Tensor):
         yield node
     elif isinstance(node, Distribution | Transform):
         for part in vars(node).values():
-            yield from _tensors(part)
+            yield from _tensors(part, seen)
     elif isinstance(node, list | tuple):
         for part in node:
-            yield from _tensors(part)
+            yield from _tensors(part, seen)

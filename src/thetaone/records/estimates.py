@@ -3,6 +3,8 @@
 from math import isnan
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from thetaone.records.base import Record
 from thetaone.records.table import text_table
 from thetaone.records.units import format_seconds
@@ -116,6 +118,32 @@ class EstimatorComparison(Record):
         if self.recommendation:
             lines.append(f"take {self.recommendation}: {self.reason}")
         return "\n".join(lines)
+
+
+class EstimatorBakeoff(Record):
+    """Comparisons on several problems, with what they were measured on.
+
+    Attributes:
+        comparisons: One a problem.
+        command: How to get the result again.
+        environment: Versions, machine, threads.
+        wall_seconds: Wall time of all comparisons [s].
+    """
+
+    comparisons: tuple[EstimatorComparison, ...]
+    command: str = ""
+    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    wall_seconds: float = 0.0
+
+    def comparison(self, problem: str) -> EstimatorComparison:
+        """The comparison on a problem, by name."""
+        found = {comparison.problem: comparison for comparison in self.comparisons}
+        if problem not in found:
+            raise KeyError(f"no problem {problem!r}; problems: {', '.join(found)}")
+        return found[problem]
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(comparison) for comparison in self.comparisons)
 
 
 def _cells(row: EstimatorRow) -> list[str]:

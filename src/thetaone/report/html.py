@@ -1,4 +1,4 @@
-"""A transfer's result as one HTML file that needs nothing else."""
+"""A result as one HTML file that needs nothing else."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from thetaone.records.estimates import EstimatorBakeoff
 from thetaone.records.transfer import TransferResult
 from thetaone.report.appendix import (
     definitions_section,
@@ -15,6 +16,7 @@ from thetaone.report.appendix import (
     reproduction_section,
 )
 from thetaone.report.figure import Figure
+from thetaone.report.gradients import describe_bakeoff
 from thetaone.report.legend import legend
 from thetaone.report.page import Page, Section
 from thetaone.report.palette import THEMES
@@ -31,15 +33,17 @@ from thetaone.report.tables import figure_table
 from thetaone.version import __version__
 
 
-def describe(result: TransferResult) -> Page:
+def describe(result: TransferResult | EstimatorBakeoff) -> Page:
     """The page of a result: words, tables and figure data; no HTML yet.
 
     Args:
-        result: What a transfer found.
+        result: What a transfer, or a bake-off of gradient estimators, found.
 
     Returns:
         The page.
     """
+    if isinstance(result, EstimatorBakeoff):
+        return describe_bakeoff(result)
     sections = [
         learning_rate_section(result),
         drift_section(result),
@@ -63,11 +67,11 @@ def describe(result: TransferResult) -> Page:
     )
 
 
-def render(result: TransferResult) -> str:
+def render(result: TransferResult | EstimatorBakeoff) -> str:
     """The report of a result as HTML: styles, data, figures and plotly.js inlined.
 
     Args:
-        result: What a transfer found.
+        result: What a transfer, or a bake-off of gradient estimators, found.
 
     Returns:
         A page that loads nothing from anywhere.

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from thetaone.errors import ReportError
+from thetaone.records.estimates import EstimatorBakeoff
 from thetaone.records.transfer import TransferResult
 from thetaone.report.html import render
 
@@ -34,13 +35,13 @@ def ensure_writable(directory: str | Path) -> Path:
     return folder
 
 
-def write_report(result: TransferResult, directory: str | Path) -> Path:
+def write_report(result: TransferResult | EstimatorBakeoff, directory: str | Path) -> Path:
     """Write ``index.html`` and ``result.json`` of a result.
 
     The result comes first: whatever happens to the page, what was computed is kept.
 
     Args:
-        result: What a transfer found.
+        result: What a transfer, or a bake-off of gradient estimators, found.
         directory: Where they go; made when it does not exist.
 
     Returns:

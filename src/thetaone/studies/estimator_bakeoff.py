@@ -1,6 +1,8 @@
 """The estimator bake-off: every estimator on problems whose gradient is known."""
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -15,7 +17,9 @@ from thetaone.estimators.problems import (
     quadratic_location,
     tucker,
 )
-from thetaone.records.estimates import EstimatorComparison
+from thetaone.records.estimates import EstimatorBakeoff, EstimatorComparison
+from thetaone.report.write import ensure_writable, write_report
+from thetaone.studies.environment import environment
 
 # name on the command line -> the problem
 NAMED: dict[str, Callable[[], Problem]] = {
@@ -30,8 +34,14 @@ NAMED: dict[str, Callable[[], Problem]] = {
 
 
 def bakeoff(
-    names: Sequence[str] = (), *, n_samples: int = 64, repeats: int = 1000, seed: int = 0
-) -> list[EstimatorComparison]:
+    names: Sequence[str] = (),
+    *,
+    n_samples: int = 64,
+    repeats: int = 1000,
+    seed: int = 0,
+    report: str | Path | None = None,
+    command: str = "",
+) -> EstimatorBakeoff:
     """Compare all estimators on named problems.
 
     Args:
@@ -39,6 +49,8 @@ def bakeoff(
         n_samples: Samples of one estimate [count].
         repeats: Estimates of each [count].
         seed: Of the draws.
+        report: Folder for ``index.html`` and ``result.json``.
+        command: How to get the result again, for the report.
 
     Returns:
         One comparison a problem, judged against the closed form (``jump`` against leave-one-out,
@@ -46,15 +58,18 @@ def bakeoff(
 
     Raises:
         InputError: A name that is not in ``NAMED``.
+        ReportError: The report cannot be written; found out before anything is measured.
 
     Example:
-        >>> found, = bakeoff(["grathwohl"], n_samples=8, repeats=100)
-        >>> found.row("DisARM").variance
+        >>> found = bakeoff(["grathwohl"], n_samples=8, repeats=100)
+        >>> found.comparison("grathwohl").row("DisARM").variance
         0.0
     """
     unknown = [name for name in names if name not in NAMED]
     if unknown:
         raise InputError(f"no problem {unknown[0]!r}; choose from {', '.join(NAMED)}")
+    folder = None if report is None else ensure_writable(report)
+    started = time.perf_counter()
     comparisons: list[EstimatorComparison] = []
     for name in names or NAMED:
         problem = NAMED[name]()
@@ -70,4 +85,10 @@ def bakeoff(
                 problem=name,
             )
         )
-    return comparisons
+    found = EstimatorBakeoff(
+        comparisons=tuple(comparisons), command=command, environment=environment(),
+        wall_seconds=time.perf_counter() - started,
+    )  # fmt: skip
+    if folder is not None:
+        write_report(found, folder)
+    return found

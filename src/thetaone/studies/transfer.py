@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from thetaone.errors import InputError, ProfileError
+from thetaone.errors import InputError, ProfileError, ScheduleError
 from thetaone.laws.catalogue import verify_laws
 from thetaone.parametrization.prescribe import prescribe
 from thetaone.parametrization.recipes import Recipe, make_recipe
@@ -221,6 +221,11 @@ def _plan(job: _Job, budget: int | None) -> tuple[MemoryPlan | None, str]:
         if budget is not None:
             raise
         return None, f"no memory plan: {error}"
+    except ScheduleError as error:  # a policy's episodes: each batch has a size of its own
+        why = f"the batches of task {job.task.name} differ in size, so no one schedule fits them"
+        if budget is not None:
+            raise ProfileError(f"memory={budget:,} bytes: {why}; leave memory out") from error
+        return None, f"no memory plan: {why}"
 
 
 def _with_peak(plan: MemoryPlan, peak: int) -> MemoryPlan:
