@@ -12,7 +12,16 @@ from thetaone.parametrization.depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.families import UpdateFamily, update_family
 from thetaone.parametrization.folds import forward_folds
 from thetaone.parametrization.roles import Assignment, assign, match_base, override
-from thetaone.parametrization.rules import FIXED, MATRIX, VECTOR, WHY, Scales, init_factor, scales
+from thetaone.parametrization.rules import (
+    FIXED,
+    MATRIX,
+    VECTOR,
+    WHY,
+    Scales,
+    bilinear_init,
+    init_factor,
+    scales,
+)
 from thetaone.records.blueprint import LOOKUP, RAW, Blueprint, Site
 from thetaone.records.blueprint import VECTOR as VECTOR_SITE
 from thetaone.records.prescription import Prescription, Rule
@@ -169,6 +178,9 @@ def _rule(
     role, base, r_in, r_out = assignment
     fold *= deep.fold
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
+    if site.fan_one:
+        r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
+        s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
     lr = member.family.lr_factor(s, member.options)
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
