@@ -7,12 +7,13 @@ from typing import Any, cast
 import pytest
 import torch
 from pytorch_optimizer import Lion, SignSGD
-from small_tasks import mlp
+from small_tasks import DeepTask, MlpTask, mlp
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 from torch.optim.swa_utils import SWALR
 
 import thetaone as t1
+from thetaone.errors import RoleError
 from thetaone.parametrization import (
     SIGN,
     FlattenedRatiosWarning,
@@ -21,6 +22,8 @@ from thetaone.parametrization import (
     per_group,
     register_update_family,
 )
+from thetaone.parametrization.mixed import MixedOptimizer
+from thetaone.parametrization.recipes import make_recipe
 
 # optimizer -> (factor on the rate of an input, a hidden and an output matrix, ε factor of hidden)
 FAMILIES: dict[Any, tuple[tuple[float, float, float], float]] = {
@@ -200,3 +203,68 @@ def test_a_family_of_ones_own() -> None:
     register_update_family(Root, SIGN)
     p = t1.prescribe(mlp(64), base=mlp(16), optimizer=Root)
     assert [rule.lr_factor for rule in p.rules] == pytest.approx([1, 1 / 4, 1 / 4])
+
+
+MIXTURE: dict[str, Any] = {
+    "hidden": (torch.optim.Muon, {"lr": 0.02}),
+    "rest": (torch.optim.AdamW, {"weight_decay": 0.1}),
+}
+
+
+def stepped_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, str]:
+    """Which optimizer steps each parameter."""
+    assert isinstance(optimizer, MixedOptimizer)
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        names[id(p)]: type(member).__name__
+        for member in optimizer.members
+        for group in member.param_groups
+        for p in group["params"]
+    }
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_a_mixed_recipe_gives_muon_the_same_matrices_at_the_base_width(width: int) -> None:
+    """At the base nothing grows: roles come from a wider model of the task."""
+    recipe = make_recipe("mup", MlpTask(), 32, MIXTURE)
+    model = MlpTask().model(width)
+    who = stepped_by(recipe(model, width, 0.01), model)
+    assert who == {"0.weight": "AdamW", "2.weight": "Muon", "4.weight": "AdamW"}
+
+
+def test_a_mixed_recipe_of_deeper_models_too() -> None:
+    recipe = make_recipe("mup", DeepTask(), 16, MIXTURE, {"sample": torch.ones(2, 32)}, depth=2)
+    model = DeepTask().model(16, 6)
+    who = stepped_by(recipe(model, 16, 0.01), model)
+    muon = {name for name, optimizer in who.items() if optimizer == "Muon"}
+    assert muon == {f"blocks.{i}.{layer}.weight" for i in range(6) for layer in ("up", "down")}
+
+
+@pytest.mark.parametrize("base", [mlp(64), None], ids=["one width", "no base"])
+def test_a_mixture_that_shapes_cannot_place_says_how_to(base: Any) -> None:
+    model = mlp(64)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(RoleError, match=r"role 'hidden', which no parameter has.*Name them: roles"):
+        t1.parametrize(model, base=base, optimizer=MIXTURE, lr=0.01)
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    built = t1.parametrize(
+        model, base=base, optimizer=MIXTURE, lr=0.01, roles={"2.weight": "hidden"}
+    )
+    assert stepped_by(built, model)["2.weight"] == "Muon"
+
+
+@pytest.mark.parametrize("adjust", [None, "match_rms_adamw"])
+def test_a_muon_step_has_the_same_spectral_norm_at_every_width(adjust: str | None) -> None:
+    """‖ΔW‖₂ = η·√(out/in) up to the few tens of percent that Newton-Schulz leaves."""
+    mixture = {**MIXTURE, "hidden": (torch.optim.Muon, {"lr": 0.02, "adjust_lr_fn": adjust})}
+    recipe = make_recipe("mup", MlpTask(), 32, mixture, {"weight_decay": 0.0})
+    norms: list[float] = []
+    for width in (32, 128, 512):
+        model = MlpTask().model(width)
+        optimizer = recipe(model, width, 0.01)
+        weight = model.get_parameter("2.weight")
+        before = weight.detach().clone()
+        weight.grad = torch.randn(width, width, generator=torch.Generator().manual_seed(0))
+        optimizer.step()
+        norms.append(float((weight.detach() - before).square().mean().sqrt()) * width**0.5)
+    assert norms == pytest.approx([norms[-1]] * 3, rel=0.25)
