@@ -80,11 +80,12 @@ class Block(nn.Module):
 
 
 class DeepModel(nn.Module):
-    """An input, a stack of residual blocks, a norm and a readout."""
+    """An input of RMS 1, as an embedding has it, a stack of residual blocks, a norm, a readout."""
 
     def __init__(self, width: int, depth: int, factor: float = 1.0) -> None:
         super().__init__()
         self.first = nn.Linear(32, width)
+        nn.init.normal_(self.first.weight, std=32**-0.5)
         self.blocks = nn.ModuleList(Block(width, factor) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.readout = nn.Linear(width, 10)

@@ -37,6 +37,30 @@ def test_tied_readout_passes() -> None:
     assert check.passed, str(check)
 
 
+class Product(nn.Module):
+    """Two inputs multiplied by a bilinear layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(32, width), nn.Linear(32, width)
+        self.product = nn.Bilinear(width, width, width)
+        self.readout = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.readout(self.product(self.left(x).relu(), self.right(x).relu()))
+
+
+class ProductTask(MlpTask):
+    def model(self, width: int) -> nn.Module:
+        return Product(width)
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("Adam", 2**-9), ("SGD", 0.3)])
+def test_bilinear_layers_pass(optimizer: str, lr: float) -> None:
+    check = t1.coordinate_check(ProductTask(), widths=(16, 32, 64, 128), lr=lr, optimizer=optimizer)
+    assert check.passed, str(check)
+
+
 def test_bundled_text_model() -> None:
     check = t1.coordinate_check("lm", widths=(32, 64, 128), lr=2**-7, seeds=2)
     assert check.passed, str(check)

@@ -28,9 +28,8 @@ SET_UPS: list[tuple[Any, float, dict[str, Any]]] = [
     (torch.optim.Adafactor, 2**-5, {}),
     # its first five steps are momentum SGD, whose size is not that of the rest: judged after them
     (torch.optim.RAdam, 2**-5, {"steps": (8,)}),
-    (torch.optim.Muon, 2**-5, {"widths": WIDTHS[:5]}),
-    (torch.optim.Muon, 2**-7, {"widths": WIDTHS[:5], "adjust_lr_fn": "match_rms_adamw"}),
-    (torch.optim.Muon, 2**-5, {"widths": WIDTHS[:5], "adjust_lr_fn": "none"}),
+    (torch.optim.Muon, 2**-5, {}),
+    (torch.optim.Muon, 2**-7, {"adjust_lr_fn": "match_rms_adamw"}),
 ]
 
 

@@ -89,7 +89,15 @@ MODULES: dict[str, tuple[Callable[[int], nn.Module], Expected]] = {
     "gru-cell": (lambda w: nn.GRUCell(w, w), {"weight_ih": HIDDEN, "bias_ih": VECTOR}),
     "bilinear": (
         lambda w: nn.Bilinear(w, w, w),
-        {"weight": ("hidden", R**-1.5, R**-2, 1 / R), "bias": VECTOR},
+        {"weight": ("hidden", 1 / R, R**-2, 1 / R), "bias": VECTOR},
+    ),
+    "bilinear-readout": (
+        lambda w: nn.Bilinear(w, w, 3),
+        {"weight": ("output", R**-1.5, R**-2, R**-2), "bias": FIXED},
+    ),
+    "bilinear-input": (
+        lambda w: nn.Bilinear(5, w, w),
+        {"weight": HIDDEN, "bias": VECTOR},
     ),
     "layer-norm": (lambda w: nn.LayerNorm(w), {"weight": VECTOR, "bias": VECTOR}),
     "batch-norm": (lambda w: nn.BatchNorm2d(w), {"weight": VECTOR, "bias": VECTOR}),

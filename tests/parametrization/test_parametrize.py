@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_optimizer import Lion, SignSGD
 from small_tasks import TiedModel, mlp
 from torch import nn
 
@@ -27,6 +28,9 @@ OPTIMIZERS: list[tuple[Any, dict[str, Any]]] = [
     (torch.optim.Adagrad, {"initial_accumulator_value": 0.1}),
     (torch.optim.Adafactor, {}),
     (torch.optim.Muon, {}),
+    (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"}),
+    (Lion, {"weight_decay": 0.01}),
+    (SignSGD, {}),
 ]
 
 

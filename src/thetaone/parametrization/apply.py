@@ -151,7 +151,9 @@ def _values(rule: Rule, member: Member, lr: float | Tensor, *, independent: bool
     """The options of one parameter that differ from the optimizer's own."""
     rate = lr * rule.lr_factor if rule.lr_factor != 1.0 else lr
     values: Group = {"lr_factor": rule.lr_factor}
-    if rule.lr_factor != 1.0:
+    if isinstance(rate, Tensor):
+        values["lr"] = rate.clone()  # schedules write into it: a shared one is scheduled twice
+    elif rule.lr_factor != 1.0:
         values["lr"] = rate
     eps = _default(member, "eps")
     if eps is not None and rule.eps_factor != 1.0:

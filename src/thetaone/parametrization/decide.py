@@ -6,13 +6,22 @@ from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
-from thetaone.errors import InputError, PrescriptionError
+from thetaone.errors import InputError, PrescriptionError, RoleError
 from thetaone.parametrization.decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.families import UpdateFamily, update_family
 from thetaone.parametrization.folds import forward_folds
 from thetaone.parametrization.roles import Assignment, assign, match_base, override
-from thetaone.parametrization.rules import FIXED, MATRIX, VECTOR, WHY, Scales, init_factor, scales
+from thetaone.parametrization.rules import (
+    FIXED,
+    MATRIX,
+    VECTOR,
+    WHY,
+    Scales,
+    bilinear_init,
+    init_factor,
+    scales,
+)
 from thetaone.records.blueprint import LOOKUP, RAW, Blueprint, Site
 from thetaone.records.blueprint import VECTOR as VECTOR_SITE
 from thetaone.records.prescription import Prescription, Rule
@@ -80,6 +89,7 @@ def decide(
     folds |= _row_norm_folds(target, bases)
     depth = depth_rules(target, base, choices.depth_exponent) if base else DepthRules()
     rules: list[Rule] = []
+    roles: set[str] = set()
     for site in target.sites:
         if not _is_trained(site, choices):
             continue
@@ -90,8 +100,10 @@ def decide(
             assignment = assign(site, bases[site.name], forced)
         fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
         deep = depth.of(site.name)
-        member = _member(members, site, assignment)
+        roles.add(forced or assignment.role)
+        member = _member(members, site, forced or assignment.role)
         rules.append(_rule(site, assignment, member, choices, fold, deep))
+    _check_roles_found(members, roles)
     return Prescription(
         optimizer="+".join(dict.fromkeys(member.cls.__name__ for member in members.values())),
         rules=tuple(rules),
@@ -137,8 +149,19 @@ def _spectral(site: Site, forced: str | None) -> Assignment:
     return Assignment(MATRIX, site, float(site.fan_in), float(site.fan_out))
 
 
-def _member(members: Mapping[str, Member], site: Site, assignment: Assignment) -> Member:
-    role = assignment.role
+def _check_roles_found(members: Mapping[str, Member], roles: set[str]) -> None:
+    """Refuse a mapping whose optimizer for a role would step nothing, so that another one does."""
+    missing = members.keys() - roles - {"rest"}
+    if missing and len({member.cls for member in members.values()}) > 1:
+        role = min(missing)
+        raise RoleError(
+            f"optimizer= names role {role!r}, which no parameter has: roles are told by what grows "
+            "from base to target, so nothing is told where both have one width, or without a "
+            f"base. Name them: roles={{'layers.*.weight': {role!r}}}"
+        )
+
+
+def _member(members: Mapping[str, Member], site: Site, role: str) -> Member:
     member = members.get(role, members.get("rest"))
     if member is None:
         raise InputError(
@@ -169,6 +192,9 @@ def _rule(
     role, base, r_in, r_out = assignment
     fold *= deep.fold
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
+    if site.fan_one:
+        r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
+        s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
     lr = member.family.lr_factor(s, member.options)
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)

@@ -2,8 +2,9 @@
 
 from thetaone.parametrization.heads import head_folds
 from thetaone.parametrization.places import wildcard
+from thetaone.parametrization.rules import MATRIX, bilinear_init, init_factor
 from thetaone.records.blueprint import LOOKUP, Blueprint
-from thetaone.records.coordinates import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
+from thetaone.records.coordinates import FEATURE_UPDATE, OWN_UPDATE, UPDATE_NORM, WEIGHT_NORM
 
 
 def forward_folds(target: Blueprint, base: Blueprint | None) -> dict[str, float]:
@@ -30,12 +31,23 @@ def expected_sizes(target: Blueprint, base: Blueprint) -> dict[tuple[str, str], 
 
     Returns:
         ``{(layer, quantity): factor}`` from base to target; 1 where it is not named. An embedding
-        puts its factor on its own output, which therefore stays; a query's is put on later.
+        puts its factor on its own output, which therefore stays; a query's is put on later. The
+        norm of a flattened bilinear weight counts all inputs, of which x ⊗ z are few.
     """
     lookups = {site.name for site in target.sites if site.kind == LOOKUP}
     sizes: dict[tuple[str, str], float] = {}
     for name, factor in forward_folds(target, base).items():
         own = (WEIGHT_NORM, UPDATE_NORM)
-        quantities = own if name in lookups else (*own, FEATURE_UPDATE)
+        quantities = own if name in lookups else (*own, FEATURE_UPDATE, OWN_UPDATE)
         sizes |= {(name.removesuffix(".weight"), quantity): factor for quantity in quantities}
+    bases = {site.name: site for site in base.sites if site.fan_one}
+    for site in target.sites:
+        if narrow := bases.get(site.name):
+            r_in, r_one, r_out = (
+                getattr(site, fan) / getattr(narrow, fan)
+                for fan in ("fan_in", "fan_one", "fan_out")
+            )
+            right = bilinear_init(r_in, r_one, r_out)
+            flattened = init_factor(MATRIX, r_in, r_out)
+            sizes[site.name.removesuffix(".weight"), WEIGHT_NORM] = right / flattened
     return sizes

@@ -1,6 +1,7 @@
 """A parametrization as something to call: ``(model, width, lr) -> optimizer``. Picklable."""
 
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -8,9 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.errors import InputError, MismatchError, RoleError, TaskError
 from thetaone.parametrization.apply import parametrize
+from thetaone.parametrization.places import wildcard
 from thetaone.parametrization.prescribe import CHOICES, Optimizers, read_members
+from thetaone.parametrization.roles import assign, match_base
 from thetaone.parametrization.sites import read_blueprint
 from thetaone.records.blueprint import Blueprint
 from thetaone.records.task import Task
@@ -123,13 +126,43 @@ def make_recipe(
             f"parametrization={parametrization!r}: choose 'mup', 'sp', or pass a callable "
             "(model, width, lr) -> optimizer"
         )
+    base = base_blueprint(lambda: build_model(task, base_width, depth))
+    if isinstance(optimizer, Mapping) and len(optimizer) > 1:
+        with torch.random.fork_rng():
+            wider = read_blueprint(build_model(task, 2 * base_width, depth), measure=False)
+        found = named_roles(wider, base, set(optimizer))
+        options["roles"] = {**found, **options.get("roles", {})}
     return Recipe(
-        label="mup",
-        optimizer=optimizer,
-        options=options,
-        base=base_blueprint(lambda: build_model(task, base_width, depth)),
-        base_width=base_width,
+        label="mup", optimizer=optimizer, options=options, base=base, base_width=base_width
     )
+
+
+def named_roles(wider: Blueprint, base: Blueprint, roles: set[str]) -> dict[str, str]:
+    """The parameters that have one of some roles, as overrides that hold at the base width too.
+
+    There nothing grows, and shapes do not tell which optimizer of a mixed set-up steps what.
+
+    Args:
+        wider: The same model at another width.
+        base: At the base width.
+        roles: Those looked for.
+
+    Returns:
+        Glob pattern (the name itself where a pattern would catch another role) to role.
+    """
+    bases = match_base(wider, base)
+    alike: dict[str, dict[str, str]] = defaultdict(dict)
+    for site in wider.sites:
+        try:
+            role = assign(site, bases[site.name]).role
+        except RoleError:  # open: an override of the user's says what it is
+            role = ""
+        alike[wildcard(site.name)][site.name] = role
+    named: dict[str, str] = {}
+    for pattern, own in alike.items():
+        names = {pattern: next(iter(own.values()))} if len(set(own.values())) == 1 else own
+        named |= {name: role for name, role in names.items() if role in roles}
+    return named
 
 
 def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) -> Blueprint:

@@ -106,6 +106,25 @@ def init_factor(role: str, r_in: float, r_out: float) -> float:
     return factor * min(1.0, (r_out / r_in) ** 0.5) if role in (HIDDEN, MATRIX) else factor
 
 
+def bilinear_init(r_in: float, r_one: float, r_out: float) -> float:
+    """Factor on the initial standard deviation of ``y_i = Σ_jk W_ijk x_j z_k``.
+
+    r_in^-½ · min(1, √(r_out/r_one)). With z given it is a matrix on x with entries of size
+    σ·√fan(z), and the spectral condition holds for that one; the fans of x ⊗ z would ask for less,
+    with features and gradients that vanish.
+
+    Args:
+        r_in: Growth of the product of both inputs' features.
+        r_one: Growth of the wider input's features.
+        r_out: Growth of the output's features.
+
+    Example:
+        >>> bilinear_init(16, 4, 4), bilinear_init(16, 4, 1)
+        (0.25, 0.125)
+    """
+    return float(r_in**-0.5 * min(1.0, (r_out / r_one) ** 0.5))
+
+
 def update_size(role: str, r_in: float, r_out: float) -> float:
     """Factor on an entry's update that keeps features Θ(1): Table 3's Adam learning rate.
 

@@ -47,23 +47,33 @@ class _RatioGuard:
     def __init__(self, prescribed: tuple[float, ...]) -> None:
         self.prescribed = prescribed
         self.last: tuple[float, ...] = ()
+        self.steps = 0
         self.warned = False
 
     def __call__(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Compare rate / prescribed rate over the groups; only when a rate changed."""
-        rates = tuple(group["lr"] for group in optimizer.param_groups)
-        if self.warned or any(isinstance(r, torch.Tensor) for r in rates) or rates == self.last:
+        self.steps += 1
+        rates = self._read([group["lr"] for group in optimizer.param_groups])
+        if self.warned or not rates or rates == self.last:
             return
         self.last = rates
         ratios = [r / p for r, p in zip(rates, self.prescribed, strict=False) if p > 0]
         if max(ratios) - min(ratios) <= _RELATIVE * max(ratios):
             return
-        self.warned = True
+        self.warned = True  # once: what a schedule does, it does at every step
         warnings.warn(
             f"learning rates {[f'{r:.3g}' for r in rates]} are not in the prescribed ratio "
             f"{[f'{p:.3g}' for p in self.prescribed]}: a schedule (OneCycleLR, CyclicLR, an "
-            "eta_min or min_lr) set them to one value. Give it a list: "
-            "thetaone.parametrization.per_group(optimizer, value)",
+            "eta_min or min_lr) set them to one value. Give it a list, "
+            "thetaone.parametrization.per_group(optimizer, value); where it takes one number only "
+            "(eta_min), leave that at 0 or use LambdaLR, which multiplies",
             FlattenedRatiosWarning,
             stacklevel=3,
         )
+
+    def _read(self, rates: list[Any]) -> tuple[float, ...]:
+        """The rates as numbers; on an accelerator, where reading waits, seldom."""
+        away = any(isinstance(rate, torch.Tensor) and rate.device.type != "cpu" for rate in rates)
+        if away and (self.steps & (self.steps - 1) or torch.cuda.is_current_stream_capturing()):
+            return ()
+        return tuple(float(rate) for rate in rates)

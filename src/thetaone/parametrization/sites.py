@@ -138,6 +138,7 @@ def _site(module: nn.Module, local: str, name: str, parameter: Tensor) -> Site:
         fan_in=fan_in,
         fan_out=fan_out,
         trainable=parameter.requires_grad,
+        fan_one=max(shape[1:]) if kind == MATRIX and isinstance(module, nn.Bilinear) else 0,
         lookup_scale=lookup_scale(module) if kind == LOOKUP else 1.0,
     )
 

@@ -21,6 +21,7 @@ class Site(Record):
         shape: Its shape.
         fan_in: Input features that one output sums over [count]; 1 unless a matrix.
         fan_out: Output features [count].
+        fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
         rms: Root mean square of the values; ``None`` when not measured.
         trainable: Whether it requires a gradient.
         readout: Module of the tied readout, when an embedding is also a readout's weight.
@@ -36,6 +37,7 @@ class Site(Record):
     shape: tuple[int, ...]
     fan_in: int = 1
     fan_out: int = 1
+    fan_one: int = 0
     rms: float | None = None
     trainable: bool = True
     readout: str = ""
