@@ -364,7 +364,10 @@ class Scaling(Residual):
 
 LOOPS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "between": (lambda: Scaled(6, lambda: Residual(16, 0.2)), "is not called with the output of"),
-    "extra": (lambda: Extra(6, lambda: Scaling(16, 0.2)), "is called with other extra arguments"),
+    "extra": (
+        lambda: Extra(6, lambda: Scaling(16, 0.2)),
+        "is called with other extra arguments than",
+    ),
 }
 
 

@@ -101,7 +101,7 @@ class Chain(CheckedRecord):
         input_bytes: Size of the chain's own input (A_0) [bytes]; outside every budget.
         stages: At least one stage.
         input_requires_grad: Whether the backward makes a gradient of the input (A_0 more bytes).
-        load_seconds: Time to fetch one kept activation for a recomputation [s]; 0 when it is free.
+        load_seconds: Time to start one recomputation: to fetch the kept activation, to set up [s].
         separate: Why no region may span two stages: the model's loop does something between them.
             Empty when one may.
         context: What was profiled, for people: module, shapes, dtype, device, threads.

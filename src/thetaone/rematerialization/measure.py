@@ -1,16 +1,19 @@
 """Measures one block: seconds and bytes of its forward, its tape and its backward."""
 
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.calls import Call, activation_of, label
+from thetaone.rematerialization.replay import Moment
 from thetaone.rematerialization.storage import StorageTracker, key, storage_bytes, tensors_in
 
 VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
@@ -123,6 +126,36 @@ def measure_tail(subject: Subject) -> float:
     synchronize(output)
     end = time.perf_counter()
     return (end - last[0]) / (end - start)
+
+
+def measure_region(device: torch.device, rounds: int) -> float:
+    """Seconds that a recomputed region takes beside its blocks: contexts, hooks, its own graph.
+
+    The difference of a tiny function run as a region and run as it is, medians of ``rounds``.
+    """
+    weight = torch.ones(4, device=device, requires_grad=True)
+    moment = Moment([], device)
+
+    def plain() -> torch.Tensor:
+        return torch.tanh(weight * 2)
+
+    def region() -> torch.Tensor:
+        made = checkpoint(
+            plain, use_reentrant=False, preserve_rng_state=False, context_fn=moment.contexts
+        )
+        assert isinstance(made, torch.Tensor)
+        return made
+
+    times: dict[Callable[[], torch.Tensor], list[float]] = {plain: [], region: []}
+    for turn in range(rounds + 2):
+        for run, seconds in times.items():
+            synchronize(weight)
+            start = time.perf_counter()
+            torch.autograd.grad(run().sum(), weight)
+            synchronize(weight)
+            if turn > 1:  # torch's first checkpoint imports its compiler
+                seconds.append(time.perf_counter() - start)
+    return max(0.0, statistics.median(times[region]) - statistics.median(times[plain]))
 
 
 def check_repeatable(subject: Subject) -> bool:
