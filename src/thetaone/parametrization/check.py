@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
+from torch import nn
 
 from thetaone.errors import InputError, PrescriptionError
 from thetaone.parametrization.folds import expected_sizes
@@ -63,25 +65,28 @@ def coordinate_check(
     moments = tuple(sorted(set(steps)))
     _check_request(sizes, moments, seeds)
     with torch.random.fork_rng():
-        narrow, wide = (_blueprint(task, width) for width in (sizes[0], sizes[-1]))
-        check_grows(narrow, wide, sizes[0], sizes[-1])
+        narrow = _blueprint(build_model(task, sizes[0]))
         recipe = make_recipe(parametrization, task, base_width or sizes[0], optimizer, options)
+        blueprints: dict[int, Blueprint] = {}
+        expected: dict[tuple[str, str], float] = {}
         observed: dict[Key, list[list[float]]] = defaultdict(lambda: [[] for _ in range(seeds)])
-        for width in sizes:
-            expected = expected_sizes(_blueprint(task, width), narrow)
-            for seed in range(seeds):
-                torch.manual_seed(seed)
-                model = build_model(task, width)
-                built = recipe(model, width, lr)
-                found = train_and_observe(model, built, task, seed=seed, steps=moments)
-                for key, value in found.items():
-                    observed[key][seed].append(value / expected.get(key[:2], 1.0))
+        for width, seed in product(reversed(sizes), range(seeds)):  # the widest model fails first
+            torch.manual_seed(seed)
+            model = build_model(task, width)
+            if width not in blueprints:
+                blueprints[width] = _blueprint(model)
+                check_grows(narrow, blueprints[sizes[-1]], sizes[0], sizes[-1])
+                expected = expected_sizes(blueprints[width], narrow)
+            built = recipe(model, width, lr)
+            found = train_and_observe(model, built, task, seed=seed, steps=moments)
+            for key, value in found.items():
+                observed[key][seed].insert(0, value / expected.get(key[:2], 1.0))
     complete = {
         key: rows
         for key, rows in observed.items()
         if all(len(row) == len(sizes) for row in rows) and not _unmeasured(key, rows)
     }
-    roles = _roles(narrow, wide, options)
+    roles = _roles(narrow, blueprints[sizes[-1]], options)
     return CoordinateCheck(
         task=name,
         parametrization=recipe.label,
@@ -103,8 +108,8 @@ def _check_request(sizes: Sequence[int], steps: Sequence[int], seeds: int) -> No
         )
 
 
-def _blueprint(task: Task, width: int) -> Blueprint:
-    return read_blueprint(build_model(task, width), measure=False)
+def _blueprint(model: nn.Module) -> Blueprint:
+    return read_blueprint(model, measure=False)
 
 
 def _roles(narrow: Blueprint, wide: Blueprint, options: Mapping[str, Any]) -> dict[str, str]:
