@@ -82,7 +82,9 @@ def decide(
             assignment = _spectral(site, forced)
         else:
             assignment = assign(site, bases[site.name], forced)
-        fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
+        fold = folds.get(site.name, 1.0)
+        if choices.folds:
+            fold *= _fold(site.name, choices.folds)
         member = _member(members, site, assignment)
         rules.append(_rule(site, assignment, member, choices, fold))
     return Prescription(
@@ -157,8 +159,9 @@ def _rule(
     depth_gradient, depth_size = choices.depth.get(site.name, (1.0, 1.0))
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=depth_gradient, depth_size=depth_size)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
-    lr = member.family.lr_factor(s, member.options)
-    decay = decay_factor(choices.decay, s, lr, member.family, member.options)
+    family = member.family
+    lr = family.lr_factor(s, member.options)
+    decay = decay_factor(choices.decay, s, lr, family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
         decay = 0.0
     init_std = _init_std(site, base, role, s.init)
@@ -178,7 +181,7 @@ def _rule(
         eps_factor=s.gradient,
         multiplier=_multiplier(site, base, role, fold) if site.readout else 1.0,
         optimizer=member.cls.__name__,
-        why=_why(site, s, member.family, fold),
+        why=_why(site, s, family, fold),
     )
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from math import prod
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Assignment(NamedTuple):
     r_out: float
 
 
+@cache
 def wildcard(name: str) -> str:
     """A name with its layer numbers replaced: what layers of different depth have in common.
 
@@ -52,15 +54,13 @@ def match_base(target: Blueprint, base: Blueprint) -> dict[str, Site]:
     Raises:
         MismatchError: A parameter has no counterpart, or several that differ.
     """
+    if [site.name for site in target.sites] == [site.name for site in base.sites]:
+        return {site.name: site for site in base.sites}
     groups: dict[str, list[Site]] = defaultdict(list)
     for site in base.sites:
         groups[wildcard(site.name)].append(site)
-    same_names = [s.name for s in target.sites] == [s.name for s in base.sites]
     found: dict[str, Site] = {}
     for site in target.sites:
-        if same_names:
-            found[site.name] = base.by_name[site.name]
-            continue
         candidates = groups.get(wildcard(site.name), [])
         if not candidates:
             raise MismatchError(
