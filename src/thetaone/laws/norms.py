@@ -83,7 +83,7 @@ def rms_operator_norm(w: Tensor, tolerance: float = 1e-3, *, batched: bool = Fal
     matrices, scale = _as_matrices(w, tolerance, batched)
     n_out, n_in = matrices.shape[-2:]
     if min(n_out, n_in) <= EXACT_SIDE:
-        largest = torch.linalg.svdvals(matrices)[..., 0]
+        largest = _exact_norm(matrices, squares=not batched and 1e-9 < scale < 1e9)
     else:
         stack = matrices.reshape(-1, n_out, n_in).unbind()
         scales = [scale] if len(stack) == 1 else [_largest_entry(matrix) for matrix in stack]
@@ -122,6 +122,14 @@ def circular_convolution_norm(w: Tensor, grid: Sequence[int]) -> Tensor:
     transform = torch.fft.fftn(_at_least_float32(w), s=list(grid), dim=tuple(range(2, w.dim())))
     blocks = transform.flatten(2).permute(2, 0, 1)
     return torch.linalg.svdvals(blocks).amax() * math.sqrt(w.shape[1] / w.shape[0])
+
+
+def _exact_norm(matrices: Tensor, *, squares: bool) -> Tensor:
+    """Largest singular value; the eigenvalues of ``W Wᵀ`` are the faster way where squares fit."""
+    if not squares:
+        return torch.linalg.svdvals(matrices)[..., 0]
+    short = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
+    return torch.linalg.eigvalsh(short @ short.mT)[..., -1].clamp(min=0).sqrt()
 
 
 def _lanczos_norm(matrix: Tensor, scale: float, tolerance: float) -> float:
