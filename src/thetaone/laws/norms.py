@@ -16,8 +16,8 @@ from thetaone.errors import InputError
 
 EXACT_SIDE = 192  # up to this smaller side an exact decomposition is as fast as the iteration
 FAILURE_PROBABILITY = 1e-3  # of a random start too poor for the bound that stops the iteration
-CHECK_EVERY = 4  # iterations between two looks at the bound
-BLOCK_ROWS = 128  # 2 MB of a 4096-wide float32 matrix: stays in the second-level cache
+FIRST_LOOK = 4  # iterations before the first look at the bound, which foretells the next
+BLOCK_ENTRIES = 2**19  # 2 MB of float32: stays in the cache between the two products
 
 Array = NDArray[np.float64]
 
@@ -80,13 +80,14 @@ def rms_operator_norm(w: Tensor, tolerance: float = 1e-3, *, batched: bool = Fal
         >>> round(float(rms_operator_norm(torch.ones(4, 9, 2, 2))), 4)  # fan-in 9·2·2, all aligned
         36.0
     """
-    matrices = _as_matrices(w, tolerance, batched)
+    matrices, scale = _as_matrices(w, tolerance, batched)
     n_out, n_in = matrices.shape[-2:]
     if min(n_out, n_in) <= EXACT_SIDE:
-        largest = torch.linalg.svdvals(matrices)[..., 0]
+        largest = _exact_norm(matrices, squares=not batched and 1e-9 < scale < 1e9)
     else:
-        stack = matrices.reshape(-1, n_out, n_in)
-        norms = [_lanczos_norm(matrix, tolerance) for matrix in stack.unbind()]
+        stack = matrices.reshape(-1, n_out, n_in).unbind()
+        scales = [scale] if len(stack) == 1 else [_largest_entry(matrix) for matrix in stack]
+        norms = [_lanczos_norm(*pair, tolerance) for pair in zip(stack, scales, strict=True)]
         largest = matrices.new_tensor(norms).reshape(matrices.shape[:-2])
     return largest * math.sqrt(n_in / n_out)
 
@@ -123,19 +124,33 @@ def circular_convolution_norm(w: Tensor, grid: Sequence[int]) -> Tensor:
     return torch.linalg.svdvals(blocks).amax() * math.sqrt(w.shape[1] / w.shape[0])
 
 
-def _lanczos_norm(matrix: Tensor, tolerance: float) -> float:
-    """Largest singular value, at most ``tolerance`` (relative) too small."""
+def _exact_norm(matrices: Tensor, *, squares: bool) -> Tensor:
+    """Largest singular value; the eigenvalues of ``W Wᵀ`` are the faster way where squares fit."""
+    if not squares:
+        return torch.linalg.svdvals(matrices)[..., 0]
+    short = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
+    return torch.linalg.eigvalsh(short @ short.mT)[..., -1].clamp(min=0).sqrt()
+
+
+def _lanczos_norm(matrix: Tensor, scale: float, tolerance: float) -> float:
+    """Largest singular value, at most ``tolerance`` (relative) too small.
+
+    Args:
+        matrix: Finite.
+        scale: Its largest entry in size.
+        tolerance: Bound on the relative error.
+    """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
-    scale = float(torch.stack(torch.aminmax(tall)).abs().amax())
     if scale == 0:
         return 0.0
     if not 1e-9 < scale < 1e9:  # squares of smaller or larger entries leave the range of float32
-        return scale * _lanczos_norm(tall / scale, tolerance)
+        return scale * _lanczos_norm(tall / scale, 1.0, tolerance)
     n = tall.shape[1]
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     basis = tall.new_empty(min(n, 64), n)
     basis[0] = (start / start.norm()).to(tall)
     diagonal, residuals = list[float](), list[float]()
+    look = FIRST_LOOK
     for k in range(1, n + 1):
         fresh = _gram_times(tall, basis[k - 1])
         diagonal.append(float(fresh @ basis[k - 1]))
@@ -143,10 +158,11 @@ def _lanczos_norm(matrix: Tensor, tolerance: float) -> float:
             fresh -= (basis[:k] @ fresh) @ basis[:k]
         residuals.append(float(fresh.norm()))
         exhausted = k == n or residuals[-1] <= 8 * torch.finfo(tall.dtype).eps * max(diagonal)
-        if exhausted or k % CHECK_EVERY == 0:
+        if exhausted or k == look:
             top, proved = _top_ritz_value(np.array(diagonal), np.array(residuals), n, tolerance)
-            if exhausted or proved:
+            if exhausted or proved >= 1:
                 return math.sqrt(top)
+            look = max(k + 1, math.ceil(k / max(proved, 0.5)))  # at most twice as far
         if k == len(basis):
             basis = torch.cat([basis, tall.new_empty(min(k, n - k), n)])
         basis[k] = fresh / residuals[-1]
@@ -156,40 +172,42 @@ def _lanczos_norm(matrix: Tensor, tolerance: float) -> float:
 def _gram_times(tall: Tensor, v: Tensor) -> Tensor:
     """``WᵀW v``; a block of rows of W serves both products while it is in the cache."""
     total = torch.zeros_like(v)
-    for rows in tall.split(BLOCK_ROWS):
+    for rows in tall.split(max(1, BLOCK_ENTRIES // tall.shape[1])):
         total.addmv_(rows.T, rows @ v)
     return total
 
 
 def _top_ritz_value(
     diagonal: Array, residuals: Array, n: int, tolerance: float
-) -> tuple[float, bool]:
-    """Largest Ritz value θ, and whether θ / (1 − tolerance)² is proved to bound σ₁².
+) -> tuple[float, float]:
+    """Largest Ritz value θ, and how far θ / (1 − tolerance)² is proved to bound σ₁²: 1 is proved.
 
     It is when p_k exceeds 1/δ there: log p_k(x) = Σ log(x − θᵢ) − Σ log βᵢ. For a start uniform on
-    the sphere, |γ₁| < δ has probability at most δ √(2n/π).
+    the sphere, |γ₁| < δ has probability at most δ √(2n/π). The logarithm grows about as k, so its
+    share of log 1/δ foretells the k that is enough.
     """
     values: Array = np.asarray(eigvalsh_tridiagonal(diagonal, residuals[:-1]))
     top = max(float(values[-1]), 0.0)
     bound = top / (1 - tolerance) ** 2
     if residuals.min() <= 0 or bound <= top:
-        return top, False
+        return top, 0.0
     needed = -math.log(FAILURE_PROBABILITY * math.sqrt(math.pi / (2 * n)))
     grown = np.log(bound - values).sum() - np.log(residuals).sum()
-    return top, bool(grown >= needed)
+    return top, float(grown / needed)
 
 
-def _as_matrices(w: Tensor, tolerance: float, batched: bool) -> Tensor:
+def _as_matrices(w: Tensor, tolerance: float, batched: bool) -> tuple[Tensor, float]:
+    """The matrices of ``w``, and its largest entry in size."""
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance={tolerance}: a relative error lies between 0 and 1, e.g. 1e-3")
-    _check_entries(w)
+    scale = _check_entries(w)
     if w.dim() < 2:
         raise InputError(
             f"w has shape {tuple(w.shape)}: an operator norm needs (out, in) or (out, in, k…); "
             "for a vector of gains use w.abs().max()"
         )
     w = _at_least_float32(w)
-    return w if batched else w.flatten(1)
+    return w if batched else w.flatten(1), scale
 
 
 def _at_least_float32(w: Tensor) -> Tensor:
@@ -197,20 +215,26 @@ def _at_least_float32(w: Tensor) -> Tensor:
     return w.float() if w.dtype in (torch.float16, torch.bfloat16) else w
 
 
-def _check_entries(w: Tensor) -> None:
+def _largest_entry(w: Tensor) -> float:
+    """Largest entry in size; NaN passes on. One read, where ``isfinite`` would write a mask."""
+    return float(torch.stack(torch.aminmax(w.detach())).abs().amax())
+
+
+def _check_entries(w: Tensor) -> float:
+    """Refuse what has no norm; the largest entry in size."""
     _check_float(w, "w")
     if w.is_complex():
         raise InputError(f"w holds {w.dtype}: the norm is computed for real weights only")
     if w.numel() == 0:
         raise InputError(f"w has shape {tuple(w.shape)}: an empty matrix has no norm")
-    # aminmax passes NaN on and costs one read of w; isfinite would write a mask as large as w
-    extremes = torch.stack(torch.aminmax(w.detach()))
-    if not bool(extremes.isfinite().all()):
+    largest = _largest_entry(w)
+    if not math.isfinite(largest):
         count = int((~w.isfinite()).sum())
         raise InputError(
             f"w of shape {tuple(w.shape)} has {count} entries that are not finite: "
             "its norm does not exist; look for the step at which training diverged"
         )
+    return largest
 
 
 def _check_float(x: Tensor, name: str) -> None:

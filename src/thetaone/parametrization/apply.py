@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -176,8 +177,13 @@ def _scaled_eps(eps: Any, rule: Rule) -> Any:
 def _default(member: Member, option: str) -> Any:
     if option in member.options:
         return member.options[option]
-    parameter = inspect.signature(member.cls).parameters.get(option)
+    parameter = _parameters(member.cls).get(option)
     return None if parameter is None else parameter.default
+
+
+@cache
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(cls).parameters
 
 
 def _scale_sums(

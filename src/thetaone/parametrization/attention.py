@@ -19,7 +19,8 @@ def read_attentions(model: nn.Module) -> Iterator[Attention]:
         [8]
     """
     for name, module in model.named_modules():
-        size = next((s for s in (vars(module).get(k) for k in _HEAD_SIZES) if s), None)
+        own = vars(module)
+        size = next((own[key] for key in _HEAD_SIZES if own.get(key)), None)
         if isinstance(size, int):
             yield Attention(
                 name=name,
@@ -39,8 +40,8 @@ def _logit_scale(module: nn.Module, size: int) -> float:
 
 def _query(name: str, module: nn.Module) -> tuple[str, ...]:
     for key in _QUERIES:
-        child = getattr(module, key, None)
-        if isinstance(child, nn.Module):
+        child = module._modules.get(key)
+        if child is not None:
             parameters = child.named_parameters(recurse=False)
             return tuple(f"{name}.{key}.{local}".removeprefix(".") for local, _ in parameters)
     separate = getattr(module, "q_proj_weight", None)  # nn.MultiheadAttention with other kdim

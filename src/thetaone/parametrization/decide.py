@@ -196,8 +196,9 @@ def _rule(
         r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
         s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
-    lr = member.family.lr_factor(s, member.options)
-    decay = decay_factor(choices.decay, s, lr, member.family, member.options)
+    family = member.family
+    lr = family.lr_factor(s, member.options)
+    decay = decay_factor(choices.decay, s, lr, family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
         decay = 0.0
     init_std = _init_std(site, base, role, s.init)
@@ -217,7 +218,7 @@ def _rule(
         eps_factor=s.gradient,
         multiplier=_multiplier(site, base, role, fold) if site.readout else 1.0,
         optimizer=member.cls.__name__,
-        why=_why(site, s, member.family, fold, deep),
+        why=_why(site, s, family, fold, deep),
     )
 
 

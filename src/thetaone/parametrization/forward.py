@@ -28,8 +28,9 @@ def readout_scale(model: nn.Module) -> float:
         1.0
     """
     for module in model.modules():
-        scaled = getattr(getattr(module, "config", None), "scale_decoder_outputs", False)
-        width = getattr(module, "model_dim", None)
+        own = vars(module)
+        scaled = getattr(own.get("config"), "scale_decoder_outputs", False)
+        width = own.get("model_dim")
         if scaled and isinstance(width, int):
             return width**-0.5
     return 1.0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError
-from thetaone.parametrization.observe import matrices, own_update, weight_norm
+from thetaone.parametrization.observe import Matrix, matrices, own_update, weight_norm
 from thetaone.parametrization.sites import canonical
 from thetaone.records.spectral import SpectralReading
 
@@ -17,7 +17,9 @@ _ROWS = 256  # of a layer's input that alignment is measured on
 class SpectralMonitor:
     """Reads every matrix around one step in ``every``; between readings it does nothing.
 
-    On a reading step it keeps a copy of the weights and a few rows of each layer's input.
+    On a reading step it keeps a copy of the weights and a few rows of each layer's input. Sharded
+    weights are gathered one at a time, so every process must have a monitor. In a compiled model
+    the inputs are not seen and alignment is NaN.
 
     Args:
         model: Being trained.
@@ -43,7 +45,7 @@ class SpectralMonitor:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         *,
-        every: int = 100,
+        every: int = 200,
         limit: float = 10.0,
     ) -> None:
         if every < 1 or limit <= 1:
@@ -53,6 +55,7 @@ class SpectralMonitor:
         self._steps = 0
         self._first: dict[str, float] = {}
         self._before: dict[str, Tensor] = {}
+        self._matrices: dict[str, Matrix] = {}
         self._inputs: dict[str, Tensor] = {}
         self._forward_hooks: list[Any] = []
         self._step_hooks = [
@@ -81,12 +84,14 @@ class SpectralMonitor:
     def _listen(self) -> None:
         """Keep inputs in the next forward passes, until the step is taken."""
         for name, module in self.model.named_modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
                 layer = canonical(name + ".").removesuffix(".")
                 self._forward_hooks.append(module.register_forward_pre_hook(self._keep(layer)))
 
     def _keep(self, layer: str) -> Any:
         def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if torch.compiler.is_compiling():  # a compiled graph would keep them at every step
+                return
             rows = inputs[0].detach()
             self._inputs[layer] = rows.reshape(-1, rows.shape[-1])[:_ROWS].clone()
 
@@ -94,12 +99,13 @@ class SpectralMonitor:
 
     def _before_step(self, *_: Any) -> None:
         if self._steps % self.every == 0:
-            self._before = {k: m.weight.detach().clone() for k, m in matrices(self.model).items()}
+            self._matrices = matrices(self.model)
+            self._before = {k: m.weight.detach().clone() for k, m in self._matrices.items()}
 
     def _after_step(self, *_: Any) -> None:
         if self._before:
             self._read()
-            self._before, self._inputs = {}, {}
+            self._before, self._inputs, self._matrices = {}, {}, {}
             for hook in self._forward_hooks:
                 hook.remove()
             self._forward_hooks = []
@@ -109,9 +115,9 @@ class SpectralMonitor:
 
     def _read(self) -> None:
         modules = {canonical(name): module for name, module in self.model.named_modules()}
-        for layer, (weight, lookup, _) in matrices(self.model).items():
-            before = self._before[layer]
-            update = weight.detach() - before
+        for layer, (weight, lookup, _) in self._matrices.items():
+            before = _whole(self._before[layer])
+            update = _whole(weight.detach()) - before
             size, moved = weight_norm(before, lookup=lookup), weight_norm(update, lookup=lookup)
             aligned = float("nan")
             if layer in self._inputs and math.isfinite(moved):
@@ -133,3 +139,9 @@ class SpectralMonitor:
         if not math.isfinite(size + moved) or grown:
             return "exploding"
         return "dead" if moved == 0 else "ok"
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """A weight that ``fully_shard`` sharded, gathered; one at a time, so that memory suffices."""
+    gather = getattr(weight, "full_tensor", None)
+    return weight if gather is None else gather()

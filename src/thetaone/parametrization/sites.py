@@ -6,6 +6,7 @@ sharded, or be wrapped by DDP, FSDP or ``torch.compile``.
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from math import prod
 
 import torch
@@ -32,7 +33,8 @@ def canonical(name: str) -> str:
         'layers.0.weight'
     """
     for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
+        if wrapper in name:
+            name = name.replace(wrapper, "")
     return name.removeprefix("module.")
 
 
@@ -55,21 +57,17 @@ def read_blueprint(model: nn.Module, *, measure: bool = True) -> Blueprint:
         3
     """
     found: dict[int, list[Site]] = defaultdict(list)
-    tensors: dict[int, Tensor] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         for local, parameter in module._parameters.items():
             if parameter is None:
                 continue
             name = canonical(f"{prefix}.{local}" if prefix else local)
             owner, used_as = _owner(model, prefix, module, local)
-            site = _site(owner, used_as, name, parameter)
-            if site.name not in {other.name for other in found[id(parameter)]}:
-                found[id(parameter)].append(site)
-            tensors[id(parameter)] = parameter
-    sites = [
-        _merge(uses, _measured(tensors[key], uses[0].name) if measure else None)
-        for key, uses in found.items()
-    ]
+            uses = found[id(parameter)]
+            if name not in {other.name for other in uses}:
+                rms = _measured(parameter, name) if measure and not uses else None
+                uses.append(_site(owner, used_as, name, parameter, rms))
+    sites = [_merge(uses) for uses in found.values()]
     scale = readout_scale(model)
     if scale != 1.0:
         sites = [s.model_copy(update={"readout_scale": scale}) if s.readout else s for s in sites]
@@ -127,31 +125,35 @@ def _owner(model: nn.Module, prefix: str, module: nn.Module, local: str) -> tupl
     return model.get_submodule(parent.removesuffix(".")), weight if local[-1] == "1" else "bias"
 
 
-def _site(module: nn.Module, local: str, name: str, parameter: Tensor) -> Site:
+def _site(module: nn.Module, local: str, name: str, parameter: Tensor, rms: float | None) -> Site:
     shape = tuple(parameter.shape)
     kind, fan_in, fan_out = _fans(module, local, shape)
     return Site(
         name=name,
         kind=kind,
-        module=_class_name(module),
+        module=_class_name(type(module)),
         shape=shape,
         fan_in=fan_in,
         fan_out=fan_out,
+        rms=rms,
         trainable=parameter.requires_grad,
         fan_one=max(shape[1:]) if kind == MATRIX and isinstance(module, nn.Bilinear) else 0,
         lookup_scale=lookup_scale(module) if kind == LOOKUP else 1.0,
     )
 
 
-def _class_name(module: nn.Module) -> str:
+@cache
+def _class_name(module: type) -> str:
     """The user's class: ``fully_shard`` makes ``Linear`` an ``FSDPLinear``, a class of its own."""
-    classes = (cls for cls in type(module).__mro__ if FSDPModule not in cls.__mro__)
+    classes = (cls for cls in module.__mro__ if FSDPModule not in cls.__mro__)
     return next(classes).__name__
 
 
-def _merge(uses: list[Site], rms: float | None) -> Site:
-    """One site of a tensor that several modules own."""
+def _merge(uses: list[Site]) -> Site:
+    """One site of a tensor that several modules own; the first of them carries its size."""
     first, rest = uses[0], uses[1:]
+    if not rest:
+        return first
     aliases = tuple(site.name for site in rest)
     kinds = {site.kind for site in uses}
     if kinds == {LOOKUP, MATRIX}:
@@ -163,7 +165,7 @@ def _merge(uses: list[Site], rms: float | None) -> Site:
                 "aliases": aliases,
                 "readout": readout.name.rpartition(".")[0],
                 "readout_fan_in": readout.fan_in,
-                "rms": rms,
+                "rms": first.rms,
             }
         )
     if len({(site.kind, site.fan_in, site.fan_out) for site in uses}) > 1:
@@ -172,22 +174,25 @@ def _merge(uses: list[Site], rms: float | None) -> Site:
             f"one tensor is shared by {used}: no single learning rate fits both uses. "
             "Untie them, or override its role: roles={" + repr(first.name) + ": 'hidden'}"
         )
-    if not aliases and rms is None:
-        return first
-    return first.model_copy(update={"aliases": aliases, "rms": rms})
+    return first.model_copy(update={"aliases": aliases})
 
 
 def _fans(module: nn.Module, local: str, shape: tuple[int, ...]) -> Fans:
     if local.startswith("bias") or local.endswith("_bias"):
         return _vector(module, local, shape)
-    for owner in type(module).__mro__:
-        if owner in _READERS:
-            return _READERS[owner](module, local, shape)
-    if _class_name(module) == "Conv1D" and len(shape) == 2:  # Hugging Face: (in, out)
+    reader = _reader(type(module))
+    if reader is not None:
+        return reader(module, local, shape)
+    if _class_name(type(module)) == "Conv1D" and len(shape) == 2:  # Hugging Face: (in, out)
         return MATRIX, shape[0], shape[1]
-    if _class_name(module).endswith("Router") and local == "weight" and len(shape) == 2:
+    if _class_name(type(module)).endswith("Router") and local == "weight" and len(shape) == 2:
         return _linear(module, local, shape)  # of experts, by F.linear
     return _raw(module, local, shape)
+
+
+@cache
+def _reader(module: type) -> Reader | None:
+    return next((_READERS[owner] for owner in module.__mro__ if owner in _READERS), None)
 
 
 def _vector(_: nn.Module, local: str, shape: tuple[int, ...]) -> Fans:
