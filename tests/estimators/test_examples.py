@@ -22,6 +22,7 @@ def test_logistic_regression(tmp_path: Path) -> None:
     out = tmp_path / "figure.png"
     accuracy = run("logistic_regression", "--steps", "60", "--out", str(out))
     assert accuracy["Pathwise"] > 0.93
+    assert accuracy["MeasureValued"] > 0.93
     assert accuracy["LeaveOneOut"] > 0.9
     assert out.stat().st_size > 5000
 
