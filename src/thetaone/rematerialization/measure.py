@@ -129,7 +129,7 @@ def measure_tail(subject: Subject) -> float:
 
 
 def measure_region(device: torch.device, rounds: int) -> float:
-    """Seconds that a recomputed region takes beside its blocks: contexts, hooks, a graph of its own.
+    """Seconds that a recomputed region takes beside its blocks: contexts, hooks, its own graph.
 
     The difference of a tiny function run as a region and run as it is, medians of ``rounds``.
     """
