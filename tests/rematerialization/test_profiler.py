@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 from tests.rematerialization.models import Residual, looping
-from thetaone.errors import ProfileError
+from thetaone.errors import ProfileError, ScheduleError
+from thetaone.records.chain import Chain
+from thetaone.records.schedule import Schedule
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.executor import detach
 from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.plan import plan
 from thetaone.rematerialization.profiler import profile
 
 
@@ -152,3 +157,27 @@ def test_tracker_tells_gradients_and_state_from_activations() -> None:
     assert memory.resident_bytes == weights + 4 * 64 * 4
     assert memory.live_bytes == 3 * weights  # the gradient and two moments
     assert memory.activation_bytes == 0
+
+
+def test_a_profile_in_json_is_used_again_and_refused_when_stale() -> None:
+    model, x = looping(4), torch.zeros(4, 16)
+    chain = Chain.from_json(profile(model, x, repeats=1).to_json())
+    rematerialize(model, sample=x, budget=0.8, chain=chain)
+    detach(model)
+    stale: dict[str, tuple[nn.Module, torch.Tensor]] = {
+        r"input was float32\[4, 16\], is float32\[8, 16\]": (model, torch.zeros(8, 16)),
+        r"blocks was blocks.0 … blocks.3, is blocks.0 … blocks.4": (looping(5), x),
+        r"parameters was .* float32, is .* float64": (looping(4).double(), x.double()),
+        r"training was True, is False": (looping(4).eval(), x),
+    }
+    for message, (other, inputs) in stale.items():
+        with pytest.raises(ProfileError, match=f"the profile is stale: .*{message}"):
+            rematerialize(other, sample=inputs, budget=0.8, chain=chain)
+    torch.set_num_threads(2)
+    with pytest.raises(ProfileError, match="threads was 1, is 2. Profile this model anew"):
+        rematerialize(model, sample=x, budget=0.8, chain=chain)
+    wider = Schedule.from_json(
+        plan(profile(looping(4, width=8), x[:, :8], repeats=1), 1.0).to_json()
+    )
+    with pytest.raises(ScheduleError, match="for blocks of .* float32 parameters and these have"):
+        rematerialize(model, wider)

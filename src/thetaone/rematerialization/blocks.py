@@ -1,5 +1,6 @@
 """Finds the chain in a model: an ``nn.Sequential``, or the blocks that its forward loops over."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -88,3 +89,10 @@ def _parameters(module: nn.Module) -> int:
 def describe_tensor(tensor: torch.Tensor) -> str:
     """Kind of a tensor: ``float32[8, 64]``."""
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def describe_parameters(modules: Iterable[nn.Module]) -> str:
+    """How many parameters some blocks have, and of which type: ``12,345 float32``."""
+    parameters = {id(p): p for module in modules for p in module.parameters()}.values()
+    types = sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
+    return f"{sum(p.numel() for p in parameters):,} {' and '.join(types)}".strip()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError, ScheduleError
+from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.blocks import find_blocks
 from thetaone.rematerialization.disk_tier import DiskTier
@@ -15,6 +16,7 @@ from thetaone.rematerialization.executor import attach, detach
 from thetaone.rematerialization.measure import Subject
 from thetaone.rematerialization.plan import budget_bytes, plan
 from thetaone.rematerialization.profiler import measured_chain, profile
+from thetaone.rematerialization.stale import require_current, require_same_blocks
 
 
 def rematerialize(
@@ -22,6 +24,7 @@ def rematerialize(
     schedule: Schedule | None = None,
     *,
     sample: Any = None,
+    chain: Chain | None = None,
     budget: int | float | str | None = None,
     disk: DiskTier | str | Path | None = None,
     blocks: str | None = None,
@@ -36,6 +39,8 @@ def rematerialize(
         model: An ``nn.Sequential``, or a model whose forward loops over a list of blocks.
         schedule: From ``plan``; or give ``sample`` and ``budget``.
         sample: Inputs of one training step: a tensor, a tuple of arguments or a dict of keywords.
+        chain: A profile of this model and sample made before, e.g. ``Chain.from_json(text)``; None
+            measures now.
         budget: Bytes that the chain of blocks may hold beyond its input, e.g. ``"2GiB"``, or a
             fraction of store-all.
         disk: A directory or a ``DiskTier`` for kept activations.
@@ -44,9 +49,10 @@ def rematerialize(
 
     Raises:
         InputError: Neither a schedule nor both ``sample`` and ``budget``, or all of them.
-        ScheduleError: The schedule has another number of stages than the model has blocks.
+        ScheduleError: The schedule is for other blocks.
         BudgetTooSmallError: No schedule fits the budget.
-        ProfileError: The model has no chain of blocks, or one cannot be recomputed.
+        ProfileError: The model has no chain of blocks, one cannot be recomputed, or ``chain`` is
+            a profile of something else.
 
     Example:
         >>> model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
@@ -65,7 +71,10 @@ def rematerialize(
     if schedule is None:
         assert budget is not None
         args, kwargs = as_call(sample)
-        chain = profile(model, *args, blocks=blocks, **kwargs)
+        if chain is None:
+            chain = profile(model, *args, blocks=blocks, **kwargs)
+        else:
+            require_current(chain, model, *args, blocks=blocks, **kwargs)
         limit = budget_bytes(chain, budget)
         schedule = plan(chain, limit, disk=tier, memory_units=memory_units)
         alone = bool(chain.separate)
@@ -73,11 +82,7 @@ def rematerialize(
     else:
         alone = all(one.stop == one.start + 1 and one.tier == "ram" for one in schedule.regions)
     found = find_blocks(model, blocks)
-    if len(found.modules) != schedule.length:
-        raise ScheduleError(
-            f"the schedule has {schedule.length} stages and the model {len(found.modules)} blocks "
-            f"({found.names[0]} … {found.names[-1]}): profile and plan this model"
-        )
+    require_same_blocks(schedule, found)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
     return attach(model, found, schedule, replan, tier, alone=alone)

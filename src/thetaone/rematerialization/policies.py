@@ -39,6 +39,7 @@ def judged(
         budget_bytes=budget_bytes,
         chain=chain.fingerprint,
         input=chain.context.get("input", ""),
+        parameters=chain.context.get("parameters", ""),
     )
     cost = simulate(chain, draft, disk=disk)
     return draft.model_copy(

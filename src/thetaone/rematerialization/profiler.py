@@ -14,7 +14,12 @@ from torch import nn
 
 from thetaone.errors import InputError, ProfileError
 from thetaone.records.chain import Chain, Stage
-from thetaone.rematerialization.blocks import Blocks, describe_tensor, find_blocks
+from thetaone.rematerialization.blocks import (
+    Blocks,
+    describe_parameters,
+    describe_tensor,
+    find_blocks,
+)
 from thetaone.rematerialization.calls import (
     Call,
     activation_of,
@@ -119,11 +124,10 @@ def measured_chain(
 def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
     """What a profile is of, for people and for the check that it still applies."""
     first = subjects[0]
-    parameters = sum(p.numel() for subject in subjects for p in subject.block.parameters())
     return {
         "model": model,
         "blocks": f"{first.name} … {subjects[-1].name}",
-        "parameters": str(parameters),
+        "parameters": describe_parameters(subject.block for subject in subjects),
         "input": describe_tensor(first.activation),
         "device": str(first.activation.device),
         "threads": str(torch.get_num_threads()),
