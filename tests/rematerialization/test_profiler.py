@@ -174,10 +174,10 @@ def test_a_profile_in_json_is_used_again_and_refused_when_stale() -> None:
         with pytest.raises(ProfileError, match=f"the profile is stale: .*{message}"):
             rematerialize(other, sample=inputs, budget=0.8, chain=chain)
     torch.set_num_threads(2)
-    with pytest.raises(ProfileError, match="threads was 1, is 2. Profile this model anew"):
+    with pytest.raises(ProfileError, match=r"threads was 1, is 2. Profile this model anew"):
         rematerialize(model, sample=x, budget=0.8, chain=chain)
     wider = Schedule.from_json(
         plan(profile(looping(4, width=8), x[:, :8], repeats=1), 1.0).to_json()
     )
-    with pytest.raises(ScheduleError, match="for blocks of .* float32 parameters and these have"):
+    with pytest.raises(ScheduleError, match=r"for blocks of .* float32 parameters and these have"):
         rematerialize(model, wider)

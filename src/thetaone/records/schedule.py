@@ -85,7 +85,7 @@ class Schedule(CheckedRecord):
         disk: What transfers were taken to cost; None when it was planned for memory alone.
         input: Kind of the chain's input it was made for, e.g. ``float32[8, 64, 32]``; empty if
             the chain was written by hand.
-        parameters: Parameters of the blocks it was made for, e.g. ``12,345 float32``; empty likewise.
+        parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty likewise.
     """
 
     renderer: ClassVar[str] = "thetaone.report.plots:plot_schedule"
