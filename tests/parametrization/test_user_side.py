@@ -48,9 +48,7 @@ def test_depths_on_the_command_line(
 
 
 def test_assert_width_invariant_names_depth() -> None:
-    with pytest.raises(
-        AssertionError, match=r"(?s)From depth 2 to 16 .*s\.\*\.down: its weight"
-    ):
+    with pytest.raises(AssertionError, match=r"(?s)From depth 2 to 16 .*s\.\*\.down: its weight"):
         assert_width_invariant(
             DeepTask(), widths=[16], depths=[2, 16], lr=2**-9, parametrization="sp", seeds=2
         )
