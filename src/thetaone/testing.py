@@ -11,7 +11,8 @@ def assert_width_invariant(task: Any, *, widths: Sequence[int], lr: float, **opt
         task: As ``t1.coordinate_check`` takes it.
         widths: At least two [features].
         lr: Learning rate at the smallest width.
-        **options: Of ``t1.coordinate_check``; ``parametrization=`` takes your own callable.
+        **options: Of ``t1.coordinate_check``; ``parametrization=`` takes your own callable, and
+            ``depths=`` compares depths at one width.
 
     Raises:
         AssertionError: Names each layer, what it does, and the likely cause.
@@ -25,7 +26,8 @@ def assert_width_invariant(task: Any, *, widths: Sequence[int], lr: float, **opt
     if check.passed:
         return
     lines = [
-        f"From width {check.sizes[0]} to {check.sizes[-1]} these layers do not keep their size:"
+        f"From {check.axis} {check.sizes[0]} to {check.sizes[-1]} these layers do not keep their "
+        "size:"
     ]
     for row in check.failures:
         law = row.law

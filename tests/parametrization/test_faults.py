@@ -106,6 +106,8 @@ def test_muon_matched_to_adamw_is_named() -> None:
     check = run(muon_matched_to_adamw, lr=2**-7, widths=(64, 128, 256), steps=(1,))
     flagged = {row.layer for row in check.failures if row.quantity == UPDATE_NORM}
     assert {"2", "4"} <= flagged, str(check)
+    own = [r for r in check.failures if (r.layer, r.quantity) == ("2", UPDATE_NORM)]
+    assert "Muon with a rate matched to AdamW's RMS" in own[0].cause
 
 
 def test_what_only_inherits_says_from_whom() -> None:

@@ -57,6 +57,27 @@ MODULES: dict[str, tuple[Callable[[int], nn.Module], Expected]] = {
     "depthwise": (lambda w: nn.Conv2d(w, w, 3, groups=w), {"weight": INPUT, "bias": VECTOR}),
     "grouped": (lambda w: nn.Conv2d(w, w, 3, groups=4), {"weight": HIDDEN}),
     "transposed-input": (lambda w: nn.ConvTranspose2d(3, w, 2), {"weight": INPUT}),
+    "transposed-hidden": (lambda w: nn.ConvTranspose3d(w, w, 2), {"weight": HIDDEN}),
+    "grouped-input": (lambda w: nn.Conv1d(4, w, 3, groups=2), {"weight": INPUT}),
+    "grouped-readout": (lambda w: nn.Conv2d(w, 4, 3, groups=2), {"weight": OUTPUT, "bias": FIXED}),
+    "groups-grow": (lambda w: nn.Conv1d(w, w, 3, groups=w // 8), {"weight": INPUT}),
+    "instance-norm": (lambda w: nn.InstanceNorm1d(w, affine=True), {"weight": VECTOR}),
+    "attention-bias": (
+        lambda w: nn.MultiheadAttention(w, w // 8, add_bias_kv=True),
+        {"bias_k": VECTOR, "bias_v": VECTOR},
+    ),
+    "transformer": (
+        lambda w: nn.Transformer(w, w // 8, 1, 1, 2 * w, batch_first=True),
+        {
+            "encoder.layers.0.self_attn.in_proj_weight": HIDDEN,
+            "decoder.layers.0.linear2.weight": HIDDEN,
+            "decoder.norm.weight": VECTOR,
+        },
+    ),
+    "bidirectional": (
+        lambda w: nn.GRU(5, w, 2, bidirectional=True),
+        {"weight_ih_l0_reverse": INPUT, "weight_ih_l1": HIDDEN, "weight_hh_l1_reverse": HIDDEN},
+    ),
     "transposed-readout": (lambda w: nn.ConvTranspose1d(w, 3, 2), {"weight": OUTPUT}),
     "transposed-grouped": (lambda w: nn.ConvTranspose1d(w, w, 2, groups=4), {"weight": HIDDEN}),
     "attention": (
@@ -124,6 +145,20 @@ MODULES: dict[str, tuple[Callable[[int], nn.Module], Expected]] = {
         },
     ),
 }
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_the_older_weight_norm_is_read_like_the_newer() -> None:
+    def make(width: int) -> nn.Module:
+        return nn.utils.weight_norm(nn.Linear(width, 7))
+
+    p = t1.prescribe(make(128), base=make(32), optimizer=torch.optim.Adam)
+    assert (p["weight_v"].role, p["weight_v"].lr_factor) == ("output", 1 / R)
+    assert (p["weight_g"].role, p["weight_g"].init_factor) == ("fixed", R**-0.5)
+    with pytest.raises(RoleError, match=r"has spectral_norm.*only weight_norm"):
+        t1.prescribe(
+            nn.utils.spectral_norm(nn.Linear(128, 7)), base=nn.utils.spectral_norm(nn.Linear(32, 7))
+        )
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_optimizer import Lion, SignSGD
-from small_tasks import MlpTask, TiedModel, mlp
+from small_tasks import DeepTask, MlpTask, TiedModel, mlp
 from torch import nn
 
 import thetaone as t1
@@ -34,6 +34,24 @@ def test_check_on_the_command_line(
         main([*arguments, "--parametrization", parametrization])
     assert (exit_.value.code or None) == code
     assert "Coordinate check" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("parametrization", "code"), [("mup", None), ("sp", 1)])
+def test_depths_on_the_command_line(
+    parametrization: str, code: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["check", "lm", "--widths", "32", "--depths", "1,4,16", "--seeds", "1"]
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, "--parametrization", parametrization])
+    assert (exit_.value.code or None) == code
+    assert "depth 1, 4, 16" in capsys.readouterr().out
+
+
+def test_assert_width_invariant_names_depth() -> None:
+    with pytest.raises(AssertionError, match=r"(?s)From depth 2 to 16 .*s\.\*\.down: its weight"):
+        assert_width_invariant(
+            DeepTask(), widths=[16], depths=[2, 16], lr=2**-9, parametrization="sp", seeds=2
+        )
 
 
 def test_muon_for_hidden_matrices_and_adamw_for_the_rest() -> None:

@@ -117,10 +117,11 @@ def _row_norm_folds(target: Blueprint, bases: Mapping[str, Site]) -> dict[str, f
     """``weight_norm``: the norm of a row goes with σ·√fan_in of the weight it belongs to."""
     folds: dict[str, float] = {}
     for name, base in bases.items():
-        if name.endswith(".original1"):
-            role, _, r_in, r_out = assign(target.by_name[name], base)
-            norm = init_factor(role, r_in, r_out) * r_in**0.5
-            folds[name.removesuffix("1") + "0"] = norm
+        for direction, norm in (("original1", "original0"), ("weight_v", "weight_g")):
+            other = name.removesuffix(direction) + norm
+            if name.endswith(direction) and other in target.by_name:
+                role, _, r_in, r_out = assign(target.by_name[name], base)
+                folds[other] = init_factor(role, r_in, r_out) * r_in**0.5
     return folds
 
 

@@ -25,6 +25,9 @@ _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.
 _ADDED_WORDS = ("position", "pos_emb", "cls", "embed", "token", "gamma", "layer_scale", "a_log")
 
 
+_OLD_WEIGHT_NORM = {"weight_v": "weight", "weight_g": "bias"}
+
+
 def canonical(name: str) -> str:
     """A parameter's name without the prefixes that DDP, FSDP and ``torch.compile`` add.
 
@@ -108,11 +111,19 @@ def _owner(model: nn.Module, prefix: str, module: nn.Module, local: str) -> tupl
     """The module and the name under which a parameter is used.
 
     ``weight_norm`` keeps a weight as ``parametrizations.weight.original1`` (its direction) and
-    ``original0`` (one norm a row): the first is used as the weight itself, the second as a vector.
+    ``original0`` (one norm a row), the older one as ``weight_v`` and ``weight_g``: the first is
+    used as the weight itself, the second as a vector.
 
     Raises:
         RoleError: Another parametrization, which makes the weight by a rule that is not known.
     """
+    if local.endswith("_orig") and hasattr(module, local.replace("_orig", "_u")):
+        raise RoleError(
+            f"{prefix} has spectral_norm, whose effect on the weight's size is not known: only "
+            "weight_norm's is. Prescribe before adding it"
+        )
+    if local in _OLD_WEIGHT_NORM and "weight_v" in module._parameters:
+        return module, _OLD_WEIGHT_NORM[local]
     if not isinstance(module, nn.utils.parametrize.ParametrizationList):
         return module, local
     steps = [type(step).__name__ for step in module.children()]

@@ -136,9 +136,17 @@ def _init_cause(role: str, up: bool) -> str:
 
 def _rate_cause(role: str, exponent: float) -> str:
     if role == OUTPUT and exponent > 0:
-        return "readout without its factor: its learning rate must fall as 1/fan_in"
+        return (
+            "readout without its factor: its update's size must fall as 1/fan_in, with Muon as "
+            "1/√fan_in"
+        )
     if role == INPUT:
         return "input rate scales wrongly: sign-like optimizers want a constant one, SGD ∝ fan_out"
+    if 0.25 < exponent < 0.75 and role != OUTPUT:
+        return (
+            "update grows as √width: Muon with a rate matched to AdamW's RMS does that "
+            "(√max(rows, columns)); the spectral norm of its step must stay √(fan_out/fan_in)"
+        )
     if exponent > 0:
         return (
             "learning rate too large for wide layers, as in SP or η ∝ fan_out/fan_in with a "

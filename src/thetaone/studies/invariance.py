@@ -28,8 +28,9 @@ def coordinate_check(
         widths: At least two [features].
         lr: Learning rate at the base width (the smallest, unless ``base_width=`` is given).
         optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes.
-        **options: ``parametrization=`` (``"mup"``, ``"sp"`` or a callable), ``seeds=``, ``steps=``,
-            ``base_width=``, ``bands=``, choices of ``prescribe``, options of the optimizer.
+        **options: ``depths=`` (then one width), ``parametrization=`` (``"mup"``, ``"sp"`` or a
+            callable), ``seeds=``, ``steps=``, ``base_width=``, ``bands=``, choices of
+            ``prescribe``, options of the optimizer.
 
     Returns:
         The verdict; ``.passed``, ``.failures``, ``print`` and ``.plot()``.
