@@ -1,10 +1,14 @@
-"""``thetaone plan`` on the source problem: ten layers, activations kept after layers 5 and 10."""
+"""``thetaone plan``: the source problem, and the account of a whole training step."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from thetaone.cli.main import main
+from thetaone.errors import InputError
+from thetaone.studies.memory_frontier import memory_frontier
+from thetaone.tasks.load import load_task
 
 
 def test_the_source_problem(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +25,27 @@ def test_the_source_problem(capsys: pytest.CaptureFixture[str]) -> None:
     # six recomputations: t(10, 3) = 15 advances of a step (the input is the third slot), less the
     # nine of its first sweep
     assert re.search(r"\b2\b.* 6 forwards.*10 loads.*220 ns", optimal)
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_of"),
+    [
+        ("SGD", lambda n, tensors: 0),
+        ("RMSprop", lambda n, tensors: 4 * n + 4 * tensors),
+        ("AdamW", lambda n, tensors: 8 * n + 4 * tensors),  # two moments, a step count a tensor
+        ("Lion", lambda n, tensors: 4 * n),
+    ],
+)
+def test_the_account_has_the_optimizers_own_state(
+    name: str, bytes_of: Callable[[int, int], int]
+) -> None:
+    found = memory_frontier("digits", width=16, optimizer=name)
+    parameters = list(load_task("digits").model(16).parameters())
+    n = sum(p.numel() for p in parameters)
+    assert found.gradient_bytes == 4 * n
+    assert found.optimizer_bytes == bytes_of(n, len(parameters))
+
+
+def test_an_optimizer_that_cannot_step_the_model_is_named() -> None:
+    with pytest.raises(InputError, match=r"optimizer=Muon cannot step this model: .* another one"):
+        memory_frontier("digits", width=16, optimizer="Muon")

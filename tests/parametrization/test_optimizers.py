@@ -1,5 +1,6 @@
 """Every optimizer of the list, every way torch runs it, every schedule: the ratios hold."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -13,7 +14,7 @@ from torch.optim import lr_scheduler as schedules
 from torch.optim.swa_utils import SWALR
 
 import thetaone as t1
-from thetaone.errors import RoleError
+from thetaone.errors import RoleError, UnknownOptimizerError
 from thetaone.parametrization import (
     SIGN,
     FlattenedRatiosWarning,
@@ -23,6 +24,7 @@ from thetaone.parametrization import (
     register_update_family,
 )
 from thetaone.parametrization.mixed import MixedOptimizer
+from thetaone.parametrization.prescribe import optimizer_class
 from thetaone.parametrization.recipes import make_recipe
 
 # optimizer -> (factor on the rate of an input, a hidden and an output matrix, ε factor of hidden)
@@ -268,3 +270,33 @@ def test_a_muon_step_has_the_same_spectral_norm_at_every_width(adjust: str | Non
         optimizer.step()
         norms.append(float((weight.detach() - before).square().mean().sqrt()) * width**0.5)
     assert norms == pytest.approx([norms[-1]] * 3, rel=0.25)
+
+
+@pytest.mark.parametrize("parametrization", ["sp", "mup"])
+def test_a_mixture_by_name_is_plain_torch_at_the_base_width(parametrization: str) -> None:
+    """Muon on the one matrix between hidden layers, AdamW on the rest: written out by hand."""
+    task = MlpTask()
+    torch.manual_seed(0)
+    plain = task.model(64)
+    ours = copy.deepcopy(plain)
+    hidden = plain.get_parameter("2.weight")
+    rest = [p for p in plain.parameters() if p is not hidden]
+    by_hand = [torch.optim.Muon([hidden], lr=0.01), torch.optim.AdamW(rest, lr=0.01)]
+    optimizer = make_recipe(parametrization, task, 64, "Muon+AdamW")(ours, 64, 0.01)
+    for batch, _ in zip(task.batches(0), range(10), strict=False):
+        for model, optimizers in ((plain, by_hand), (ours, [optimizer])):
+            model.zero_grad()
+            task.loss(model, batch).backward()
+            for one in optimizers:
+                one.step()
+    assert all(map(torch.equal, plain.parameters(), ours.parameters()))
+
+
+def test_names_reach_past_torch_and_say_what_they_know() -> None:
+    import pytorch_optimizer
+
+    assert optimizer_class("SignSGD") is pytorch_optimizer.SignSGD
+    assert optimizer_class("Adam") is torch.optim.Adam  # torch's own comes first
+    for name in ("Foo", "lr_scheduler"):
+        with pytest.raises(UnknownOptimizerError, match=f"'{name}' is not in torch.optim"):
+            optimizer_class(name)

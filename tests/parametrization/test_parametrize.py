@@ -258,8 +258,8 @@ def test_frozen_nan_and_foreign() -> None:
 
 
 def test_optimizer_mistakes() -> None:
-    with pytest.raises(UnknownOptimizerError, match=r"'Adan' is not in torch\.optim"):
-        t1.prescribe(mlp(64), base=mlp(16), optimizer="Adan")
+    with pytest.raises(UnknownOptimizerError, match=r"'Adamm' is not in torch\.optim"):
+        t1.prescribe(mlp(64), base=mlp(16), optimizer="Adamm")
     with pytest.raises(UnknownOptimizerError, match=r"LBFGS belongs to no known update family"):
         t1.prescribe(mlp(64), base=mlp(16), optimizer=torch.optim.LBFGS)
     built = torch.optim.AdamW(mlp(64).parameters())

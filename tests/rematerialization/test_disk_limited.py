@@ -66,3 +66,62 @@ os.kill(os.getpid(), signal.SIGKILL)
     )
     assert done.returncode == -9
     assert list(tmp_path.iterdir()) == []
+
+
+STEPS = """
+import hashlib, os, signal, sys
+import torch
+from tests.rematerialization.models import looping
+from thetaone.records.schedule import DiskCost, Region
+from thetaone.rematerialization.disk_tier import DiskTier
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.policies import judged
+from thetaone.rematerialization.profiler import profile
+
+mode, place = sys.argv[1:]
+torch.manual_seed(0)
+model = looping(6)
+x = torch.linspace(-1, 1, 64).reshape(4, 16)
+cost = DiskCost(write_bytes_per_second=1e9, read_bytes_per_second=1e9)
+regions = [Region(start=1, stop=5, tier="disk"), Region(start=3, stop=4, tier="disk")]
+schedule = judged(profile(model, x, repeats=1), regions, policy="by hand", disk=cost)
+tier = DiskTier(place, cost=cost)
+if mode != "plain":
+    rematerialize(model, schedule, disk=tier)
+digest = hashlib.sha256()
+for step in range(50):
+    model.zero_grad()
+    loss = model(x).square().mean()
+    if mode == "killed":
+        assert tier.used_bytes > 0
+        os.kill(os.getpid(), signal.SIGKILL)
+    loss.backward()
+    for p in model.parameters():
+        digest.update(p.grad.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def start(mode: str, place: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", STEPS, mode, str(place)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": "src:.", "PATH": "", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_step_killed_between_forward_and_backward_leaves_no_file(tmp_path: Path) -> None:
+    process = start("killed", tmp_path)
+    _, errors = process.communicate()
+    assert process.returncode == -9, errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_share_a_directory(tmp_path: Path) -> None:
+    together = [start(mode, tmp_path) for mode in ("disk", "disk", "plain")]
+    outputs = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0, 0], outputs
+    assert len({out for out, _ in outputs}) == 1  # bitwise the gradients of store-all
+    assert list(tmp_path.iterdir()) == []

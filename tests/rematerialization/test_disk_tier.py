@@ -195,6 +195,12 @@ def test_layout_and_type_survive(
     assert (back.stride(), back.dtype) == (tensor.stride(), tensor.dtype)
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a directory that is read-only")
+def test_a_directory_without_room_for_files_is_named_at_once() -> None:
+    with pytest.raises(DiskTierError, match=r"disk='/proc': no file can be made there: .* Pass a"):
+        DiskTier("/proc")  # read-only to root as well
+
+
 def test_bad_tiers_are_named(tmp_path: Path) -> None:
     with pytest.raises(DiskTierError, match="not a directory"):
         DiskTier(tmp_path / "nowhere")

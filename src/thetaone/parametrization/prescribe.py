@@ -115,27 +115,67 @@ def read_base(base: Base) -> Blueprint | None:
 def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str, Member]:
     """The optimizer of each role, from a class, a name, or a mapping.
 
+    A name is of ``torch.optim``, else of ``pytorch_optimizer``; ``"Muon+AdamW"`` is the first for
+    hidden matrices and the second for the rest.
+
     Raises:
         UnknownOptimizerError: Not an optimizer, or of no known update family.
 
     Example:
         >>> read_members("SGD", {})["rest"].cls.__name__
         'SGD'
+        >>> {role: member.cls.__name__ for role, member in read_members("Muon+AdamW", {}).items()}
+        {'hidden': 'Muon', 'rest': 'AdamW'}
     """
-    if not isinstance(optimizer, Mapping):
-        optimizer = {"rest": optimizer}
     members: dict[str, Member] = {}
-    for role, entry in optimizer.items():
+    for role, entry in by_role(optimizer).items():
         entry, own = entry if isinstance(entry, tuple) else (entry, {})
-        cls = getattr(torch.optim, entry, None) if isinstance(entry, str) else entry
-        if cls is None:
-            raise UnknownOptimizerError(
-                f"optimizer={entry!r} is not in torch.optim: pass the class itself, or a name "
-                "such as SGD, Adam, AdamW, Muon"
-            )
+        cls = optimizer_class(entry) if isinstance(entry, str) else entry
         update_family(cls)
         members[role] = Member(cls=cls, options={**options, **own})
     return members
+
+
+def by_role(optimizer: Optimizers) -> Mapping[str, Any]:
+    """Role to optimizer: a mapping as it is, ``"Muon+AdamW"`` as two, anything else for all.
+
+    Example:
+        >>> by_role("Muon+AdamW")
+        {'hidden': 'Muon', 'rest': 'AdamW'}
+    """
+    if isinstance(optimizer, Mapping):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer.count("+") == 1:
+        return dict(zip(("hidden", "rest"), optimizer.split("+"), strict=True))
+    return {"rest": optimizer}
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """The class of a name: of ``torch.optim``, else of ``pytorch_optimizer``, where installed.
+
+    Raises:
+        UnknownOptimizerError: Neither has it.
+
+    Example:
+        >>> optimizer_class("AdamW").__module__
+        'torch.optim.adamw'
+    """
+    cls = getattr(torch.optim, name, None)
+    where = "torch.optim"
+    if cls is None:
+        try:
+            import pytorch_optimizer
+        except ImportError:
+            where += " (pip install 'thetaone[optimizers]' brings Lion, SignSGD and others)"
+        else:
+            cls = getattr(pytorch_optimizer, name, None)
+            where += " or pytorch_optimizer"
+    if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+        raise UnknownOptimizerError(
+            f"optimizer={name!r} is not in {where}: pass the class itself, or a name such as SGD, "
+            "Adam, AdamW, or Muon+AdamW for hidden matrices and the rest"
+        )
+    return cls
 
 
 def check_belongs(prescription: Prescription, target: Blueprint) -> None:

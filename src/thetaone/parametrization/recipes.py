@@ -12,7 +12,7 @@ from torch import nn
 from thetaone.errors import InputError, MismatchError, RoleError, TaskError
 from thetaone.parametrization.apply import parametrize
 from thetaone.parametrization.places import wildcard
-from thetaone.parametrization.prescribe import CHOICES, Optimizers, read_members
+from thetaone.parametrization.prescribe import CHOICES, Optimizers, by_role, read_members
 from thetaone.parametrization.roles import assign, match_base
 from thetaone.parametrization.sites import read_blueprint
 from thetaone.records.blueprint import Blueprint
@@ -51,6 +51,9 @@ class Recipe:
         """
         if self.builder is not None:
             return self.builder(model, width, lr)
+        if self.base is None and len(by_role(self.optimizer)) > 1:  # nothing grows over itself
+            own = read_blueprint(model)
+            return parametrize(model, base=own, optimizer=self.optimizer, lr=lr, **self.options)
         if self.base is None:
             (member,) = read_members(self.optimizer, self.options).values()
             return member.cls(model.parameters(), **{"lr": lr, **member.options})
@@ -118,20 +121,23 @@ def make_recipe(
         label = getattr(parametrization, "__name__", type(parametrization).__name__)
         return Recipe(label=label, optimizer=optimizer, builder=parametrization)
     read_members(optimizer, {})
-    if parametrization == "sp":
+    mixed = by_role(optimizer)
+    if parametrization == "sp" and len(mixed) == 1:
         plain = {key: value for key, value in options.items() if key not in CHOICES}
         return Recipe(label="sp", optimizer=optimizer, options=plain)
-    if parametrization != "mup":
+    if parametrization not in ("mup", "sp"):
         raise InputError(
             f"parametrization={parametrization!r}: choose 'mup', 'sp', or pass a callable "
             "(model, width, lr) -> optimizer"
         )
     base = base_blueprint(lambda: build_model(task, base_width, depth))
-    if isinstance(optimizer, Mapping) and len(optimizer) > 1:
+    if len(mixed) > 1:
         with torch.random.fork_rng():
             wider = read_blueprint(build_model(task, 2 * base_width, depth), measure=False)
-        found = named_roles(wider, base, set(optimizer))
+        found = named_roles(wider, base, set(mixed))
         options["roles"] = {**found, **options.get("roles", {})}
+    if parametrization == "sp":
+        return Recipe(label="sp", optimizer=optimizer, options=options)
     return Recipe(
         label="mup", optimizer=optimizer, options=options, base=base, base_width=base_width
     )

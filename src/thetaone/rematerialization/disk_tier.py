@@ -49,7 +49,7 @@ class DiskTier:
 
     Raises:
         InputError: The quota is not a quantity of bytes.
-        DiskTierError: The path is not a directory.
+        DiskTierError: The path is not a directory, or no file can be made in it.
     """
 
     def __init__(
@@ -69,6 +69,13 @@ class DiskTier:
                 f"quota={self.quota} and cost.quota_bytes={cost.quota_bytes} differ: give one quota"
             )
         self.files = files or SpillFiles(self.path)
+        try:  # before anything is planned on it
+            self.files.close(self.files.create()[0])
+        except OSError as error:
+            raise DiskTierError(
+                f"disk={str(path)!r}: no file can be made there: {error.strerror}. "
+                "Pass a directory that you may write to"
+            ) from error
         self.used_bytes = 0
         self._cost = cost
         self._lock = Lock()

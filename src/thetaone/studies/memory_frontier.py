@@ -3,8 +3,10 @@
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from thetaone.errors import InputError
+from thetaone.parametrization.prescribe import optimizer_class
 from thetaone.records.base import Record
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Cost, Frontier, Schedule
@@ -16,8 +18,6 @@ from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.simulator import simulate
 from thetaone.rematerialization.storage import storage_bytes
 from thetaone.tasks.load import load_task
-
-MOMENTS = {"SGD": 0, "SignSGD": 0, "Adam": 2, "AdamW": 2}
 
 
 class MemoryPlan(Record):
@@ -93,15 +93,16 @@ def memory_frontier(
         memory_units: Levels of memory in the planner's table [count].
         disk: Directory of a second tier, measured there; None plans in memory alone.
         seed: Of the weights and the batch.
-        optimizer: Whose state is added to the account: ``SGD``, ``SignSGD``, ``Adam``, ``AdamW``.
+        optimizer: Whose state is added to the account, with its default options: a name of
+            ``torch.optim`` or ``pytorch_optimizer``.
 
     Raises:
-        InputError: An unknown optimizer, or a budget that is no quantity.
+        UnknownOptimizerError: No optimizer of that name.
+        InputError: A budget that is no quantity, or an optimizer that cannot step this model.
         BudgetTooSmallError: No schedule fits the budget.
         ProfileError: The model has no chain of blocks.
     """
-    if optimizer not in MOMENTS:
-        raise InputError(f"optimizer={optimizer!r}: need one of {', '.join(MOMENTS)}")
+    cls = optimizer_class(optimizer)
     loaded = load_task(task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -123,6 +124,22 @@ def memory_frontier(
         cost=cost,
         weight_bytes=storage_bytes([*model.parameters(), *model.buffers()]),
         gradient_bytes=trained,
-        optimizer_bytes=MOMENTS[optimizer] * trained,
+        optimizer_bytes=_state_bytes(model, cls),
         optimizer=optimizer,
     )
+
+
+def _state_bytes(model: nn.Module, cls: type[torch.optim.Optimizer]) -> int:
+    """Bytes that the optimizer keeps after a step; takes one, so the model is spent."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    try:
+        optimizer = cls(parameters, lr=1e-3)  # pyright: ignore[reportCallIssue]
+        optimizer.step()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"optimizer={cls.__name__} cannot step this model: {error}. Name another one"
+        ) from error
+    state = (value for entry in optimizer.state.values() for value in entry.values())
+    return storage_bytes(value for value in state if isinstance(value, torch.Tensor))

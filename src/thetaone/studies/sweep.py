@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.parametrization.prescribe import by_role
 from thetaone.parametrization.recipes import Recipe, make_recipe
 from thetaone.records.sweep import EngineDecision, SweepEvent, SweepResult, Trial
 from thetaone.sweeps.engines.work import Work
@@ -93,7 +94,7 @@ def sweep(
         parametrization=recipe.label, base_width=base,
     )  # fmt: skip
     check_widths(loaded, recipe, specs)
-    name = _optimizer_name(recipe)
+    name = optimizer_name(recipe)
     store = open_store(storage, experiment=_experiment(loaded, recipe, name, options))
     work = Work(task=loaded, make_optimizer=recipe)
     found, decision, n_reused = run_trials(
@@ -156,12 +157,11 @@ def check_widths(task: LoadedTask, recipe: Recipe, specs: Sequence[TrialSpec]) -
             recipe(model, spec.width, spec.lr)
 
 
-def _optimizer_name(recipe: Recipe) -> str:
+def optimizer_name(recipe: Recipe) -> str:
     """Name for tables: the class, or the classes of a mapping."""
     if recipe.builder is not None:
         return recipe.label
-    optimizer = recipe.optimizer
-    entries = optimizer.values() if isinstance(optimizer, Mapping) else [optimizer]
+    entries = by_role(recipe.optimizer).values()
     kinds = [entry[0] if isinstance(entry, tuple) else entry for entry in entries]
     return "+".join(kind if isinstance(kind, str) else kind.__name__ for kind in kinds)
 

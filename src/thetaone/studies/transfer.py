@@ -21,7 +21,7 @@ from thetaone.records.units import parse_bytes
 from thetaone.report.write import ensure_writable, write_report
 from thetaone.studies.environment import environment
 from thetaone.studies.invariance import coordinate_check
-from thetaone.studies.sweep import check_widths, settle_axes, sweep
+from thetaone.studies.sweep import check_widths, optimizer_name, settle_axes, sweep
 from thetaone.studies.target import Target, plan_memory, step_seconds, train_target
 from thetaone.sweeps.space import TrialSpec, grid
 from thetaone.tasks.load import LoadedTask, load_task
@@ -167,7 +167,7 @@ class _Job:
 
     @property
     def optimizer_name(self) -> str:
-        return self.optimizer if isinstance(self.optimizer, str) else self.optimizer.__name__
+        return optimizer_name(self.recipe)
 
     @classmethod
     def of(cls, task: LoadedTask, *, target: int, base_width: int | None, optimizer: Any,
