@@ -1,6 +1,11 @@
 """Set-up, groups, step time and coordinate check beside mup and unit-scaling. One thread.
 
-Run: PYTHONPATH=src python benchmarks/bench_parametrization.py
+CPU seconds, so that other work on the machine is not counted. Steps of two kinds are timed in turn,
+each first in every other pair; the ratio is the median over pairs. mup and unit-scaling join when
+they are installed (mup without torchvision: ``pip install --no-deps mup unit-scaling``, and what
+their imports ask for).
+
+Run: python benchmarks/bench_parametrization.py
 """
 
 import json
@@ -14,6 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thetaone as t1
+
+try:
+    import mup
+except ImportError:
+    mup = None
+try:
+    import unit_scaling
+    import unit_scaling.optim
+except ImportError:
+    unit_scaling = None
 
 torch.set_num_threads(1)
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
@@ -45,9 +60,9 @@ def timed(function: Callable[[], Any], repeats: int = 9) -> dict[str, float]:
     function()
     times: list[float] = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return {"min_ms": min(times) * 1e3, "median_ms": statistics.median(times) * 1e3}
 
 
@@ -55,24 +70,31 @@ def report(what: str, who: str, **figures: Any) -> None:
     print(json.dumps({"what": what, "who": who, "torch": torch.__version__, **figures}), flush=True)
 
 
-def encoder(width: int, heads: int) -> nn.Module:
-    layer = nn.TransformerEncoderLayer(width, heads, 4 * width, batch_first=True, norm_first=True)
-    return nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+class Tokens(nn.Module):
+    """Twelve encoder layers between an embedding and a norm: 100 M parameters in 148 tensors."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(19_900, width), nn.Embedding(256, width)
+        heads = width // 64
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
 
 
 def setup() -> None:
-    base, target = encoder(192, 3), encoder(768, 12)
-    n = sum(p.numel() for p in target.parameters())
-    figures = timed(lambda: t1.prescribe(target, base=base))
-    report("prescribe", "thetaone", parameters=n, **figures)
+    base, target = Tokens(192), Tokens(768)
+    size = {
+        "parameters": sum(p.numel() for p in target.parameters()),
+        "tensors": len(list(target.parameters())),
+    }
+    report("prescribe", "thetaone", **size, **timed(lambda: t1.prescribe(target, base=base)))
     built = t1.parametrize(target, base=base, lr=1e-3)
     report("groups", "thetaone", groups=len(built.param_groups))
-    try:
-        import mup
-    except ImportError as error:
-        report("set_base_shapes", "mup", skipped=str(error))
-    else:
-        delta = encoder(384, 6)
+    if mup is not None:
+        delta = Tokens(384)
         figures = timed(
             lambda: mup.set_base_shapes(target, base, delta=delta, rescale_params=False)
         )
@@ -81,48 +103,96 @@ def setup() -> None:
 
 
 def steps() -> None:
-    """Interleaved, so that other load on the machine hits both alike."""
-    ours, plain = mlp(512), mlp(512)
+    plain = mlp(512)
+    ours = mlp(512)
     first = t1.parametrize(ours, base=mlp(64), optimizer=torch.optim.AdamW, lr=1e-4)
     second = torch.optim.AdamW(plain.parameters(), lr=1e-4)
+    report("step", "thetaone", **paired(ours, first, plain, second))
+    if unit_scaling is not None:
+        scaled = nn.Sequential(
+            unit_scaling.Linear(32, 512), nn.ReLU(), unit_scaling.Linear(512, 512), nn.ReLU(),
+            unit_scaling.LinearReadout(512, 10),
+        )  # fmt: skip
+        third = unit_scaling.optim.AdamW(scaled.parameters(), lr=1e-4)
+        report("step", "unit-scaling", **paired(scaled, third, plain, second))
+
+
+def paired(
+    model: nn.Module, optimizer: torch.optim.Optimizer,
+    plain: nn.Module, plain_optimizer: torch.optim.Optimizer, pairs: int = 400,
+) -> dict[str, Any]:  # fmt: skip
     batch = next(Task().batches(0))
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         optimizer.zero_grad()
         Task().loss(model, batch).backward()
         optimizer.step()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    ratios = [step(ours, first) / step(plain, second) for _ in range(200)]
-    report("step", "thetaone", median_ratio_to_plain=statistics.median(ratios), groups=3)
-    try:
-        import unit_scaling as uu
-        import unit_scaling.optim
-    except ImportError as error:
-        report("step", "unit-scaling", skipped=str(error))
-        return
-    scaled = nn.Sequential(
-        uu.Linear(32, 512), nn.ReLU(), uu.Linear(512, 512), nn.ReLU(), uu.LinearReadout(512, 10)
-    )
-    third = unit_scaling.optim.AdamW(scaled.parameters(), lr=1e-4)
-    ratios = [step(scaled, third) / step(plain, second) for _ in range(200)]
-    report(
-        "step",
-        "unit-scaling",
-        median_ratio_to_plain=statistics.median(ratios),
-        groups=len(third.param_groups),
-    )
+    ratios: list[float] = []
+    for pair in range(pairs):
+        order = [(model, optimizer), (plain, plain_optimizer)]
+        if pair % 2:
+            order.reverse()
+        seconds = {id(one): step(one, its) for one, its in order}
+        ratios.append(seconds[id(model)] / seconds[id(plain)])
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {
+        "ratio": round(quartiles[1], 4), "quartiles": [round(q, 4) for q in quartiles[::2]],
+        "groups": len(optimizer.param_groups),
+    }  # fmt: skip
 
 
 def check() -> None:
     def run() -> None:
         t1.coordinate_check(Task(), widths=WIDTHS, optimizer="Adam", lr=2**-9, steps=(1, 2, 3))
 
-    report("coordinate check", "thetaone", **timed(run, repeats=3))
+    report("coordinate check", "thetaone", verdict="layer by layer", **timed(run, repeats=5))
+    report("its trainings alone", "plain torch", **timed(trainings, repeats=5))
+    if mup is None:
+        return
+    from mup.coord_check import get_coord_data
+
+    def build(width: int) -> Callable[[], nn.Module]:
+        def model() -> nn.Module:
+            layers = [*list(mlp(width))[:4], mup.MuReadout(width, 10, bias=False)]
+            return mup.set_base_shapes(nn.Sequential(*layers), base_shapes)
+
+        return model
+
+    layers = [[*list(mlp(w))[:4], mup.MuReadout(w, 10, bias=False)] for w in (64, 128)]
+    base_shapes = mup.make_base_shapes(*(nn.Sequential(*one) for one in layers))
+    batches = [next(Task().batches(0))]
+    models = {width: build(width) for width in WIDTHS}
+
+    def beside() -> None:
+        get_coord_data(
+            models, batches, optimizer="adam", lr=2**-9, nsteps=3, nseeds=3, lossfn="xent",
+            cuda=False, flatten_input=True, show_progress=False,
+        )  # fmt: skip
+
+    report("coordinate check", "mup", verdict="none: a picture", **timed(beside, repeats=5))
+
+
+def trainings() -> None:
+    """What any check of this size trains: six widths, three seeds, three steps of Adam."""
+    for width in WIDTHS:
+        for seed in range(3):
+            torch.manual_seed(seed)
+            model = mlp(width)
+            optimizer = torch.optim.Adam(model.parameters(), lr=2**-9)
+            batch = next(Task().batches(seed))
+            for _ in range(3):
+                optimizer.zero_grad()
+                Task().loss(model, batch).backward()
+                optimizer.step()
 
 
 if __name__ == "__main__":
+    for name, peer in (("mup", mup), ("unit-scaling", unit_scaling)):
+        if peer is None:
+            report("left out", name, why="not installed")
     setup()
     steps()
     check()
