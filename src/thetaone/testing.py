@@ -17,7 +17,7 @@ def assert_width_invariant(task: Any, *, widths: Sequence[int], lr: float, **opt
     Raises:
         AssertionError: Names each layer, what it does, and the likely cause.
 
-    Example:
+    Examples:
         >>> assert_width_invariant("lm", widths=[32, 64, 128], lr=2**-7, seeds=2, steps=[1])
     """
     from thetaone.studies.invariance import coordinate_check

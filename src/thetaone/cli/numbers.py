@@ -13,7 +13,7 @@ def parse_integers(text: str, *, option: str) -> tuple[int, ...]:
     Raises:
         InputError: Something between two commas is not a whole number.
 
-    Example:
+    Examples:
         >>> parse_integers("32,64,128", option="--widths")
         (32, 64, 128)
     """

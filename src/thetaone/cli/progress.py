@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 class Progress:
     """Called with phase, done, total and a line; shows a bar for each phase.
 
-    Example:
+    Examples:
         >>> with Progress() as progress:
         ...     progress("sweep", 1, 2, "width 32")
     """

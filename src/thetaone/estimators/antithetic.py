@@ -33,7 +33,7 @@ class Antithetic(Estimator):
 
     Source: Hammersley & Morton 1956; Mohamed et al. 2020, arXiv 1906.10652, §3.
 
-    Example:
+    Examples:
         >>> Antithetic(Pathwise()).name
         'Antithetic(Pathwise)'
     """

@@ -21,7 +21,7 @@ class ARM(Estimator):
 
     Source: Yin & Zhou 2019, arXiv 1807.11143, theorem 1.
 
-    Example:
+    Examples:
         >>> ARM().higher_order
         False
     """

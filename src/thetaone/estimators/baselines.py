@@ -28,7 +28,7 @@ def leave_one_out(values: Tensor, dim: int = 0) -> Tensor:
 
     Source: Kool, van Hoof & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!".
 
-    Example:
+    Examples:
         >>> leave_one_out(torch.tensor([1.0, 2.0, 6.0]))
         tensor([4.0000, 3.5000, 1.5000])
     """
@@ -52,7 +52,7 @@ class MovingAverage:
     Args:
         decay: Weight of the past, in [0, 1).
 
-    Example:
+    Examples:
         >>> average = MovingAverage(0.5)
         >>> average.update(torch.tensor(4.0)); average.update(torch.tensor(2.0))
         >>> average.value

@@ -79,7 +79,7 @@ def compare_estimators(
         InputError: Fewer than 2 repeats.
         EstimatorError: f returns the wrong thing, or no estimator applies.
 
-    Example:
+    Examples:
         >>> c = compare_estimators(
         ...     lambda b: (b - 0.45)**2, torch.distributions.Bernoulli, torch.tensor(0.3),
         ...     n_samples=8, repeats=200, generator=torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ class ControlVariate(Estimator):
 
     Source: Mohamed et al. 2020, arXiv 1906.10652, §7.4; Paisley et al. 2012, arXiv 1206.6430.
 
-    Example:
+    Examples:
         >>> ControlVariate(coefficient=0.5).name
         'ControlVariate(β=0.5)'
     """

@@ -32,7 +32,7 @@ class DeltaMethod(Estimator):
 
     Source: Paisley, Blei & Jordan 2012, arXiv 1206.6430; Mohamed et al. 2020, §7.4.2.
 
-    Example:
+    Examples:
         >>> DeltaMethod("regression").name
         'DeltaMethod(regression)'
     """

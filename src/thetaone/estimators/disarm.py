@@ -20,7 +20,7 @@ class DisARM(Estimator):
 
     Source: Dong, Mnih & Tucker 2020, arXiv 2006.10680, eq. 7; Yin et al. 2020, arXiv 2002.03936.
 
-    Example:
+    Examples:
         >>> DisARM().unbiased
         True
     """

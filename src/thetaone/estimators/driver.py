@@ -91,7 +91,7 @@ def expectation(
         EstimatorError: The estimator does not apply, f returns the wrong thing, or nothing
             requires grad.
 
-    Example:
+    Examples:
         >>> mu = torch.tensor(0.3, requires_grad=True)
         >>> e = expectation(lambda x: x**2, torch.distributions.Normal(mu, 1.0),
         ...                 n_samples=100_000, generator=torch.Generator().manual_seed(0))

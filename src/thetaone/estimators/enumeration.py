@@ -24,7 +24,7 @@ class Enumeration(Estimator):
     Args:
         max_points: Most joint outcomes to enumerate [count].
 
-    Example:
+    Examples:
         >>> from torch.distributions import Bernoulli
         >>> p = torch.tensor(0.3, requires_grad=True)
         >>> from thetaone.estimators import expectation

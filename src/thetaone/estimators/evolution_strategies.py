@@ -29,7 +29,7 @@ class EvolutionStrategies(Estimator):
 
     Source: Salimans et al. 2017, arXiv 1703.03864; Nesterov & Spokoiny 2017, eq. 26 and 30.
 
-    Example:
+    Examples:
         >>> EvolutionStrategies("forward").name
         'EvolutionStrategies(forward)'
     """

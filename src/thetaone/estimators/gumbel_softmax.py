@@ -29,7 +29,7 @@ class GumbelSoftmax(Estimator):
 
     Source: Jang, Gu & Poole 2017, arXiv 1611.01144; Maddison, Mnih & Teh 2017, arXiv 1611.00712.
 
-    Example:
+    Examples:
         >>> GumbelSoftmax(0.5, hard=True).name
         'GumbelSoftmax(τ=0.5, hard)'
     """

@@ -23,7 +23,7 @@ class LeaveOneOut(Estimator):
 
     Source: Kool, van Hoof & Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!".
 
-    Example:
+    Examples:
         >>> LeaveOneOut().min_samples
         2
     """

@@ -23,7 +23,7 @@ class MeasureValued(Estimator):
 
     Source: Pflug 1996; Mohamed et al. 2020, arXiv 1906.10652, eq. 38 and table 1.
 
-    Example:
+    Examples:
         >>> from torch.distributions import Laplace
         >>> MeasureValued().refusal(Laplace(0.0, 1.0))[:38]
         'no weak derivative of Laplace(batch ()'

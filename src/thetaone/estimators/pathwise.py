@@ -26,7 +26,7 @@ class Pathwise(Estimator):
     Source: Kingma & Welling 2013, arXiv 1312.6114; Figurnov et al. 2018, arXiv 1805.08498;
     Mohamed et al. 2020, arXiv 1906.10652, §5.
 
-    Example:
+    Examples:
         >>> from torch.distributions import Poisson
         >>> print(Pathwise().refusal(Poisson(torch.tensor(2.0)))[:50])
         Poisson(batch (), event ()) is discrete: no path l

@@ -25,7 +25,7 @@ class REBAR(Estimator):
 
     Source: Tucker et al. 2017, arXiv 1703.07370, eq. 6.
 
-    Example:
+    Examples:
         >>> REBAR(temperature=0.1).name
         'REBAR(τ=0.1, η=1)'
     """

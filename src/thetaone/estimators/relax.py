@@ -30,7 +30,7 @@ class RELAX(Estimator):
 
     Source: Grathwohl et al. 2018, arXiv 1711.00123, eq. 8 and algorithm 1.
 
-    Example:
+    Examples:
         >>> RELAX(lr=0.01).name
         'RELAX'
     """

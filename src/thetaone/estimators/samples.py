@@ -48,7 +48,7 @@ def gradient_samples(
     Raises:
         EstimatorError: As ``expectation``, or a parameter that cannot have a gradient.
 
-    Example:
+    Examples:
         >>> s = gradient_samples(lambda x: x**2, lambda mu: torch.distributions.Normal(mu, 1.0),
         ...                      torch.tensor(0.3), n_samples=1000,
         ...                      generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ def drawing_from(generator: torch.Generator | None) -> Iterator[None]:
     the global RNG is as it was. ``None`` draws from the global RNG itself. Not for two threads at
     once.
 
-    Example:
+    Examples:
         >>> g, same = torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
         >>> with drawing_from(g):
         ...     drawn = torch.rand(3)

@@ -44,7 +44,7 @@ class ScoreFunction(Estimator):
 
     Source: Williams 1992; Mohamed et al. 2020, arXiv 1906.10652, eq. 13 and 53; arXiv 1802.05098.
 
-    Example:
+    Examples:
         >>> ScoreFunction(baseline=MovingAverage(0.9)).name
         'ScoreFunction(baseline=MovingAverage(0.9))'
     """

@@ -28,7 +28,7 @@ class StraightThrough(Estimator):
 
     Source: Bengio, Léonard & Courville 2013, arXiv 1308.3432.
 
-    Example:
+    Examples:
         >>> StraightThrough().declared
         'biased: exact only for affine f'
     """

@@ -28,7 +28,7 @@ class VIMCO(Estimator):
 
     Source: Mnih & Rezende 2016, arXiv 1602.06725, eq. 9 and 10.
 
-    Example:
+    Examples:
         >>> VIMCO(particles=4).declared
         'unbiased for E log mean exp f'
     """

@@ -30,7 +30,7 @@ class SpectralCallback(Callback):
     Attributes:
         readings: All readings so far.
 
-    Example:
+    Examples:
         >>> SpectralCallback(every=50).readings
         []
     """

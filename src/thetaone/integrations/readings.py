@@ -35,7 +35,7 @@ def fresh_readings(monitor: SpectralMonitor, seen: int) -> list[SpectralReading]
 def as_metrics(readings: Iterable[SpectralReading]) -> dict[str, float]:
     """One number a layer and quantity, as loggers take them; what is not defined is left out.
 
-    Example:
+    Examples:
         >>> reading = SpectralReading(
         ...     step=0, layer="up", weight_norm=2.0, update_norm=0.5, alignment=1.0
         ... )

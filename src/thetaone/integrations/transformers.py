@@ -48,7 +48,7 @@ def trainer_optimizers(
         UnknownOptimizerError: ``args`` name transformers' own Adafactor, whose update is not
             relative to the weights as that of ``torch.optim.Adafactor`` is.
 
-    Example:
+    Examples:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> def gpt2(width):
         ...     return GPT2LMHeadModel(

@@ -41,7 +41,7 @@ def verify_laws(names: Sequence[str] | None = None) -> list[LawResult]:
     Raises:
         InputError: A name that is not a law; the message lists the names.
 
-    Example:
+    Examples:
         >>> [result.measured for result in verify_laws(["rematerialization"])][:4]
         [20.0, 10.0, 500.0, 50.0]
     """

@@ -37,7 +37,7 @@ def fit_exponent(
         InputError: Shapes do not match, fewer than two different sizes, or a number that is not
             finite and positive (its logarithm does not exist).
 
-    Example:
+    Examples:
         >>> law = fit_exponent([64, 128, 256], [8.0, 16.0, 32.0])
         >>> round(law.exponent, 9), round(law.prefactor, 9)
         (1.0, 0.125)
@@ -102,7 +102,7 @@ def fit_vertex(
         InputError: Shapes do not match, fewer than three rates, a repeated rate, or every rate
             diverged.
 
-    Example:
+    Examples:
         >>> best = fit_vertex([-9, -8, -7, -6], [1.09, 0.29, 0.09, 0.49])
         >>> round(best.log2_lr, 6), best.at_edge
         (-7.166667, False)

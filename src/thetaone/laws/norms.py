@@ -32,7 +32,7 @@ def rms(x: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
     Raises:
         InputError: Integers (their mean is not one of them) or nothing to average.
 
-    Example:
+    Examples:
         >>> rms(torch.tensor([3.0, 4.0, 0.0, 0.0]))
         tensor(2.5000)
     """
@@ -74,7 +74,7 @@ def rms_operator_norm(w: Tensor, tolerance: float = 1e-3, *, batched: bool = Fal
     Source: bound of M. Hochstenbach, "Probabilistic upper bounds for the matrix two-norm", J. Sci.
         Comput. 57 (2013), section 3, with the start uniform on the sphere.
 
-    Example:
+    Examples:
         >>> float(rms_operator_norm(3 * torch.eye(5)))
         3.0
         >>> round(float(rms_operator_norm(torch.ones(4, 9, 2, 2))), 4)  # fan-in 9·2·2, all aligned
@@ -104,7 +104,7 @@ def circular_convolution_norm(w: Tensor, grid: Sequence[int]) -> Tensor:
     Raises:
         InputError: No kernel, a grid of another dimension, or a grid smaller than the kernel.
 
-    Example:
+    Examples:
         >>> float(circular_convolution_norm(torch.ones(1, 1, 3), [8]))
         3.0
     """

@@ -67,7 +67,7 @@ def parametrize(
     Raises:
         PrescriptionError: See ``prescribe``; the model is untouched.
 
-    Example:
+    Examples:
         >>> wide, narrow = nn.Linear(64, 64), nn.Linear(16, 16)
         >>> adam = parametrize(wide, base=narrow, optimizer=torch.optim.Adam, lr=0.5)
         >>> [group["lr"] for group in adam.param_groups]

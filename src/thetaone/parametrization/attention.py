@@ -14,7 +14,7 @@ _QUERIES = ("q_norm", "q_proj", "query", "q_lin", "wq", "to_q", "q")  # a norm u
 def read_attentions(model: nn.Module) -> Iterator[Attention]:
     """Every module that names its head size.
 
-    Example:
+    Examples:
         >>> [a.head_size for a in read_attentions(nn.MultiheadAttention(32, 4))]
         [8]
     """

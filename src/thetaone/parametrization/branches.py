@@ -41,7 +41,7 @@ def read_branches(model: nn.Module, sample: Sample = None) -> tuple[Branch, ...]
     Raises:
         RoleError: No forward pass succeeded, or a branch can neither be folded nor hooked.
 
-    Example:
+    Examples:
         >>> class Block(nn.Linear):
         ...     def forward(self, x):
         ...         return x + super().forward(x.tanh())

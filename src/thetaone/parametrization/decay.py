@@ -43,7 +43,7 @@ def decay_factor(
     Raises:
         InputError: An unknown policy.
 
-    Example:
+    Examples:
         >>> from thetaone.parametrization.families import SIGN_DECOUPLED
         >>> from thetaone.parametrization.rules import scales
         >>> decay_factor("shrinkage", scales("hidden", 4, 4), 0.25, SIGN_DECOUPLED, {})

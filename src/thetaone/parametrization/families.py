@@ -120,7 +120,7 @@ def register_update_family(optimizer: type, family: UpdateFamily) -> None:
         optimizer: The class; its subclasses are found too.
         family: E.g. ``SIGN``, ``GRADIENT``, or a new ``UpdateFamily``.
 
-    Example:
+    Examples:
         >>> class MySignDescent: ...
         >>> register_update_family(MySignDescent, SIGN)
         >>> update_family(MySignDescent).name
@@ -135,7 +135,7 @@ def update_family(optimizer: type) -> UpdateFamily:
     Raises:
         UnknownOptimizerError: No class among the bases is registered.
 
-    Example:
+    Examples:
         >>> from torch.optim import AdamW
         >>> update_family(AdamW).name
         'sign'

@@ -12,7 +12,7 @@ _LOOKUP_SCALES = ("scalar_embed_scale", "embed_scale")  # Gemma; Bart, M2M-100 a
 def lookup_scale(module: nn.Module) -> float:
     """What an embedding multiplies its rows with.
 
-    Example:
+    Examples:
         >>> lookup_scale(nn.Embedding(3, 4))
         1.0
     """
@@ -23,7 +23,7 @@ def lookup_scale(module: nn.Module) -> float:
 def readout_scale(model: nn.Module) -> float:
     """What the model multiplies the input of its readout with; T5 and kin divide by √width.
 
-    Example:
+    Examples:
         >>> readout_scale(nn.Linear(3, 4))
         1.0
     """

@@ -173,7 +173,7 @@ def sources(node: Node) -> list[Node]:
 def kind(node: Node) -> str:
     """The operation of a node.
 
-    Example:
+    Examples:
         >>> kind((torch.ones(1, requires_grad=True) * 2).grad_fn)
         'Mul'
     """
@@ -183,7 +183,7 @@ def kind(node: Node) -> str:
 def constant(branch: Node) -> float:
     """The product of the numbers that the forward pass multiplies a branch with at its end.
 
-    Example:
+    Examples:
         >>> constant((torch.ones(2, requires_grad=True) * 0.5 / 2).grad_fn)
         0.25
     """

@@ -15,7 +15,7 @@ _SIDES = (32, 224, 16)  # of images and signals, tried in this order
 def guesses(model: nn.Module) -> Iterator[Any]:
     """Inputs to try, likeliest first: a tensor, or a mapping of keywords.
 
-    Example:
+    Examples:
         >>> [guess.shape for guess in guesses(nn.Linear(4, 2))]
         [torch.Size([2, 4]), torch.Size([2, 3, 4])]
     """

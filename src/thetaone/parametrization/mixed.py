@@ -17,7 +17,7 @@ class MixedOptimizer(torch.optim.Optimizer):
     Attributes:
         members: The optimizers, stepped in order.
 
-    Example:
+    Examples:
         >>> a, b = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
         >>> both = MixedOptimizer([torch.optim.SGD([a], lr=0.5), torch.optim.Adam([b], lr=0.1)])
         >>> [group["lr"] for group in both.param_groups]

@@ -30,7 +30,7 @@ class SpectralMonitor:
     Attributes:
         readings: All readings so far.
 
-    Example:
+    Examples:
         >>> model = nn.Sequential(nn.Linear(4, 2))
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> with SpectralMonitor(model, optimizer, every=1) as monitor:

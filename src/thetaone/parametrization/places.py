@@ -15,7 +15,7 @@ Parts = tuple[str, ...]
 def wildcard(name: str) -> str:
     """A name with every number replaced: a glob pattern of all its likes.
 
-    Example:
+    Examples:
         >>> wildcard("layers.3.mlp.weight")
         'layers.*.mlp.weight'
     """
@@ -33,7 +33,7 @@ def read_stacks(target: Blueprint, base: Blueprint) -> frozenset[str]:
 def place(name: str, stacks: frozenset[str]) -> str:
     """A name with ``*`` for the numbers that count blocks of a stack.
 
-    Example:
+    Examples:
         >>> place("decoder.3.layer.1.weight", frozenset({"decoder"}))
         'decoder.*.layer.1.weight'
     """
@@ -47,7 +47,7 @@ def place(name: str, stacks: frozenset[str]) -> str:
 def block(name: str) -> str:
     """The first numbered block a name lies in; the name itself when it lies in none.
 
-    Example:
+    Examples:
         >>> block("decoder.block.3.layer.0.weight")
         'decoder.block.3'
     """

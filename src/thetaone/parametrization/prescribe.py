@@ -48,7 +48,7 @@ def prescribe(
     Raises:
         PrescriptionError: With a subclass that names the cause, the parameter and what to do.
 
-    Example:
+    Examples:
         >>> wide, narrow = nn.Linear(64, 64), nn.Linear(16, 16)
         >>> prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
         0.25
@@ -121,7 +121,7 @@ def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str,
     Raises:
         UnknownOptimizerError: Not an optimizer, or of no known update family.
 
-    Example:
+    Examples:
         >>> read_members("SGD", {})["rest"].cls.__name__
         'SGD'
         >>> {role: member.cls.__name__ for role, member in read_members("Muon+AdamW", {}).items()}
@@ -139,7 +139,7 @@ def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str,
 def by_role(optimizer: Optimizers) -> Mapping[str, Any]:
     """Role to optimizer: a mapping as it is, ``"Muon+AdamW"`` as two, anything else for all.
 
-    Example:
+    Examples:
         >>> by_role("Muon+AdamW")
         {'hidden': 'Muon', 'rest': 'AdamW'}
     """
@@ -156,7 +156,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     Raises:
         UnknownOptimizerError: Neither has it.
 
-    Example:
+    Examples:
         >>> optimizer_class("AdamW").__module__
         'torch.optim.adamw'
     """

@@ -98,7 +98,7 @@ def init_factor(role: str, r_in: float, r_out: float) -> float:
 
     Source: arXiv 2203.03466 Table 3; arXiv 2310.17813 Parametrization 1.
 
-    Example:
+    Examples:
         >>> init_factor("hidden", 4, 4), init_factor("output", 4, 1)
         (0.5, 0.25)
     """
@@ -118,7 +118,7 @@ def bilinear_init(r_in: float, r_one: float, r_out: float) -> float:
         r_one: Growth of the wider input's features.
         r_out: Growth of the output's features.
 
-    Example:
+    Examples:
         >>> bilinear_init(16, 4, 4), bilinear_init(16, 4, 1)
         (0.25, 0.125)
     """
@@ -128,7 +128,7 @@ def bilinear_init(r_in: float, r_one: float, r_out: float) -> float:
 def update_size(role: str, r_in: float, r_out: float) -> float:
     """Factor on an entry's update that keeps features Θ(1): Table 3's Adam learning rate.
 
-    Example:
+    Examples:
         >>> update_size("hidden", 4, 4), update_size("input", 1, 4)
         (0.25, 1.0)
     """
@@ -140,7 +140,7 @@ def gradient_size(role: str, r_in: float, r_out: float) -> float:
 
     Source: both optimizers must make the same update, so η_SGD · g = η_Adam · 1.
 
-    Example:
+    Examples:
         >>> gradient_size("hidden", 4, 4), gradient_size("output", 4, 1)
         (0.25, 1.0)
     """
@@ -171,7 +171,7 @@ def scales(
         depth_gradient: Factor on the gradient from a residual multiplier in front of the layer.
         depth_size: Factor on the update from depth.
 
-    Example:
+    Examples:
         >>> scales("hidden", 4, 4).size
         0.25
     """

@@ -24,7 +24,7 @@ def per_group(optimizer: torch.optim.Optimizer, value: float) -> list[float]:
     Returns:
         ``value`` times each group's factor.
 
-    Example:
+    Examples:
         >>> import thetaone as t1
         >>> wide, narrow = torch.nn.Linear(64, 64), torch.nn.Linear(16, 16)
         >>> adam = t1.parametrize(wide, base=narrow, optimizer=torch.optim.Adam, lr=0.1)

@@ -31,7 +31,7 @@ _OLD_WEIGHT_NORM = {"weight_v": "weight", "weight_g": "bias"}
 def canonical(name: str) -> str:
     """A parameter's name without the prefixes that DDP, FSDP and ``torch.compile`` add.
 
-    Example:
+    Examples:
         >>> canonical("module._orig_mod.layers.0.weight")
         'layers.0.weight'
     """
@@ -55,7 +55,7 @@ def read_blueprint(model: nn.Module, *, measure: bool = True) -> Blueprint:
         RoleError: A shared parameter is used in two ways that do not go together.
         PrescriptionError: A parameter holds NaN or inf.
 
-    Example:
+    Examples:
         >>> read_blueprint(nn.Linear(3, 5)).sites[0].fan_in
         3
     """
@@ -81,7 +81,7 @@ def read_blueprint(model: nn.Module, *, measure: bool = True) -> Blueprint:
 def rms_of(parameter: Tensor) -> float:
     """Root mean square of a tensor's values; of the whole tensor when it is sharded.
 
-    Example:
+    Examples:
         >>> round(rms_of(torch.tensor([3.0, -3.0])), 6)
         3.0
     """

@@ -16,7 +16,7 @@ def through(module: nn.Module, weight: Tensor, inputs: Tensor) -> Tensor | None:
         weight: As (out, in, …), whatever the layer's own order is.
         inputs: Of the layer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> through(nn.Linear(2, 1), torch.tensor([[3.0, 4.0]]), torch.tensor([1.0, 2.0]))
         tensor([11.])

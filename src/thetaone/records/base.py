@@ -17,7 +17,7 @@ class Record(BaseModel):
     A diverged loss (NaN, inf) survives the round trip. The JSON carries ``record`` (the class name)
     and ``version``; reading another kind or a newer version raises ``RecordError``.
 
-    Example:
+    Examples:
         >>> class Point(Record):
         ...     x: float
         >>> Point.from_json(Point(x=float("inf")).to_json())

@@ -110,7 +110,7 @@ class Chain(CheckedRecord):
     Raises:
         InputError: No stage, or a negative size or time.
 
-    Example:
+    Examples:
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=1,
         ...               tape_bytes=16)
         >>> chain = Chain(input_bytes=1, stages=(stage,) * 24)

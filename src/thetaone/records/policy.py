@@ -99,7 +99,7 @@ class PolicyRun(Record):
 def sparkline(values: list[float]) -> str:
     """The values as a row of blocks from their least to their greatest.
 
-    Example:
+    Examples:
         >>> sparkline([0.0, 5.0, 10.0])
         '▁▄█'
     """

@@ -28,7 +28,7 @@ def final_loss(losses: Sequence[float]) -> float:
     Returns:
         The mean; NaN when there are no losses.
 
-    Example:
+    Examples:
         >>> final_loss([9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0])
         3.0
     """

@@ -21,7 +21,7 @@ def text_table(
     Returns:
         The table, lines joined by newlines, without a final newline.
 
-    Example:
+    Examples:
         >>> print(text_table(["law", "exponent"], [["µP", "0.01"], ["SP", "0.76"]]))
          law   exponent
         ────────────────

@@ -23,7 +23,7 @@ def parse_bytes(text: str | int, *, where: str = "budget") -> int:
     Raises:
         InputError: Not a positive quantity of bytes.
 
-    Example:
+    Examples:
         >>> parse_bytes("2GiB")
         2147483648
     """
@@ -43,7 +43,7 @@ def parse_seconds(text: str | float, *, where: str = "duration") -> float:
     Raises:
         InputError: Not a duration.
 
-    Example:
+    Examples:
         >>> parse_seconds("20ns")
         2e-08
     """
@@ -54,7 +54,7 @@ def parse_seconds(text: str | float, *, where: str = "duration") -> float:
 def format_bytes(value: float) -> str:
     """Bytes with a binary unit and four significant digits: ``"1.5 GiB"``.
 
-    Example:
+    Examples:
         >>> format_bytes(1610612736)
         '1.5 GiB'
     """
@@ -68,7 +68,7 @@ def format_bytes(value: float) -> str:
 def format_seconds(value: float) -> str:
     """Seconds with the unit that leaves at least one digit before the point: ``"20 ns"``.
 
-    Example:
+    Examples:
         >>> format_seconds(2e-08)
         '20 ns'
     """

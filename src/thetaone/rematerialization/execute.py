@@ -54,7 +54,7 @@ def rematerialize(
         ProfileError: The model has no chain of blocks, one cannot be recomputed, or ``chain`` is
             a profile of something else.
 
-    Example:
+    Examples:
         >>> model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
         >>> model = rematerialize(model, sample=torch.zeros(4, 8), budget=0.9)
         >>> model(torch.zeros(4, 8)).sum().backward()

@@ -22,7 +22,7 @@ def frontier(
     Returns:
         The optimal points by rising bytes, fixed policies beside them.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Stage
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=1,
         ...               tape_bytes=16)

@@ -77,7 +77,7 @@ def compare_kept(
     Raises:
         InputError: A count below 1, or ``keep_every`` above ``length``.
 
-    Example:
+    Examples:
         >>> found = compare_kept(10, 5, forward_seconds=20e-9, load_seconds=10e-9)
         >>> [(one.forwards, one.loads, round(one.seconds * 1e9)) for one in found.passes[:2]]
         [(20, 10, 500), (6, 10, 220)]

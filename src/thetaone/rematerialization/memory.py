@@ -31,7 +31,7 @@ class TrainingMemory(StorageTracker):
         resident_bytes: What existed before: parameters, buffers, gradients, state, ``tensors``.
         total_peak_bytes: ``resident_bytes + peak_bytes``.
 
-    Example:
+    Examples:
         >>> model = torch.nn.Linear(8, 4, bias=False)
         >>> with TrainingMemory(model) as memory:
         ...     model(torch.zeros(2, 8)).sum().backward()

@@ -47,7 +47,7 @@ def plan(
         BudgetTooSmallError: No schedule fits; the floor it names does.
         InputError: The budget is not a quantity of bytes or a fraction, or too few units.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Chain, Stage
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0,
         ...               output_bytes=1, tape_bytes=16)

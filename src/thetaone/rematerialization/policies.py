@@ -92,7 +92,7 @@ def periodic(
     Raises:
         InputError: ``every`` is not in 1 … L, or ``reload`` is neither.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Chain, Stage
         >>> layer = Stage(name="layer", forward_seconds=20e-9, backward_seconds=20e-9,
         ...               output_bytes=1, tape_bytes=1)

@@ -68,7 +68,7 @@ def profile(
         ProfileError: No chain is found, a block is not called exactly once, or a block cannot be
             recomputed: it changes its input, returns a view of it, or is not deterministic.
 
-    Example:
+    Examples:
         >>> layers = [torch.nn.Linear(4, 4) for _ in range(3)]
         >>> chain = profile(torch.nn.Sequential(*layers), torch.zeros(2, 4))
         >>> chain.length, chain.input_bytes, chain.stages[0].output_bytes

@@ -26,7 +26,7 @@ def advances(length: int, slots: int) -> int:
     Raises:
         InputError: A count below 1.
 
-    Example:
+    Examples:
         >>> advances(10, 3), advances(100, 5), advances(1000, 10)
         (15, 316, 3636)
     """
@@ -48,7 +48,7 @@ def revolve(chain: Chain, slots: int) -> Schedule:
     Raises:
         InputError: ``slots`` below 1.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Chain, Stage
         >>> stage = Stage(name="step", forward_seconds=1.0, backward_seconds=1.0, output_bytes=1,
         ...               tape_bytes=1)

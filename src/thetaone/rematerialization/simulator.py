@@ -40,7 +40,7 @@ def simulate(
     Raises:
         ScheduleError: Another number of stages, a limit is exceeded, or no ``disk`` is given.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Chain, Stage
         >>> from thetaone.rematerialization.policies import store_all
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0,

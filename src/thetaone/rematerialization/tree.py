@@ -25,7 +25,7 @@ class Node:
 def tree(schedule: Schedule) -> Node:
     """The whole chain as one node, regions nested inside.
 
-    Example:
+    Examples:
         >>> from thetaone.records.schedule import Region, Schedule
         >>> regions = Region(start=0, stop=2), Region(start=0, stop=1)
         >>> schedule = Schedule(length=3, regions=regions, total_seconds=1.0, peak_bytes=1,

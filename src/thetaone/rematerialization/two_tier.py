@@ -45,7 +45,7 @@ def plan_with_disk(
         BudgetTooSmallError: No schedule fits; the floor it names does.
         InputError: The budget or the disk is not one.
 
-    Example:
+    Examples:
         >>> from thetaone.records.chain import Chain, Stage
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0,
         ...               output_bytes=2, tape_bytes=16)

@@ -13,7 +13,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def power_of_two(exponent: float) -> str:
     """A whole power of two as people write it.
 
-    Example:
+    Examples:
         >>> power_of_two(-6)
         '2⁻⁶'
     """
@@ -23,7 +23,7 @@ def power_of_two(exponent: float) -> str:
 def format_value(value: float, quantity: Quantity) -> str:
     """A value of an axis in words, for tables, hover and ticks.
 
-    Example:
+    Examples:
         >>> format_value(2**-7, "rate"), format_value(0.0118, "rate"), format_value(1536, "bytes")
         ('2⁻⁷', '0.0118 (2^−6.41)', '1.5 KiB')
     """
@@ -66,7 +66,7 @@ def linear_axis(
     Returns:
         The axis; a single value gets room around it.
 
-    Example:
+    Examples:
         >>> linear_axis("loss", [2.0, 4.0], pad=0.0).ticks
         ((2.0, '2'), (2.5, '2.5'), (3.0, '3'), (3.5, '3.5'), (4.0, '4'))
     """
@@ -89,7 +89,7 @@ def log_axis(
 
     Rates get ticks at powers of two, everything else at 1, 2 and 5 times powers of ten.
 
-    Example:
+    Examples:
         >>> log_axis("learning rate", [2**-8, 2**-6], quantity="rate", pad=0.0).ticks
         ((0.00390625, '2⁻⁸'), (0.0078125, '2⁻⁷'), (0.015625, '2⁻⁶'))
     """
@@ -111,7 +111,7 @@ def log_axis(
 def size_axis(label: str, sizes: Sequence[int]) -> Axis:
     """A logarithmic axis with a tick at each size, for widths and depths.
 
-    Example:
+    Examples:
         >>> size_axis("width", [32, 64]).ticks
         ((32, '32'), (64, '64'))
     """
@@ -126,7 +126,7 @@ def size_axis(label: str, sizes: Sequence[int]) -> Axis:
 def category_axis(names: Sequence[str], label: str = "") -> Axis:
     """Rows from top to bottom: the first name is at the highest position.
 
-    Example:
+    Examples:
         >>> category_axis(["embed", "head"]).ticks
         ((1, 'embed'), (0, 'head'))
     """
@@ -172,7 +172,7 @@ def _decades(low: float, high: float) -> list[float]:
 def spans(values: Sequence[float]) -> list[tuple[float, float]]:
     """Neighbouring pairs, for bars that follow one another.
 
-    Example:
+    Examples:
         >>> spans([0.0, 1.0, 3.0])
         [(0.0, 1.0), (1.0, 3.0)]
     """

@@ -101,7 +101,7 @@ def render(result: TransferResult | EstimatorBakeoff) -> str:
 def inlined(script: str) -> str:
     r"""A script that may stand inside a page: no string in it ends the script element.
 
-    Example:
+    Examples:
         >>> inlined('"</script><!--"')
         '"<\\/script><\\!--"'
     """

@@ -61,7 +61,7 @@ N_RAMP = 8
 def ramp(index: int, count: int) -> str:
     """Role of the ``index``-th of ``count`` ordered series: the last is the strongest.
 
-    Example:
+    Examples:
         >>> [ramp(i, 3) for i in range(3)]
         ['w0', 'w4', 'w7']
     """

@@ -66,7 +66,7 @@ def plotly_spec(panel: Panel) -> dict[str, Any]:
 def resolve(spec: Any, theme: str = "light") -> Any:
     """The specification with every colour role replaced by a colour.
 
-    Example:
+    Examples:
         >>> resolve({"color": "@ink", "fill": "@ink/0.5"})
         {'color': '#1c1e21', 'fill': 'rgba(28,30,33,0.5)'}
     """

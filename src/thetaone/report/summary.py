@@ -13,7 +13,7 @@ from thetaone.report.wording import bytes_words, clock, percent, signed
 def transfers(drift: Drift | None) -> bool | None:
     """Whether the best rate stayed within the tolerance; None when the data do not decide.
 
-    Example:
+    Examples:
         >>> transfers(None) is None
         True
     """

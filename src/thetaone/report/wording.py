@@ -14,7 +14,7 @@ _SHORT = {"mup": "µP", "sp": "SP"}
 def parametrization_name(label: str) -> str:
     """The long name of a parametrization; a recipe's own label stays.
 
-    Example:
+    Examples:
         >>> parametrization_name("mup"), parametrization_name("mine")
         ('Maximal update parametrization (µP)', 'mine')
     """
@@ -24,7 +24,7 @@ def parametrization_name(label: str) -> str:
 def short_name(label: str) -> str:
     """The short name of a parametrization.
 
-    Example:
+    Examples:
         >>> short_name("sp")
         'SP'
     """
@@ -34,7 +34,7 @@ def short_name(label: str) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """A number with its sign and a real minus.
 
-    Example:
+    Examples:
         >>> signed(-0.224), signed(0.0)
         ('−0.22', '+0.00')
     """
@@ -44,7 +44,7 @@ def signed(value: float, digits: int = 2) -> str:
 def percent(value: float, digits: int = 1) -> str:
     """A share as a percentage.
 
-    Example:
+    Examples:
         >>> percent(0.0123), percent(float("inf"))
         ('1.2 %', 'diverged')
     """
@@ -56,7 +56,7 @@ def percent(value: float, digits: int = 1) -> str:
 def clock(seconds: float) -> str:
     r"""A duration as one says it.
 
-    Example:
+    Examples:
         >>> clock(151.3), clock(12.34)
         ('2\xa0min 31\xa0s', '12.3\xa0s')
     """
@@ -68,7 +68,7 @@ def clock(seconds: float) -> str:
 def bytes_words(value: float) -> str:
     r"""Bytes with three digits, for sentences; tables carry more.
 
-    Example:
+    Examples:
         >>> bytes_words(60_000_000)
         '57.2\xa0MiB'
     """
@@ -80,7 +80,7 @@ def bytes_words(value: float) -> str:
 def any_block(name: str) -> str:
     """A parameter's or module's name with its numbers replaced by stars.
 
-    Example:
+    Examples:
         >>> any_block("blocks.3.mlp.up"), any_block("head")
         ('blocks.*.mlp.up', 'head')
     """
@@ -90,7 +90,7 @@ def any_block(name: str) -> str:
 def listed(names: Iterable[str], most: int = 6) -> str:
     """Names in a sentence; beyond ``most`` of them, numbered blocks share one.
 
-    Example:
+    Examples:
         >>> listed(["blocks.0.up", "blocks.1.up", "head"], most=2)
         'blocks.*.up, head'
     """

@@ -11,7 +11,7 @@ from thetaone.version import __version__
 def environment() -> dict[str, str]:
     """Versions, processor, cores and threads, as text.
 
-    Example:
+    Examples:
         >>> environment()["thetaone"] == __version__
         True
     """

@@ -60,7 +60,7 @@ def bakeoff(
         InputError: A name that is not in ``NAMED``.
         ReportError: The report cannot be written; found out before anything is measured.
 
-    Example:
+    Examples:
         >>> found = bakeoff(["grathwohl"], n_samples=8, repeats=100)
         >>> found.comparison("grathwohl").row("DisARM").variance
         0.0

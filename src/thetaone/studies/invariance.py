@@ -39,7 +39,7 @@ def coordinate_check(
         TaskError: The task lacks a part, or a part returns the wrong thing.
         PrescriptionError: The optimizer or the model's parameters have no rule.
 
-    Example:
+    Examples:
         >>> from torch import nn
         >>> class Regression:
         ...     def model(self, width):

@@ -78,7 +78,7 @@ def sweep(
         MismatchError: The model's width does not change.
         StorageError: The storage cannot be read or written.
 
-    Example:
+    Examples:
         >>> result = sweep("digits", widths=[16, 32], lrs=[2**-8, 2**-6, 2**-4], seeds=[0],
         ...                steps=5)
         >>> len(result.trials), sorted(result.optima)

@@ -83,7 +83,7 @@ def transfer(
         BudgetTooSmallError: The target cannot be trained in ``memory``; names what it needs.
         ReportError: The report cannot be written; found out before anything is trained.
 
-    Example:
+    Examples:
         >>> transfer("lm", widths=[32], target=64)
         Traceback (most recent call last):
         thetaone.errors.InputError: widths=[32]: need at least two to see the rate stay; ...

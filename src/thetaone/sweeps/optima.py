@@ -111,7 +111,7 @@ def loss_at(curve: Curve, log2_lr: float) -> float:
         curve: log2 rates, ascending, and losses of every seed.
         log2_lr: Where [octaves].
 
-    Example:
+    Examples:
         >>> x = np.arange(-10.0, -4.0)
         >>> round(loss_at((x, (x[None] + 7.25) ** 2 + 1), -7.25), 9)
         1.0

@@ -39,7 +39,7 @@ def canonical_rule(parametrization: str, *, width: int, base_width: int) -> str:
     µP at its base width is plain PyTorch, bit for bit: ``"mup"`` and ``"sp"`` share those trials.
     Away from it the base is part of the rule. Any other label stands for itself and the base.
 
-    Example:
+    Examples:
         >>> canonical_rule("mup", width=32, base_width=32)
         'sp'
         >>> canonical_rule("mup", width=64, base_width=32)
@@ -72,7 +72,7 @@ def grid(
     Raises:
         InputError: An empty or out-of-range axis, or a width below the base.
 
-    Example:
+    Examples:
         >>> specs = grid(widths=[32, 64], lrs=[0.1], seeds=[0, 1], n_steps=5,
         ...              parametrization="mup", base_width=32)
         >>> [(s.width, s.seed, s.rule) for s in specs]
@@ -106,7 +106,7 @@ def parse_lrs(text: str) -> tuple[float, ...]:
     Raises:
         InputError: Neither of the two.
 
-    Example:
+    Examples:
         >>> parse_lrs("2^-9:2^-7")
         (0.001953125, 0.00390625, 0.0078125)
         >>> parse_lrs("0.1,2^-3")

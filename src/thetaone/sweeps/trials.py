@@ -90,7 +90,7 @@ def count_parameters(model: nn.Module) -> int:
 def divergence(losses: list[float]) -> str:
     """Why a training whose losses are ``losses`` counts as diverged; empty when it does not.
 
-    Example:
+    Examples:
         >>> divergence([2.5, float("nan")])
         'loss nan at step 1'
         >>> divergence([2.5, 300.0])

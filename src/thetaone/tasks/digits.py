@@ -40,7 +40,7 @@ def model(width: int, depth: int = DEPTH) -> nn.Module:
     Raises:
         InputError: Width or depth is below 1.
 
-    Example:
+    Examples:
         >>> sum(p.numel() for p in model(32).parameters())
         3466
     """

@@ -100,7 +100,7 @@ def model(width: int, depth: int = DEPTH) -> nn.Module:
     Raises:
         InputError: The width is not a positive multiple of 16, or the depth not positive.
 
-    Example:
+    Examples:
         >>> sum(p.numel() for p in model(32).parameters())
         33825
     """

@@ -74,7 +74,7 @@ def load_task(ref: Any) -> LoadedTask:
         TaskError: Nothing is found under that name, the file cannot be loaded, or a part is
             missing; says which and what to write.
 
-    Example:
+    Examples:
         >>> load_task("lm").defaults["widths"]
         (32, 64, 128)
     """
@@ -100,7 +100,7 @@ def check_loss(value: Any, *, where: str) -> torch.Tensor:
     Raises:
         TaskError: Not a tensor, not a scalar, not floating-point, or without a gradient.
 
-    Example:
+    Examples:
         >>> check_loss(torch.ones((), requires_grad=True) * 2, where="mine").item()
         2.0
     """

@@ -24,7 +24,7 @@ def per_time_leave_one_out(returns_tk: Tensor, alive_tk: Tensor | None = None) -
     Raises:
         EstimatorError: Fewer than two episodes.
 
-    Example:
+    Examples:
         >>> import torch
         >>> returns = torch.tensor([[3.0, 6.0, 9.0], [0.0, 2.0, 4.0]])
         >>> per_time_leave_one_out(returns, torch.tensor([[True] * 3, [False, True, True]]))

@@ -27,7 +27,7 @@ def make_environments(name: str, n_envs: int, **options: Any) -> Any:
         MissingExtraError: gymnasium is not installed.
         InputError: gymnasium does not know the name, or too few copies.
 
-    Example:
+    Examples:
         >>> make_environments("CartPole-v1", 4).num_envs
         4
     """

@@ -70,7 +70,7 @@ def discount_weights(rewards_tk: Tensor, discount: float) -> Tensor:
     Raises:
         InputError: The discount does not lie in (0, 1].
 
-    Example:
+    Examples:
         >>> discount_weights(torch.zeros(3, 1), 0.5).flatten()
         tensor([1.0000, 0.5000, 0.2500])
     """

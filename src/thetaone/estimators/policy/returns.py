@@ -43,7 +43,7 @@ def rewards_to_go(
 
     Source: Pardo et al. 2018, arXiv 1712.00378, §2.1 and §2.2.
 
-    Example:
+    Examples:
         >>> two = Episodes(
         ...     observations=torch.zeros(3, 2, 1), actions=torch.zeros(3, 2),
         ...     rewards=torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]]),

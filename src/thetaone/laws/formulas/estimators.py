@@ -4,7 +4,7 @@
 def cubic_gradient_mu(mu: float, sigma: float) -> float:
     """∂F/∂µ = 3µ² + 3σ².
 
-    Example:
+    Examples:
         >>> cubic_gradient_mu(1.0, 0.5)
         3.75
     """
@@ -14,7 +14,7 @@ def cubic_gradient_mu(mu: float, sigma: float) -> float:
 def cubic_gradient_sigma(mu: float, sigma: float) -> float:
     """∂F/∂σ = 6µσ.
 
-    Example:
+    Examples:
         >>> cubic_gradient_sigma(1.0, 0.5)
         3.0
     """

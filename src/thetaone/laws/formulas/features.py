@@ -12,7 +12,7 @@ def mean_square_feature(d1: int) -> float:
     Returns:
         ``d1``, exact for every d1, d2 ≥ 1.
 
-    Example:
+    Examples:
         >>> mean_square_feature(64)
         64.0
     """
@@ -22,7 +22,7 @@ def mean_square_feature(d1: int) -> float:
 def init_std(d1: int) -> float:
     """Standard deviation of the entries of W that makes E‖Wx‖²_RMS exactly 1: ``1/√d1``.
 
-    Example:
+    Examples:
         >>> init_std(64)
         0.125
     """

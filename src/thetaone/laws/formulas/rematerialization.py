@@ -12,7 +12,7 @@ def periodic_forwards(length: int, keep_every: int) -> int:
         length: Layers [count].
         keep_every: Layers a segment [count].
 
-    Example:
+    Examples:
         >>> periodic_forwards(10, 5)
         20
     """
@@ -23,7 +23,7 @@ def periodic_forwards(length: int, keep_every: int) -> int:
 def periodic_loads(length: int) -> int:
     """Loads when every layer loads its kept activation afresh: one a layer.
 
-    Example:
+    Examples:
         >>> periodic_loads(10)
         10
     """
@@ -33,7 +33,7 @@ def periodic_loads(length: int) -> int:
 def once_per_segment_loads(length: int, keep_every: int) -> int:
     """Loads in the reading that the problem rules out: a kept activation is loaded once.
 
-    Example:
+    Examples:
         >>> once_per_segment_loads(10, 5)
         2
     """
@@ -45,7 +45,7 @@ def backward_seconds(
 ) -> float:
     """Time spent to get activations back [unit of the inputs].
 
-    Example:
+    Examples:
         >>> backward_seconds(20, 10, 20, 10)
         500
     """
@@ -55,7 +55,7 @@ def backward_seconds(
 def break_even_load_seconds(total_seconds: float, length: int) -> float:
     """Load time at which a disk that keeps every activation is as fast: one load a layer.
 
-    Example:
+    Examples:
         >>> break_even_load_seconds(500, 10)
         50.0
     """
@@ -70,7 +70,7 @@ def optimal_advances(length: int, slots: int) -> int:
 
     Source: A. Griewank, A. Walther, ACM TOMS 26(1) 2000, Algorithm 799.
 
-    Example:
+    Examples:
         >>> optimal_advances(10, 2), optimal_advances(10, 3), optimal_advances(100, 5)
         (20, 15, 316)
     """
@@ -86,7 +86,7 @@ def optimal_backward_forwards(length: int, kept: int) -> int:
     The input is at hand as well, so slots = kept + 1; the first sweep's L − 1 plain forwards are
     not part of the backward pass.
 
-    Example:
+    Examples:
         >>> optimal_backward_forwards(10, kept=2), optimal_backward_forwards(10, kept=1)
         (6, 11)
     """

@@ -14,7 +14,7 @@ def mean_square_update(d1: int) -> float:
     Returns:
         Mean square, exact for every d1, d2 ≥ 1.
 
-    Example:
+    Examples:
         >>> mean_square_update(1)
         1.0
     """
@@ -24,7 +24,7 @@ def mean_square_update(d1: int) -> float:
 def sign_step_rate(d1: int) -> float:
     """Learning rate that makes the update's mean square exactly 1; about √(π/2)/d1.
 
-    Example:
+    Examples:
         >>> round(sign_step_rate(1024) * 1024 / (3.141592653589793 / 2) ** 0.5, 3)
         1.0
     """

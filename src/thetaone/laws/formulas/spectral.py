@@ -6,7 +6,7 @@ import math
 def induced_from_spectral(spectral_norm: float, n_out: int, n_in: int) -> float:
     """``√(n_in/n_out) · ‖A‖₂``.
 
-    Example:
+    Examples:
         >>> induced_from_spectral(3.0, n_out=4, n_in=16)
         6.0
     """
@@ -18,7 +18,7 @@ def condition_spectral_norm(n_out: int, n_in: int) -> float:
 
     Source: G. Yang, J. Simon, J. Bernstein, arXiv 2310.17813, Condition 1.
 
-    Example:
+    Examples:
         >>> condition_spectral_norm(n_out=4, n_in=16)
         0.5
     """
@@ -28,7 +28,7 @@ def condition_spectral_norm(n_out: int, n_in: int) -> float:
 def sign_update_induced_norm(n_in: int) -> float:
     """Induced norm of ``sign(g xᵀ)``: ‖·‖₂ = √(n_out n_in), so ``n_in``; its flattened RMS is 1.
 
-    Example:
+    Examples:
         >>> sign_update_induced_norm(256)
         256.0
     """
@@ -38,7 +38,7 @@ def sign_update_induced_norm(n_in: int) -> float:
 def flattened_rms_of_signs() -> float:
     """RMS of the entries of any matrix of signs: 1, whatever its shape.
 
-    Example:
+    Examples:
         >>> flattened_rms_of_signs()
         1.0
     """
@@ -48,7 +48,7 @@ def flattened_rms_of_signs() -> float:
 def aligned_update_alignment() -> float:
     """‖ΔW h‖_RMS / (‖ΔW‖_RMS→RMS ‖h‖_RMS) of a rank-one update u hᵀ: the bound is attained.
 
-    Example:
+    Examples:
         >>> aligned_update_alignment()
         1.0
     """

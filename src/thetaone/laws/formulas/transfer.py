@@ -17,7 +17,7 @@ def hidden_adam_rate_factor(width_ratio: float, scheme: Scheme) -> float:
 
     Source: G. Yang et al., "Tensor Programs V", arXiv 2203.03466, Table 3.
 
-    Example:
+    Examples:
         >>> hidden_adam_rate_factor(8, "µP"), hidden_adam_rate_factor(8, "SP")
         (0.125, 1.0)
     """
@@ -29,7 +29,7 @@ def feature_update_growth(rate_factor: float, width_ratio: float) -> float:
 
     ΔW = −η sign(g xᵀ) moves every feature by η ‖x‖₁, a sum of fan_in terms of size Θ(1).
 
-    Example:
+    Examples:
         >>> feature_update_growth(rate_factor=1.0, width_ratio=8)
         8.0
     """

@@ -67,7 +67,7 @@ def _short(quantity: str, most: int = 44) -> str:
 def z_score(law: LawResult) -> float:
     """Distance of the measurement from the formula in standard errors; NaN for an exact law.
 
-    Example:
+    Examples:
         >>> z_score(LawResult(name="n", title="", quantity="", predicted=2.0, measured=2.5,
         ...                   stderr=0.25, passed=True))
         2.0

@@ -52,7 +52,7 @@ def timeline_figure(
 def operation_kinds(timeline: Timeline) -> tuple[str, ...]:
     """Kind of each operation: ``first``, ``again`` (a stage that ran before), ``backward``, ….
 
-    Example:
+    Examples:
         >>> operation_kinds(Timeline(operations=("forward", "tape"), stages=(0, 0)))
         ('first', 'again')
     """

@@ -113,7 +113,7 @@ def account_figure(account: MemoryAccount) -> Figure:
 def moving_mean(values: Sequence[float], window: int) -> tuple[float, ...]:
     """Centred mean over ``window`` values; shorter at the ends; not finite values are left out.
 
-    Example:
+    Examples:
         >>> moving_mean([1.0, 2.0, 6.0], 3)
         (1.5, 3.0, 4.0)
     """

@@ -19,7 +19,7 @@ def makespan(seconds: Iterable[float], n_workers: int) -> float:
     Returns:
         Finishing time [s].
 
-    Example:
+    Examples:
         >>> makespan([3.0, 2.0, 2.0], 2)
         4.0
     """
@@ -32,7 +32,7 @@ def makespan(seconds: Iterable[float], n_workers: int) -> float:
 def stack_size(n_trials: int, n_processes: int, largest: int = MAX_STACK) -> int:
     """Models in a stack, so that every process gets as many stacks of about the same size.
 
-    Example:
+    Examples:
         >>> stack_size(33, 2), stack_size(80, 2), stack_size(3, 4)
         (17, 20, 1)
     """

@@ -1,0 +1,41 @@
+"""The public surface against a stored list: a name or an option is not lost or added by accident.
+
+When the change is meant, write the list anew: ``python tests/architecture/test_surface.py``.
+"""
+
+from pathlib import Path
+
+import typer
+
+import thetaone
+from thetaone.cli.main import app
+
+STORED = Path(__file__).with_name("surface.txt")
+ROOT = Path(__file__).parents[2]
+
+
+def surface() -> str:
+    lines = [f"thetaone.{name}" for name in sorted(thetaone.__all__)]
+    commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    for name, command in sorted(commands.items()):
+        options = sorted(
+            option if option.startswith("-") else option.upper()
+            for parameter in command.params
+            for option in parameter.opts
+        )
+        lines.append(" ".join(["thetaone", name, *options]))
+    return "\n".join(lines) + "\n"
+
+
+def test_the_surface_is_the_stored_one() -> None:
+    assert surface() == STORED.read_text(encoding="utf-8")
+
+
+def test_every_public_name_has_its_place_in_the_api_page() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    places = {line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")}
+    assert places == {f"{module}.{name}" for name, module in thetaone._HOME.items()}
+
+
+if __name__ == "__main__":
+    STORED.write_text(surface(), encoding="utf-8")
