@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thetaone as t1
+from thetaone.tasks import lm
 
 try:
     import mup
@@ -107,26 +108,34 @@ def steps() -> None:
     ours = mlp(512)
     first = t1.parametrize(ours, base=mlp(64), optimizer=torch.optim.AdamW, lr=1e-4)
     second = torch.optim.AdamW(plain.parameters(), lr=1e-4)
-    report("step", "thetaone", **paired(ours, first, plain, second))
+    report("step, MLP of width 512", "thetaone", **paired(Task(), ours, first, plain, second))
+    text, narrow = lm.model(256), lm.model(32)
+    its = t1.parametrize(text, base=narrow, optimizer=torch.optim.AdamW, lr=1e-4)
+    same = lm.model(256)
+    beside = torch.optim.AdamW(same.parameters(), lr=1e-4)
+    figures = paired(lm, text, its, same, beside, pairs=100)
+    report("step, transformer of width 256", "thetaone", **figures)
     if unit_scaling is not None:
         scaled = nn.Sequential(
             unit_scaling.Linear(32, 512), nn.ReLU(), unit_scaling.Linear(512, 512), nn.ReLU(),
             unit_scaling.LinearReadout(512, 10),
         )  # fmt: skip
         third = unit_scaling.optim.AdamW(scaled.parameters(), lr=1e-4)
-        report("step", "unit-scaling", **paired(scaled, third, plain, second))
+        figures = paired(Task(), scaled, third, plain, second)
+        report("step, MLP of width 512", "unit-scaling", **figures)
 
 
 def paired(
+    task: Any,
     model: nn.Module, optimizer: torch.optim.Optimizer,
     plain: nn.Module, plain_optimizer: torch.optim.Optimizer, pairs: int = 400,
 ) -> dict[str, Any]:  # fmt: skip
-    batch = next(Task().batches(0))
+    batch = next(task.batches(0))
 
     def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
         start = time.process_time()
         optimizer.zero_grad()
-        Task().loss(model, batch).backward()
+        task.loss(model, batch).backward()
         optimizer.step()
         return time.process_time() - start
 
