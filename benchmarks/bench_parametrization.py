@@ -8,6 +8,7 @@ their imports ask for).
 Run: python benchmarks/bench_parametrization.py
 """
 
+import inspect
 import json
 import statistics
 import time
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thetaone as t1
+from thetaone.parametrization import SpectralMonitor
 from thetaone.tasks import lm
 
 try:
@@ -153,6 +155,22 @@ def paired(
     }  # fmt: skip
 
 
+def monitor() -> None:
+    """Steps that are read, beside steps that are not; at the default one in 200 is read."""
+    every = inspect.signature(SpectralMonitor).parameters["every"].default
+    for name, task, width in (
+        ("MLP", Task(), 128), ("MLP", Task(), 512), ("MLP", Task(), 2048), ("transformer", lm, 128),
+    ):  # fmt: skip
+        watched, plain = task.model(width), task.model(width)
+        ours = torch.optim.AdamW(watched.parameters(), lr=1e-4)
+        beside = torch.optim.AdamW(plain.parameters(), lr=1e-4)
+        with SpectralMonitor(watched, ours, every=1):
+            figures = paired(task, watched, ours, plain, beside, pairs=60)
+        overhead = (figures["ratio"] - 1) / every
+        figures = {"read_step_ratio": figures["ratio"], "overhead": round(overhead, 4)}
+        report(f"SpectralMonitor, {name} of width {width}", "thetaone", every=every, **figures)
+
+
 def check() -> None:
     def run() -> None:
         t1.coordinate_check(Task(), widths=WIDTHS, optimizer="Adam", lr=2**-9, steps=(1, 2, 3))
@@ -204,4 +222,5 @@ if __name__ == "__main__":
             report("left out", name, why="not installed")
     setup()
     steps()
+    monitor()
     check()
