@@ -263,3 +263,14 @@ def test_a_budget_is_used_as_far_as_its_schedules_go() -> None:
         left[share] = bool(faster)
     assert left[0.5]  # there is something to give up
     assert not left[1.0]  # store-all is its own budget
+
+
+def test_the_account_of_a_mixture_counts_both_states() -> None:
+    """Muon keeps one momentum of the hidden matrix; AdamW two moments and a count of the rest."""
+    result = transfer(Regression(), **(SMALL | {"optimizer": "Muon+AdamW", "steps": 2}))
+    assert result.optimizer == "Muon+AdamW"
+    assert result.memory is not None
+    account = result.memory.account
+    n = sum(p.numel() for p in Regression.model(64).parameters())
+    hidden = 64 * 64
+    assert account.optimizer_bytes == 4 * hidden + 8 * (n - hidden) + 4 * 5

@@ -12,7 +12,7 @@ def check(
     widths: str = typer.Option("64,128,256", help="Widths to compare."),
     depths: str = typer.Option("", help="Depths to compare instead, at one width; model(w, d)."),
     lr: float = typer.Option(2**-7, help="Learning rate at the smallest width."),
-    optimizer: str = typer.Option("AdamW", help="A class of torch.optim."),
+    optimizer: str = typer.Option("AdamW", help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW."),
     parametrization: str = typer.Option("mup", help="mup, or sp for plain torch."),
     seeds: int = typer.Option(3, help="Trainings at each width."),
     json_path: Path | None = typer.Option(None, "--json", help="Also write the record here."),

@@ -14,7 +14,7 @@ def sweep(
     seeds: str | None = typer.Option(None, help="E.g. 0,1; two or more give an interval."),
     steps: int | None = typer.Option(None, help="Steps of each training."),
     parametrization: str = typer.Option("mup", help="mup or sp."),
-    optimizer: str = typer.Option("AdamW", help="A class of torch.optim."),
+    optimizer: str = typer.Option("AdamW", help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW."),
     base_width: int | None = typer.Option(None, help="The smallest width by default."),
     engine: str = typer.Option("auto", help="auto, serial, processes, stacked or ray."),
     processes: int | None = typer.Option(None, help="Workers; the cores at hand by default."),

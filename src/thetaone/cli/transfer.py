@@ -21,7 +21,7 @@ def transfer(
     ),
     memory: str = typer.Option("", help="Bytes for all of the target's training, e.g. 64MiB."),
     report: Path | None = typer.Option(None, help="Folder for index.html and result.json."),
-    optimizer: str = typer.Option("AdamW", help="SGD, SignSGD, Adam, AdamW, Muon, …"),
+    optimizer: str = typer.Option("AdamW", help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW."),
     lrs: str = typer.Option("", help="Learning rates: 2^-10:2^-3 (octaves), or a list."),
     seeds: str = typer.Option("", help="Seeds, e.g. 0,1; the task's own if empty."),
     steps: int | None = typer.Option(

@@ -11,8 +11,8 @@ from thetaone.errors import MismatchError
 class MixedOptimizer(torch.optim.Optimizer):
     """Optimizers on disjoint parameters behind one ``torch.optim.Optimizer``.
 
-    ``param_groups`` are the members' own groups, so any scheduler acts on all of them. The state
-    dict is the list of theirs.
+    ``param_groups`` are the members' own groups, so any scheduler acts on all of them, and
+    ``state`` is theirs, so whoever counts its bytes finds it. The state dict is the list of theirs.
 
     Attributes:
         members: The optimizers, stepped in order.
@@ -27,10 +27,13 @@ class MixedOptimizer(torch.optim.Optimizer):
     def __init__(self, members: Sequence[torch.optim.Optimizer]) -> None:
         self.members = list(members)
         super().__init__([group for m in members for group in m.param_groups], {})
-        self._share_groups()
+        self._share()
 
-    def _share_groups(self) -> None:
+    def _share(self) -> None:
         self.param_groups = [group for member in self.members for group in member.param_groups]
+        self.state.clear()
+        for member in self.members:
+            self.state.update(member.state)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Step every member; the closure is evaluated once, before the first."""
@@ -40,6 +43,8 @@ class MixedOptimizer(torch.optim.Optimizer):
                 loss = closure()
         for member in self.members:
             member.step()
+        if len(self.state) != sum(len(member.state) for member in self.members):
+            self._share()  # the first step makes the state
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -65,4 +70,4 @@ class MixedOptimizer(torch.optim.Optimizer):
             )
         for member, state in zip(self.members, states, strict=True):
             member.load_state_dict(state)
-        self._share_groups()
+        self._share()

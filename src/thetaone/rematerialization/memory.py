@@ -8,7 +8,13 @@ from typing import Any, Self
 import torch
 
 from thetaone.records.units import format_bytes
-from thetaone.rematerialization.storage import StorageTracker, key, storage_bytes, tensors_in
+from thetaone.rematerialization.storage import (
+    StorageTracker,
+    key,
+    optimizer_tensors,
+    storage_bytes,
+    tensors_in,
+)
 
 
 class TrainingMemory(StorageTracker):
@@ -103,14 +109,14 @@ class TrainingMemory(StorageTracker):
             yield from self._model.buffers()
             yield from (p.grad for p in self._model.parameters() if p.grad is not None)
         if self._optimizer is not None:
-            yield from tensors_in([dict(state) for state in self._optimizer.state.values()])
+            yield from optimizer_tensors(self._optimizer)
 
     def _became_gradient(self, parameter: torch.Tensor) -> None:
         if parameter.grad is not None:
             self._mark([parameter.grad])
 
     def _stepped(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._mark(tensors_in([dict(state) for state in optimizer.state.values()]))
+        self._mark(optimizer_tensors(optimizer))
 
     def _mark(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count these as state from now on, not as activations."""

@@ -88,6 +88,11 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(sizes.values())
 
 
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    """All that an optimizer keeps between steps; nothing before the first one."""
+    return tensors_in([dict(state) for state in optimizer.state.values()])
+
+
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """All tensors in nested tuples, lists, dicts and registered containers."""
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]

@@ -16,7 +16,7 @@ from thetaone.rematerialization.frontier import frontier
 from thetaone.rematerialization.plan import budget_bytes, plan
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.simulator import simulate
-from thetaone.rematerialization.storage import storage_bytes
+from thetaone.rematerialization.storage import optimizer_tensors, storage_bytes
 from thetaone.tasks.load import load_task
 
 
@@ -141,5 +141,4 @@ def _state_bytes(model: nn.Module, cls: type[torch.optim.Optimizer]) -> int:
         raise InputError(
             f"optimizer={cls.__name__} cannot step this model: {error}. Name another one"
         ) from error
-    state = (value for entry in optimizer.state.values() for value in entry.values())
-    return storage_bytes(value for value in state if isinstance(value, torch.Tensor))
+    return storage_bytes(optimizer_tensors(optimizer))

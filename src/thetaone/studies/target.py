@@ -21,6 +21,7 @@ from thetaone.rematerialization.plan import plan
 from thetaone.rematerialization.policies import store_all
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.simulator import simulate
+from thetaone.rematerialization.storage import optimizer_tensors, storage_bytes
 from thetaone.sweeps.space import TrialSpec
 from thetaone.sweeps.trials import (
     MakeOptimizer,
@@ -176,9 +177,9 @@ def _measure(target: Target, schedule: Schedule) -> tuple[tuple[int, int, int], 
     with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
         for batch, _ in zip(target.batches(), range(CALIBRATION_STEPS), strict=False):
             train_step(target.task, run, optimizer, batch)
-    weights = _bytes([*model.parameters(), *model.buffers()])
-    gradients = _bytes([p for p in model.parameters() if p.requires_grad])
-    state = _bytes([v for s in optimizer.state.values() for v in s.values()])
+    weights = storage_bytes([*model.parameters(), *model.buffers()])
+    gradients = storage_bytes(p for p in model.parameters() if p.requires_grad)
+    state = storage_bytes(optimizer_tensors(optimizer))
     return (weights, gradients, state), memory.total_peak_bytes
 
 
@@ -207,10 +208,3 @@ def _fit(
         below = most if tried <= budget_bytes else schedule.peak_bytes - 1
         wanted = min(below, wanted + budget_bytes - tried)
     return best, spare, peak
-
-
-def _bytes(values: list[Any]) -> int:
-    """Bytes of distinct storages."""
-    storages = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes()
-                for v in values if isinstance(v, Tensor)}  # fmt: skip
-    return sum(storages.values())
