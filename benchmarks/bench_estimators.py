@@ -14,12 +14,12 @@ import json
 import logging
 import random
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
 
 import torch
+from origin import commit
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -143,13 +143,6 @@ def versions() -> dict[tuple[str, str], Callable[[], None]]:
         for method in ("score", "pathwise"):
             table[method, "pyro"] = pyro_elbo(method)
     return table
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def measure(table: dict[tuple[str, str], Callable[[], None]], repeats: int) -> None:

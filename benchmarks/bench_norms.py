@@ -7,11 +7,11 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 
 import torch
+from origin import commit
 
 import thetaone as t1
 
@@ -20,13 +20,6 @@ def seconds(norm: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
     norm(*arguments)
     return time.perf_counter() - start
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def main() -> None:

@@ -6,21 +6,14 @@ Run: ``python benchmarks/bench_policy.py`` (about a minute).
 import argparse
 import json
 import platform
-import subprocess
 
 import gymnasium
 import torch
+from origin import commit
 
 from thetaone.studies.policy import ENV_STEPS, LR, WIDTH, train_policy
 
 TARGET = 475.0  # reward_threshold of CartPole-v1
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def main() -> None:

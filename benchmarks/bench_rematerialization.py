@@ -17,12 +17,12 @@ import math
 import random
 import resource
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from origin import commit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -234,13 +234,6 @@ def report(name: str, wall: float, processor: float, forwards: int) -> None:
         "cpu_s": round(processor, 4), "forwards": forwards, "resident_gib": round(resident, 2),
     }  # fmt: skip
     print(json.dumps(line), flush=True)
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def main() -> None:

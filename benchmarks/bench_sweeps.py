@@ -8,12 +8,12 @@ of each. Run: ``python benchmarks/bench_sweeps.py`` (about three minutes on two 
 import argparse
 import json
 import statistics
-import subprocess
 import time
 from collections.abc import Sequence
 from itertools import islice
 
 import torch
+from origin import commit
 from torch import nn
 
 from thetaone.records.sweep import EngineDecision
@@ -50,13 +50,6 @@ def engine(task: LoadedTask, specs: Sequence[TrialSpec]) -> tuple[float, EngineD
     trials = list(run_local(work, specs, decided=decisions.append))
     assert all(trial.status != "failed" for trial in trials)
     return time.perf_counter() - started, decisions[0]
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def main() -> None:

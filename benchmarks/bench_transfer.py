@@ -12,22 +12,15 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 from typing import Any
 
 import torch
+from origin import commit
 
 import thetaone as t1
 from thetaone.sweeps.space import parse_lrs
 
 WIDTHS = (64, 128, 256, 512, 1024)
-
-
-def commit() -> str:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return run.stdout.strip() or "unknown"
 
 
 def show(kind: str, **fields: Any) -> None:

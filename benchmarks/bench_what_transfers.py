@@ -12,11 +12,11 @@ Run: ``python benchmarks/bench_what_transfers.py`` (about three minutes on two c
 """
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from origin import commit
 from torch import Tensor, nn
 
 import thetaone as t1
@@ -79,10 +79,7 @@ def best(task: Products, *, widths: tuple[int, ...] = WIDTHS, **options: Any) ->
 
 
 def show(axis: str, value: float, rule: str, found: dict[str, Any]) -> None:
-    run = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    where = {"commit": run.stdout.strip() or "unknown", "torch": torch.__version__}
+    where = {"commit": commit(), "torch": torch.__version__}
     print(json.dumps({"axis": axis, "value": value, "rule": rule, **found, **where}), flush=True)
 
 
