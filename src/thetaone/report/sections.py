@@ -75,9 +75,10 @@ def coordinates_section(result: TransferResult) -> Section:
         f"{_failures(sp, 'SP')}"
     )
     false = (
-        "A layer whose update grows or shrinks with width, its exponent's interval clear of the "
-        "band around zero, fails; a check that passed SP as well would be blind. A passing check "
-        "judges update size, weight norm, update norm and alignment of every layer."
+        "A layer whose update grows with width, or shrinks together with what its own weights do "
+        "to it, fails when its exponent's interval is clear of the band around zero; a check that "
+        "passed SP as well would be blind. A passing check judges feature update, own update, "
+        "weight norm, update norm and alignment of every layer."
     )
     checks = [sp, mup]  # SP left, as in the figure above
     return Section(
