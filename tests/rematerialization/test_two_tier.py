@@ -1,6 +1,7 @@
 """The planner over memory and disk, against exhaustive search and published numbers."""
 
 import functools
+import random
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain, Stage
 from thetaone.records.schedule import DiskCost, Region, Schedule, Tier
 from thetaone.rematerialization.costs import chain_arrays, intervals
+from thetaone.rematerialization.grouped import groups, within_groups
 from thetaone.rematerialization.levels import Levels
 from thetaone.rematerialization.plan import plan
-from thetaone.rematerialization.policies import judged
+from thetaone.rematerialization.policies import judged, store_all
 from thetaone.rematerialization.simulator import simulate
 from thetaone.rematerialization.two_tier import TwoTierPlanner
 from thetaone.rematerialization.two_tier_table import problem, solve
@@ -130,7 +132,7 @@ def test_equal_stages_cost_what_disk_revolve_says(length: int, slots: int, trans
     room = int(costs.limit_backward[0])
     levels = Levels(np.arange(room + slots + 2), 0)
     disk = DiskCost(write_bytes_per_second=1 / transfer, read_bytes_per_second=1 / transfer)
-    table = solve(problem(costs, intervals(half), levels, disk, 1))
+    table = solve(problem(costs, intervals(half), levels, disk, np.zeros(1, dtype=np.int64)))
     in_slot = table.whole("ram")[0, room + slots]
     on_disk = transfer + table.whole("disk")[0, room + slots + 1]
     assert min(in_slot, on_disk) == pytest.approx(float(published[length - 1]))
@@ -149,6 +151,59 @@ def test_a_disk_never_makes_a_plan_slower_and_a_quota_is_kept() -> None:
         assert limited.disk_bytes <= 12
         assert open_.peak_bytes <= budget
     assert plan(chain, 60, disk=free).total_seconds < plan(chain, 60).total_seconds
+
+
+@pytest.mark.parametrize("quota", [None, 40])
+@pytest.mark.parametrize(("size", "loss"), [(1, 0.0), (2, 0.05), (3, 0.08)])
+def test_neighbours_planned_as_one_with_a_disk(size: int, loss: float, quota: int | None) -> None:
+    """Grouped plans are the schedules that their table prices, fit, and lose a few percent."""
+    draw = random.Random(1)
+    stages = tuple(
+        Stage(
+            name=f"s{k}",
+            forward_seconds=draw.uniform(1, 2),
+            tail_seconds=draw.uniform(0, 0.4),
+            backward_seconds=draw.uniform(1, 4),
+            output_bytes=draw.randint(4, 8),
+            tape_bytes=draw.randint(20, 40),
+        )
+        for k in range(20)
+    )
+    chain = Chain(input_bytes=6, stages=stages)
+    levels = Levels(np.arange(store_all(chain).peak_bytes + 1), 0)
+    disk = DiskCost(write_bytes_per_second=20.0, read_bytes_per_second=20.0, file_seconds=0.01)
+    rows = np.zeros(1, dtype=np.int64) if quota is None else np.arange(quota + 1)
+    exact = solve(problem(chain_arrays(chain), intervals(chain), levels, disk, rows))
+    leaves = within_groups(
+        chain, size, lambda costs, parts: solve(problem(costs, parts, levels, disk, rows))
+    )
+    table = solve(problem(*groups(chain, size), levels, disk, rows, leaves))
+    best, found = exact.whole()[-1], table.whole()[-1]
+    used = 0
+    for level in range(110, levels.count, 20):
+        made = judged(chain, table.regions(len(rows) - 1, level), policy="grouped", disk=disk)
+        assert made.peak_bytes <= levels.values[level]
+        assert quota is None or made.disk_bytes <= quota
+        assert made.total_seconds == pytest.approx(found[level])
+        assert best[level] * (1 - 1e-9) <= made.total_seconds <= (1 + loss + 1e-9) * best[level]
+        used += made.disk_writes
+    assert used > 0
+
+
+@pytest.mark.slow
+def test_a_long_chain_of_equal_blocks_is_planned_with_a_disk() -> None:
+    """A thousand, within a budget near the floor: the more disk, the faster."""
+    stage = Stage(
+        name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=4, tape_bytes=64
+    )
+    chain = Chain(input_bytes=4, stages=(stage,) * 1000)
+    free = DiskCost(write_bytes_per_second=40.0, read_bytes_per_second=40.0)
+    few = free.model_copy(update={"quota_bytes": 400})
+    open_, limited, alone = (plan(chain, 500, disk=disk) for disk in (free, few, None))
+    assert max(open_.peak_bytes, limited.peak_bytes) <= 500
+    assert limited.disk_bytes <= 400
+    assert open_.total_seconds < limited.total_seconds < 0.99 * alone.total_seconds
+    assert "2 neighbours as one" in limited.policy
 
 
 def test_a_schedule_carries_its_disk() -> None:

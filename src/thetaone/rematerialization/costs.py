@@ -1,5 +1,6 @@
 """A chain as arrays, and the intervals of it that cost the same."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,17 +97,24 @@ def intervals(chain: Chain) -> Intervals:
 
     Where no region may span two stages, only those of one stage and those to the end are needed.
     """
-    if chain.separate:
-        return _separate_intervals(chain.length)
+    return _separate_intervals(chain.length) if chain.separate else numbered(kinds(chain))
+
+
+def kinds(chain: Chain) -> list[int]:
+    """A number for each stage, the same for stages that cost the same where they stand."""
     gradients, sizes, tails = chain.gradient_bytes, chain.activation_bytes, _tails(chain)
-    kinds: dict[object, int] = {}
-    kind = [
-        kinds.setdefault((stage.costs, tails[k], sizes[k], gradients[k]), len(kinds))
+    known: dict[object, int] = {}
+    return [
+        known.setdefault((stage.costs, tails[k], sizes[k], gradients[k]), len(known))
         for k, stage in enumerate(chain.stages)
     ]
-    length = chain.length
+
+
+def numbered(kind: Sequence[Hashable]) -> Intervals:
+    """The intervals of stages of these kinds, those that read the same as one."""
+    length = len(kind)
     by_start = np.full((length, length), -1, dtype=np.int32)
-    classes: dict[tuple[int, int], int] = {}  # (class of s … t−1, kind of t) -> class of s … t
+    classes: dict[tuple[int, Hashable], int] = {}  # (class of s … t−1, kind of t) -> of s … t
     first: list[tuple[int, int]] = []
     for start in range(length - 1, -1, -1):
         row, current = by_start[start], -1
@@ -145,3 +153,21 @@ def _renumber(by_start: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     number[order[np.sort(first_seen)]] = np.arange(count, dtype=np.int32)
     number[-1] = -1
     return number[by_start]
+
+
+def rows(
+    table: NDArray[np.floating], numbers: NDArray[np.int32], *, even: bool
+) -> NDArray[np.floating]:
+    """Rows of a table, ``numbers`` all different: a view where they are evenly spaced.
+
+    Args:
+        table: One row a class of intervals.
+        numbers: At least one.
+        even: Whether they are known to be consecutive.
+    """
+    start, stop, count = int(numbers[0]), int(numbers[-1]), len(numbers)
+    step = 1 if stop >= start else -1
+    if even or (stop - start == step * (count - 1) and bool((np.diff(numbers) == step).all())):
+        end = stop + step
+        return table[start : end if end >= 0 else None : step]
+    return table[numbers]

@@ -6,44 +6,87 @@ its own k stages. The schedules so found are persistent schedules of the whole c
 up is a region that ends inside a group.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from thetaone.records.chain import Chain
-from thetaone.rematerialization.costs import ChainArrays, Intervals, Ints, chain_arrays, intervals
+from thetaone.rematerialization.costs import (
+    ChainArrays,
+    Intervals,
+    Ints,
+    chain_arrays,
+    intervals,
+    kinds,
+    numbered,
+)
 from thetaone.rematerialization.levels import Levels
 from thetaone.rematerialization.persistent import Table, solve
 
 LEVELS_PER_STAGE = 4, 2  # a tape rounded up to whole levels must not grow by much
 OPERATIONS = 2.2e10  # additions that a table may take, half a minute or less
+NUMBERS = 1e8  # that a table may hold, 0.4 GB in single precision
+
+T = TypeVar("T")
 
 
-def table_size(parts: Intervals, length: int, units: int) -> tuple[int, int]:
-    """Neighbours to plan as one, and memory levels, so that a table takes at most ``OPERATIONS``.
+def table_size(chain: Chain, units: int, layers: int = 1) -> tuple[int, int]:
+    """Neighbours to plan as one, and memory levels, so that a table stays within bounds.
 
     Args:
-        parts: Intervals of the chain: equal blocks make few of them.
-        length: Stages [count].
+        chain: What each stage costs.
         units: Least number of memory levels [count].
+        layers: Tables of that size filled side by side [count]: tiers by levels of disk.
     """
     many, few = LEVELS_PER_STAGE
-    if parts.count <= many * length:  # equal blocks: a step that divides their tapes is found
+    count = intervals(chain).count
+    if count <= many * chain.length:  # equal blocks: a step that divides their tapes is found
         many = few
-    size, levels = 1, max(units, many * length)
-    while parts.count * length / size**3 / 3 * levels > OPERATIONS:
-        size += levels == max(units, few * length // size)
-        levels = max(units, few * length // size)
+    size, levels = 1, max(units, many * chain.length)
+    while count * levels * layers > min(NUMBERS, OPERATIONS / (chain.length / size / 3)):
+        least = max(units, few * chain.length // size)
+        if levels == least:
+            size += 1
+            count = numbered(_group_kinds(chain, size)).count
+        levels = max(units, few * chain.length // size)
     return size, levels
 
 
 def solve_grouped(chain: Chain, size: int, levels: Levels) -> Table:
     """The table of a chain with ``size`` neighbours as one stage."""
-    costs = chain_arrays(chain)
-    bounds = np.append(np.arange(0, chain.length, size), chain.length)
-    coarse = merged(costs, bounds)
-    leaves = tuple(_leaf(chain, int(start), int(stop), levels) for start, stop in pairwise(bounds))
-    return solve(coarse, _unlike(len(leaves)), levels, leaves)
+    costs, parts = groups(chain, size)
+    leaves = within_groups(
+        chain, size, lambda inner, inner_parts: solve(inner, inner_parts, levels)
+    )
+    return solve(costs, parts, levels, leaves)
+
+
+def groups(chain: Chain, size: int) -> tuple[ChainArrays, Intervals]:
+    """Costs and intervals with ``size`` neighbours as one stage."""
+    coarse = merged(chain_arrays(chain), _bounds(chain, size))
+    return coarse, numbered(_group_kinds(chain, size))
+
+
+def within_groups(
+    chain: Chain, size: int, table: Callable[[ChainArrays, Intervals], T]
+) -> tuple[T, ...]:
+    """The table of the stages of each group; equal groups share one."""
+    kind, known = _group_kinds(chain, size), dict[tuple[int, ...], T]()
+    for one, (start, stop) in zip(kind, pairwise(_bounds(chain, size)), strict=True):
+        if one not in known:
+            known[one] = table(*_within(chain, int(start), int(stop)))
+    return tuple(known[one] for one in kind)
+
+
+def _bounds(chain: Chain, size: int) -> Ints:
+    return np.append(np.arange(0, chain.length, size), chain.length)
+
+
+def _group_kinds(chain: Chain, size: int) -> list[tuple[int, ...]]:
+    kind = kinds(chain)
+    return [tuple(kind[start:stop]) for start, stop in pairwise(_bounds(chain, size))]
 
 
 def merged(costs: ChainArrays, bounds: Ints) -> ChainArrays:
@@ -73,7 +116,7 @@ def merged(costs: ChainArrays, bounds: Ints) -> ChainArrays:
     )
 
 
-def _leaf(chain: Chain, start: int, stop: int, levels: Levels) -> Table:
+def _within(chain: Chain, start: int, stop: int) -> tuple[ChainArrays, Intervals]:
     part = Chain(
         input_bytes=chain.activation_bytes[start],
         stages=chain.stages[start:stop],
@@ -83,16 +126,4 @@ def _leaf(chain: Chain, start: int, stop: int, levels: Levels) -> Table:
     costs = chain_arrays(part)
     if stop < chain.length:  # not the chain's own end: a region ends here
         costs.last[-1] -= part.stages[-1].tail_seconds
-    return solve(costs, intervals(part), levels)
-
-
-def _unlike(length: int) -> Intervals:
-    """Every interval of so many stages a class of its own."""
-    first = [(s, t) for s in range(length - 1, -1, -1) for t in range(s, length)]
-    starts, stops = np.array(first).T
-    by_start = np.full((length, length), -1, dtype=np.int32)
-    by_start[starts, stops] = np.arange(len(first), dtype=np.int32)
-    order = np.lexsort((-starts, stops))
-    by_stop = np.full((length, length), -1, dtype=np.int32)
-    by_stop[starts[order], stops[order]] = np.arange(len(first), dtype=np.int32)
-    return Intervals(by_start, by_stop, first)
+    return costs, intervals(part)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thetaone.records.schedule import Region
-from thetaone.rematerialization.costs import ChainArrays, Intervals, Ints
+from thetaone.rematerialization.costs import ChainArrays, Intervals, Ints, rows
 from thetaone.rematerialization.levels import Levels
 
 Times = NDArray[np.floating]
@@ -196,8 +196,8 @@ class _Filling:
         limits = sweep[jumps] + self.costs.activation[t + 1]
         firsts = np.searchsorted(self.levels.values[:width], limits).tolist()
         end = min(t, s + self.costs.longest)
-        inner = self._rows(self.swept, by_start[s, s:end], width)
-        rest = self._rows(self.after, by_stop[s + 1 : end + 1, t], width)
+        inner = rows(self.swept[:, :width], by_start[s, s:end], even=self.unlike)
+        rest = rows(self.after[:, :width], by_stop[s + 1 : end + 1, t], even=self.unlike)
         many = max(1, len(self.buffer) // width)
         for start in range(0, end - s, many):
             stop = min(start + many, end - s)
@@ -217,17 +217,6 @@ class _Filling:
             self.shifts[size] = first, index[first:].astype(np.intp)
         first, index = self.shifts[size]
         np.take(row, index, out=out[first:])
-
-    def _rows(self, table: Times, numbers: NDArray[np.int32], width: int) -> Times:
-        """Rows of a table, ``width`` columns of them: a view where they are evenly spaced."""
-        start, stop, count = int(numbers[0]), int(numbers[-1]), len(numbers)
-        step = 1 if stop >= start else -1
-        if self.unlike or (
-            stop - start == step * (count - 1) and bool((np.diff(numbers) == step).all())
-        ):
-            end = stop + step
-            return table[start : end if end >= 0 else None : step, :width]
-        return table[numbers, :width]
 
 
 def _tape_limit(costs: ChainArrays, s: int, t: int) -> int:

@@ -17,7 +17,7 @@ from thetaone.rematerialization.policies import judged, store_all
 
 TRIES = 64  # levels above the budget whose exact peak may fit it after all
 SHORT = 256  # stages; in longer chains only every fourth of these levels is judged
-_CACHE_BYTES = 64 * 2**20
+CACHE_BYTES = 64 * 2**20
 _cache: OrderedDict[tuple[str, int], "Planner"] = OrderedDict()
 
 
@@ -88,7 +88,7 @@ def planner(chain: Chain, memory_units: int = 500) -> "Planner":
         _cache.move_to_end(key)
         return _cache[key]
     made = Planner(chain, memory_units)
-    if made.table.swept.nbytes <= _CACHE_BYTES:
+    if made.table.swept.nbytes <= CACHE_BYTES:
         _cache[key] = made
         while len(_cache) > 4:
             _cache.popitem(last=False)
@@ -114,7 +114,7 @@ class Planner:
         self.store_all = store_all(chain)
         self._parts, self._floor = parts, memory_floor(costs, parts)
         self.floor_bytes = int(self._floor.peak[parts.by_start[0, -1]])
-        size, units = table_size(parts, chain.length, memory_units)
+        size, units = table_size(chain, memory_units)
         levels = memory_levels(costs, self.store_all.peak_bytes, units)
         if size == 1:
             self.table = solve(costs, parts, levels)

@@ -8,14 +8,15 @@ import numpy as np
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import DiskCost, Schedule
-from thetaone.rematerialization.costs import chain_arrays, intervals
+from thetaone.rematerialization.costs import Ints, chain_arrays, intervals
 from thetaone.rematerialization.disk_floor import floor_regions
 from thetaone.rematerialization.disk_tier import DiskTier
+from thetaone.rematerialization.grouped import groups, table_size, within_groups
 from thetaone.rematerialization.levels import memory_levels
-from thetaone.rematerialization.plan import budget_bytes, planner
+from thetaone.rematerialization.plan import CACHE_BYTES, SHORT, TRIES, budget_bytes, planner
 from thetaone.rematerialization.policies import judged
 from thetaone.rematerialization.simulator import simulate
-from thetaone.rematerialization.two_tier_table import Table, problem, solve
+from thetaone.rematerialization.two_tier_table import Table, disk_levels, problem, solve
 
 DISK_UNITS = 32
 _cache: OrderedDict[tuple[str, int, str], "TwoTierPlanner"] = OrderedDict()
@@ -61,12 +62,20 @@ def plan_with_disk(
             "that its own code holds, and nothing can wait on disk: plan without disk"
         )
     cost = disk_cost(disk)
-    key = (chain.fingerprint, memory_units, cost.to_json())
-    if key not in _cache:
-        _cache[key] = TwoTierPlanner(chain, cost, memory_units)
+    return two_tier_planner(chain, cost, memory_units).plan(budget_bytes(chain, budget))
+
+
+def two_tier_planner(chain: Chain, disk: DiskCost, memory_units: int = 500) -> "TwoTierPlanner":
+    """The planner of a chain and a disk; small tables are kept, so that asking again is cheap."""
+    key = (chain.fingerprint, memory_units, disk.to_json())
+    if key in _cache:
+        return _cache[key]
+    made = TwoTierPlanner(chain, disk, memory_units)
+    if sum(table.nbytes for table in made.tables) <= CACHE_BYTES:
+        _cache[key] = made
         while len(_cache) > 2:
             _cache.popitem(last=False)
-    return _cache[key].plan(budget_bytes(chain, budget))
+    return made
 
 
 def disk_cost(disk: DiskCost | DiskTier | str | Path) -> DiskCost:
@@ -100,24 +109,41 @@ class TwoTierPlanner:
     def __init__(self, chain: Chain, disk: DiskCost, memory_units: int = 500) -> None:
         self.chain, self.disk = chain, disk
         self.memory_only = planner(chain, memory_units)
-        costs, parts = chain_arrays(chain), intervals(chain)
-        levels = memory_levels(costs, self.memory_only.store_all.peak_bytes, memory_units)
         self.unlimited = disk.model_copy(update={"quota_bytes": None})
-        self.tables = [solve(problem(costs, parts, levels, self.unlimited, DISK_UNITS))]
-        limited = problem(costs, parts, levels, disk, DISK_UNITS)
-        if limited.limited:
-            self.tables.append(solve(limited))
-        self.policy = (
-            f"fastest persistent schedule over memory and disk (additive costs, synchronous "
-            f"transfers, {memory_units} memory units"
-            + (f", {len(limited.disk_levels) - 1} disk units)" if limited.limited else ")")
-        )
+        self.tables = [self._table(disk_levels(_outputs(chain), None, DISK_UNITS), memory_units)]
+        within_quota = disk_levels(_outputs(chain), disk.quota_bytes, DISK_UNITS)
+        if len(within_quota) > 1:
+            self.tables.append(self._table(within_quota, memory_units))
+        last = self.tables[-1].given
+        notes = [f"additive costs, synchronous transfers, {last.levels.count} memory units"]
+        notes += [f"{len(within_quota) - 1} disk units"] if last.limited else []
+        together = -(-chain.length // last.costs.length)
+        notes += [f"{together} neighbours as one"] if together > 1 else []
+        self.policy = f"fastest persistent schedule over memory and disk ({', '.join(notes)})"
         self._judged: dict[tuple[int, int], Schedule] = {}
-        least = floor_regions(self.tables[0].given)
-        least = judged(chain, least, policy=self.policy, disk=self.unlimited)
+        whole = problem(
+            chain_arrays(chain), intervals(chain), last.levels, disk, np.zeros(1, dtype=np.int64)
+        )
+        least = judged(chain, floor_regions(whole), policy=self.policy, disk=self.unlimited)
         self.floors = [self.memory_only.floor, *self._within_quota(least)]
-        if limited.limited:
+        if last.limited:
             self.floors += self._least_level(self.tables[-1])
+
+    def _table(self, disk_levels: Ints, memory_units: int) -> Table:
+        """The table with these levels of disk; long chains of unlike blocks go in groups."""
+        chain, disk = self.chain, self.unlimited
+        costs, parts = chain_arrays(chain), intervals(chain)
+        size, units = table_size(chain, memory_units, 2 * len(disk_levels))
+        levels = memory_levels(costs, self.memory_only.store_all.peak_bytes, units)
+        if size == 1:
+            return solve(problem(costs, parts, levels, disk, disk_levels))
+        costs, parts = groups(chain, size)
+        leaves = within_groups(
+            chain,
+            size,
+            lambda inner, its_parts: solve(problem(inner, its_parts, levels, disk, disk_levels)),
+        )
+        return solve(problem(costs, parts, levels, disk, disk_levels, leaves))
 
     def plan(self, budget: int) -> Schedule:
         """The fastest candidate within ``budget`` bytes.
@@ -144,9 +170,13 @@ class TwoTierPlanner:
         """The schedule of the highest level of a table that fits in bytes and in the quota."""
         seconds, levels = table.whole()[-1], table.given.levels
         previous = np.concatenate([[np.inf], seconds[:-1]])
+        every = 1 if self.chain.length <= SHORT else 4
+        waste = min(levels.waste, TRIES * int(levels.values[-1] - levels.values[-2]))
         for level in np.flatnonzero(seconds < previous)[::-1]:
-            if levels.values[level] - levels.waste > budget:
-                continue  # even without rounding this is above the budget
+            if levels.values[level] - waste > budget:
+                continue  # so much rounding is not given back
+            if levels.values[level] > budget and level % every:
+                continue
             schedule = self._at(number, table, int(level))
             if schedule.peak_bytes <= budget:
                 return self._within_quota(schedule)
@@ -168,3 +198,8 @@ class TwoTierPlanner:
     def _within_quota(self, schedule: Schedule) -> list[Schedule]:
         quota = self.disk.quota_bytes
         return [schedule] if quota is None or schedule.disk_bytes <= quota else []
+
+
+def _outputs(chain: Chain) -> Ints:
+    """Bytes of every activation that may go to disk."""
+    return np.array(chain.activation_bytes[1:], dtype=np.int64)

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thetaone.records.schedule import DiskCost, Region, Tier
-from thetaone.rematerialization.costs import ChainArrays, Intervals, Ints
+from thetaone.rematerialization.costs import ChainArrays, Intervals, Ints, rows
 from thetaone.rematerialization.levels import Levels
 
-Times = NDArray[np.float64]  # axes: class of interval, level of disk, level of memory
+Times = NDArray[np.floating]  # axes: class of interval, level of disk, level of memory
+_CHUNK = 2**16  # numbers added at a time, so that they stay in the cache
+_EXACT = 2**24  # numbers a table; larger ones are in single precision
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,23 @@ class Problem:
         disk_levels: Rising bytes of disk, the first 0; one entry stands for no limit.
         write: Seconds to write each activation, by index.
         read: Seconds to read it.
+        leaves: For a chain whose stages stand for several: the table of each, on the same levels.
     """
 
     costs: ChainArrays
     parts: Intervals
     levels: Levels
     disk_levels: Ints
-    write: Times
-    read: Times
+    write: NDArray[np.float64]
+    read: NDArray[np.float64]
+    leaves: "tuple[Table, ...] | None" = None
+
+    @property
+    def bounds(self) -> list[int]:
+        """Where each stage of the table begins in the chain."""
+        if self.leaves is None:
+            return list(range(self.costs.length + 1))
+        return [0, *np.cumsum([leaf.given.costs.length for leaf in self.leaves]).tolist()]
 
     @property
     def limited(self) -> bool:
@@ -66,51 +77,72 @@ class Problem:
         forward = costs.limit_taping[s] + costs.activation[t + 1]
         return max(int(forward), int(costs.limit_backward[s]))
 
-    def spent(self, s: int, t: int, tier: Tier) -> Times:
-        """Seconds of running ``s … j−1`` and of coming back to a_s, for j = s+1 … t."""
-        back = self.costs.load_seconds + (self.read[s] if tier == "disk" else 0.0)
-        return np.cumsum(self.costs.forward[s:t]) + back
+    def back(self, s: int, tier: Tier) -> float:
+        """Seconds of coming back to a_s."""
+        return self.costs.load_seconds + (float(self.read[s]) if tier == "disk" else 0.0)
 
 
 def problem(
-    costs: ChainArrays, parts: Intervals, levels: Levels, disk: DiskCost, disk_units: int
+    costs: ChainArrays,
+    parts: Intervals,
+    levels: Levels,
+    disk: DiskCost,
+    disk_levels: Ints,
+    leaves: "tuple[Table, ...] | None" = None,
 ) -> Problem:
-    """Price every transfer and choose the levels of disk."""
+    """Price every transfer."""
     sizes = [int(size) for size in costs.activation]
     return Problem(
         costs=costs,
         parts=parts,
         levels=levels,
-        disk_levels=_disk_levels(costs.activation[1:], disk.quota_bytes, disk_units),
+        disk_levels=disk_levels,
         write=np.array([disk.write_seconds(size) for size in sizes]),
         read=np.array([disk.read_seconds(size) for size in sizes]),
+        leaves=leaves,
     )
 
 
 @dataclass(frozen=True)
 class Table:
-    """C by class of interval, level of disk and level of memory, for an input in each tier."""
+    """C by class of interval, level of disk and level of memory, for an input in each tier.
+
+    ``swept`` is C(s, t, …) + Σ f_s…t + what it takes to come back to a_s: run once more before.
+    """
 
     given: Problem
-    ram: Times
-    disk: Times
+    swept: dict[Tier, Times]
+    sweeps: dict[Tier, NDArray[np.float64]]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the table [bytes]."""
+        return sum(table.nbytes for table in self.swept.values())
 
     def whole(self, tier: Tier = "ram") -> Times:
         """C(0, L−1, ·, ·) [s]: rows are levels of disk, columns of memory."""
-        return self._of(tier)[self.given.parts.by_start[0, -1]]
+        number = self.given.parts.by_start[0, -1]
+        return self.swept[tier][number] - self.sweeps[tier][number]
 
-    def regions(self, disk_level: int, level: int) -> list[Region]:
-        """The schedule behind C(0, L−1, level, disk_level, R), traced through the table."""
+    def regions(self, disk_level: int, level: int, tier: Tier = "ram") -> list[Region]:
+        """The schedule behind C(0, L−1, level, disk_level, tier), traced through the table."""
         found: list[Region] = []
+        bounds, leaves = self.given.bounds, self.given.leaves
         pending: list[tuple[int, int, int, int, Tier]] = [
-            (0, self.given.costs.length - 1, disk_level, level, "ram")
+            (0, self.given.costs.length - 1, disk_level, level, tier)
         ]
         while pending:
             s, t, q, m, tier = pending.pop()
+            if s == t and leaves is not None:
+                found += [
+                    Region(start=bounds[s] + r.start, stop=bounds[s] + r.stop, tier=r.tier)
+                    for r in leaves[s].regions(q, m, tier)
+                ]
+                continue
             split, where = self._decide(s, t, q, m, tier)
             if split:
                 j, (after_q, after_m) = s + split, self._after(s + split, q, m, where)
-                found.append(Region(start=s, stop=j, tier=tier))
+                found.append(Region(start=bounds[s], stop=bounds[j], tier=tier))
                 pending.append((s, j - 1, q, m, tier))
                 pending.append((j, t, after_q, after_m, where))
             elif tier == "disk":
@@ -123,54 +155,60 @@ class Table:
 
     def _decide(self, s: int, t: int, q: int, m: int, tier: Tier) -> tuple[int, Tier]:
         """Stages to run untaped and where the next input waits; 0 to tape, or to promote."""
-        now = self._at_once(s, t, q, m, tier)
-        best: tuple[float, int, Tier] = (now, 0, "ram")
-        given = self.given
-        fits = given.sweep_limits(s, t, tier) <= given.levels.values[m] if t > s else []
-        spent = given.spent(s, t, tier)
-        for split in np.flatnonzero(fits) + 1:
-            j = s + int(split)
-            inner = self._of(tier)[given.parts.by_start[s, j - 1], q, m] + spent[split - 1]
-            for where in ("ram", "disk"):
-                seconds = inner + self._rest(j, t, q, m, where)
-                if seconds < best[0]:
-                    best = (seconds, int(split), where)
+        best: tuple[float, int, Tier] = (self._at_once(s, t, q, m, tier), 0, "ram")
+        if t == s:
+            return best[1], best[2]
+        given, by_start = self.given, self.given.parts.by_start
+        inner = self.swept[tier][by_start[s, s:t], q, m].astype(np.float64)
+        inner[given.sweep_limits(s, t, tier) > given.levels.values[m]] = np.inf
+        for where in ("ram", "disk"):
+            seconds = inner + self._rest(s + 1, t, q, m, where)
+            split = int(seconds.argmin())
+            if seconds[split] < best[0]:
+                best = (float(seconds[split]), split + 1, where)
         return best[1], best[2]
 
     def _at_once(self, s: int, t: int, q: int, m: int, tier: Tier) -> float:
-        given = self.given
+        given, costs = self.given, self.given.costs
+        left = self._left(m, int((costs.activation if tier == "disk" else costs.tape)[s]))
         if tier == "disk":
-            left = self._left(m, int(given.costs.activation[s]))
-            return float(self.ram[given.parts.by_start[s, t], q, left]) if left >= 0 else np.inf
-        step = float(given.costs.forward[s] + given.costs.backward[s])
-        left = self._left(m, int(given.costs.tape[s]))
+            return self._seconds("ram", s, t, q, left)
         if given.levels.values[m] < given.tape_limit(s, t):
             return np.inf
         if t == s:
-            return float(given.costs.last[s])
-        return (
-            step + float(self.ram[given.parts.by_start[s + 1, t], q, left]) if left >= 0 else np.inf
-        )
+            return float(costs.last[s])
+        return float(costs.forward[s] + costs.backward[s]) + self._seconds("ram", s + 1, t, q, left)
 
-    def _rest(self, j: int, t: int, q: int, m: int, where: Tier) -> float:
-        after_q, after_m = self._after(j, q, m, where)
-        if after_q < 0 or after_m < 0:
+    def _rest(self, start: int, t: int, q: int, m: int, where: Tier) -> NDArray[np.float64]:
+        """Put a_j in a tier and run j … t, for j = start … t."""
+        given, numbers = self.given, self.given.parts.by_start[start : t + 1, t]
+        sizes = given.costs.activation[start : t + 1]
+        after_q, after_m = np.full_like(sizes, q), np.full_like(sizes, m)
+        if where == "ram":
+            after_m = _below(given.levels.values, given.levels.values[m] - sizes)
+        elif given.limited:
+            after_q = _below(given.disk_levels, given.disk_levels[q] - sizes)
+        seconds = self.swept[where][numbers, after_q, after_m] - self.sweeps[where][numbers]
+        if where == "disk":
+            seconds = seconds + given.write[start : t + 1]
+        return np.where((after_q < 0) | (after_m < 0), np.inf, seconds)
+
+    def _seconds(self, tier: Tier, s: int, t: int, q: int, m: int) -> float:
+        """C(s, t, m, q, tier); inf below the lowest level."""
+        if q < 0 or m < 0:
             return np.inf
-        seconds = float(self._of(where)[self.given.parts.by_start[j, t], after_q, after_m])
-        return seconds + (float(self.given.write[j]) if where == "disk" else 0.0)
+        number = self.given.parts.by_start[s, t]
+        return float(self.swept[tier][number, q, m]) - float(self.sweeps[tier][number])
 
     def _after(self, j: int, q: int, m: int, where: Tier) -> tuple[int, int]:
-        size = int(self.given.costs.activation[j])
+        given, size = self.given, int(self.given.costs.activation[j])
         if where == "ram":
             return q, self._left(m, size)
-        levels = self.given.disk_levels
-        return (_below(levels, int(levels[q]) - size) if self.given.limited else q), m
+        levels = given.disk_levels
+        return (int(_below(levels, levels[q] - size)) if given.limited else q), m
 
     def _left(self, level: int, size: int) -> int:
         return self.given.levels.at_most(int(self.given.levels.values[level]) - size)
-
-    def _of(self, tier: Tier) -> Times:
-        return self.ram if tier == "ram" else self.disk
 
 
 def solve(given: Problem) -> Table:
@@ -178,57 +216,99 @@ def solve(given: Problem) -> Table:
 
     Cost: O(classes · L · levels · disk levels) additions.
     """
-    parts, shape = given.parts, (len(given.disk_levels), given.levels.count)
-    ram = np.full((parts.count, *shape), np.inf)
-    disk = np.full((parts.count, *shape), np.inf)
-    rest = np.full((parts.count, *shape), np.inf)  # seen from before a_s is put anywhere
-    for number, (s, t) in enumerate(parts.first):
-        size = int(given.costs.activation[s])
-        _tape_now(given, s, t, ram, ram[number])
-        _keep(given, s, t, "ram", ram, rest, ram[number])
-        _take(ram[number], given.levels.shift(size), disk[number])
-        _keep(given, s, t, "disk", disk, rest, disk[number])
-        if s > 0:
-            _take(ram[number], given.levels.shift(size), rest[number])
-            written = disk[number] + given.write[s]
-            if given.limited:
-                index = np.array(
-                    [_below(given.disk_levels, int(q) - size) for q in given.disk_levels]
-                )
-                written = np.where(index[:, None] >= 0, written[index], np.inf)
-            np.minimum(rest[number], written, out=rest[number])
-    return Table(given, ram, disk)
+    return _Filling(given).table()
 
 
-def _tape_now(given: Problem, s: int, t: int, ram: Times, row: Times) -> None:
-    if t == s:
-        row[:] = given.costs.last[s]
-    else:
-        shift = given.levels.shift(int(given.costs.tape[s]))
-        _take(ram[given.parts.by_start[s + 1, t]], shift, row)
-        row += given.costs.forward[s] + given.costs.backward[s]
-    row[:, given.levels.values < given.tape_limit(s, t)] = np.inf
+class _Filling:
+    """The tables while they are filled.
 
+    ``rest`` is what a_s costs from before it is put anywhere, numbered by stop.
+    """
 
-def _keep(
-    given: Problem, s: int, t: int, tier: Tier, inner: Times, rest: Times, row: Times
-) -> None:
-    if t == s:
-        return
-    by_start = given.parts.by_start
-    total = inner[by_start[s, s:t]] + rest[by_start[s + 1 : t + 1, t]]
-    total += given.spent(s, t, tier)[:, None, None]
-    limits = given.sweep_limits(s, t, tier)
-    total.swapaxes(1, 2)[given.levels.values[None, :] < limits[:, None]] = np.inf
-    np.minimum(row, total.min(axis=0), out=row)
+    def __init__(self, given: Problem) -> None:
+        self.given, costs, parts = given, given.costs, given.parts
+        shape = (parts.count, len(given.disk_levels), given.levels.count)
+        kind = np.float64 if np.prod(shape) <= _EXACT else np.float32
+        self.ram, self.disk, self.rest = (np.full(shape, np.inf, dtype=kind) for _ in range(3))
+        firsts = np.array(parts.first)
+        prefix = np.concatenate([[0.0], np.cumsum(costs.forward)])
+        sweeps = prefix[firsts[:, 1] + 1] - prefix[firsts[:, 0]] + costs.load_seconds
+        self.sweeps: dict[Tier, NDArray[np.float64]] = {
+            "ram": sweeps,
+            "disk": sweeps + given.read[firsts[:, 0]],
+        }
+        width = shape[1] * shape[2]
+        self.buffer = np.empty(max(_CHUNK, 2 * width), dtype=kind)
+        self.unlike = parts.count == costs.length * (costs.length + 1) // 2
+
+    def table(self) -> Table:
+        """Fill every row."""
+        given, leaves = self.given, self.given.leaves
+        for number, (s, t) in enumerate(given.parts.first):
+            ram, disk = self.ram[number], self.disk[number]
+            shift = given.levels.shift(int(given.costs.activation[s]))
+            if s == t and leaves is not None:
+                ram[:], disk[:] = leaves[s].whole("ram"), leaves[s].whole("disk")
+            else:
+                self._tape_now(s, t, ram)
+                self._keep(s, t, "ram", ram)
+                _take(ram, shift, disk)
+                self._keep(s, t, "disk", disk)
+            if s > 0:
+                self._put(s, ram, disk, shift, self.rest[given.parts.by_stop[s, t]])
+            ram += self.sweeps["ram"][number]
+            disk += self.sweeps["disk"][number]
+        return Table(given, {"ram": self.ram, "disk": self.disk}, self.sweeps)
+
+    def _tape_now(self, s: int, t: int, row: Times) -> None:
+        given, costs = self.given, self.given.costs
+        if t == s:
+            row[:] = costs.last[s]
+        else:
+            after = int(given.parts.by_start[s + 1, t])
+            _take(self.ram[after], given.levels.shift(int(costs.tape[s])), row)
+            row += costs.forward[s] + costs.backward[s] - self.sweeps["ram"][after]
+        row[:, : np.searchsorted(given.levels.values, given.tape_limit(s, t))] = np.inf
+
+    def _keep(self, s: int, t: int, tier: Tier, row: Times) -> None:
+        """The best first region, over a few of its lengths at a time."""
+        if t == s:
+            return
+        given, parts = self.given, self.given.parts
+        limits = given.sweep_limits(s, t, tier)
+        firsts = np.searchsorted(given.levels.values, limits)
+        own = self.ram if tier == "ram" else self.disk
+        inner = rows(own, parts.by_start[s, s:t], even=self.unlike)
+        rest = rows(self.rest, parts.by_stop[s + 1 : t + 1, t], even=self.unlike)
+        many = max(1, len(self.buffer) // row.size)
+        for start in range(0, t - s, many):
+            stop = min(start + many, t - s)
+            total = self.buffer[: (stop - start) * row.size].reshape(stop - start, *row.shape)
+            np.add(inner[start:stop], rest[start:stop], out=total)
+            for one, first in zip(total, firsts[start:stop], strict=True):
+                one[:, :first] = np.inf
+            np.minimum(row, total.min(axis=0), out=row)
+
+    def _put(self, s: int, ram: Times, disk: Times, shift: Ints, out: Times) -> None:
+        """The cheaper of the two places for a_s."""
+        given = self.given
+        _take(ram, shift, out)
+        written = disk + given.write[s]
+        if given.limited:
+            size = int(given.costs.activation[s])
+            index = _below(given.disk_levels, given.disk_levels - size)
+            written = np.where(index[:, None] >= 0, written[index], np.inf)
+        np.minimum(out, written, out=out)
 
 
 def _take(row: Times, index: Ints, out: Times) -> None:
     """``out[:, m]`` is ``row`` at the level that ``index[m]`` names; inf where none is left."""
-    out[:] = np.where(index >= 0, row[:, index], np.inf)
+    first = int(np.searchsorted(index, 0))
+    out[:, :first] = np.inf
+    out[:, first:] = row[:, index[first:]]
 
 
-def _disk_levels(sizes: Ints, quota: int | None, units: int) -> Ints:
+def disk_levels(sizes: Ints, quota: int | None, units: int) -> Ints:
     """0 … quota in at most ``units`` steps that divide the sizes well; ``[0]`` without a limit."""
     if quota is None or quota >= int(sizes.sum()):
         return np.zeros(1, dtype=np.int64)
@@ -243,5 +323,6 @@ def _slot(quota: int) -> Ints:
     return np.array([0, max(quota, 1)], dtype=np.int64)
 
 
-def _below(levels: Ints, size: int) -> int:
-    return int(np.searchsorted(levels, size, side="right")) - 1
+def _below(levels: Ints, bytes_: Ints) -> Ints:
+    """Index of the highest level within so many bytes; −1 when none is."""
+    return np.searchsorted(levels, bytes_, side="right") - 1
