@@ -45,7 +45,8 @@ def state(model: nn.Module, step: Step, x: torch.Tensor) -> list[torch.Tensor]:
 def assert_same(model: nn.Module, step: Step, x: torch.Tensor, steps: int = 2) -> nn.Module:
     """Two steps by store-all and two by a nested schedule are bitwise equal."""
     plain, ours = copy.deepcopy(model), copy.deepcopy(model)
-    _, schedule = planned(ours, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=step is autocast):
+        _, schedule = planned(ours, x)
     ours = rematerialize(ours, schedule)
     assert list(ours.state_dict()) == list(plain.state_dict())
     for _ in range(steps):
@@ -351,7 +352,7 @@ def test_a_schedule_of_another_model_is_refused() -> None:
 def test_another_shape_is_refused() -> None:
     model = looping()
     rematerialize(model, planned(model, batch())[1])
-    with pytest.raises(ScheduleError, match=r"float32\[8, 16\].*made for float32\[4, 16\]"):
+    with pytest.raises(ScheduleError, match=r"input was float32\[4, 16\], is float32\[8, 16\]"):
         model(batch(8, 16))
 
 
@@ -379,10 +380,10 @@ class Scaling(Residual):
 
 
 LOOPS: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "between": (lambda: Scaled(6, lambda: Residual(16, 0.2)), "is not called with the output of"),
+    "between": (lambda: Scaled(6, lambda: Residual(16, 0.2)), "uses the output of blocks.0 itself"),
     "extra": (
         lambda: Extra(6, lambda: Scaling(16, 0.2)),
-        "is called with other extra arguments than",
+        "blocks.1 is called with other extra arguments than blocks.0",
     ),
 }
 
@@ -393,7 +394,7 @@ def test_blocks_of_a_loop_that_does_more_are_recomputed_one_by_one(name: str) ->
     make, reason = LOOPS[name]
     torch.manual_seed(3)
     plain, x = make(), batch(32, 16)
-    with pytest.warns(RuntimeWarning, match=f"blocks.1 {reason} blocks.0.*one by one"):
+    with pytest.warns(RuntimeWarning, match=f"{reason}.*one by one"):
         chain = profile(plain, x, repeats=1)
     assert reason in plan(chain, 1.0).policy
     with pytest.raises(InputError, match="nothing can wait on disk"):
@@ -407,14 +408,14 @@ def test_blocks_of_a_loop_that_does_more_are_recomputed_one_by_one(name: str) ->
             state(copy.deepcopy(plain), backward, x), state(ours, backward, x), strict=True
         ):
             assert torch.equal(a, b)
-        with pytest.raises(ScheduleError, match="profile and plan for this size"):
+        with pytest.raises(ScheduleError, match="Profile and plan for this one"):
             ours(batch(8, 16))
 
 
 def test_a_spanning_schedule_is_refused_by_a_loop_that_does_more() -> None:
     model = Scaled(4, lambda: Residual(16))
     schedule = planned(looping(4), batch())[1].model_copy(update={"input": ""})
-    with pytest.raises(RecomputationError, match=r"blocks\.1 is not called with the output"):
+    with pytest.raises(RecomputationError, match=r"uses the output of blocks\.0 itself"):
         rematerialize(model, schedule)(batch())
 
 

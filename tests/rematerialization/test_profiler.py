@@ -10,6 +10,7 @@ from tests.rematerialization.models import Residual, looping
 from thetaone.errors import ProfileError, ScheduleError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
+from thetaone.rematerialization.blocks import find_blocks
 from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.executor import detach
 from thetaone.rematerialization.memory import TrainingMemory
@@ -163,12 +164,12 @@ def test_a_profile_in_json_is_used_again_and_refused_when_stale() -> None:
     model, x = looping(4), torch.zeros(4, 16)
     chain = Chain.from_json(profile(model, x, repeats=1).to_json())
     rematerialize(model, sample=x, budget=0.8, chain=chain)
-    detach(model)
+    detach(find_blocks(model))
     stale: dict[str, tuple[nn.Module, torch.Tensor]] = {
         r"input was float32\[4, 16\], is float32\[8, 16\]": (model, torch.zeros(8, 16)),
         r"blocks was blocks.0 … blocks.3, is blocks.0 … blocks.4": (looping(5), x),
         r"parameters was .* float32, is .* float64": (looping(4).double(), x.double()),
-        r"training was True, is False": (looping(4).eval(), x),
+        r"training was yes, is no": (looping(4).eval(), x),
     }
     for message, (other, inputs) in stale.items():
         with pytest.raises(ProfileError, match=f"the profile is stale: .*{message}"):

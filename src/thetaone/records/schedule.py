@@ -3,6 +3,8 @@
 import math
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from thetaone.errors import InputError
 from thetaone.records.base import Record
 from thetaone.records.chain import CheckedRecord
@@ -10,6 +12,8 @@ from thetaone.records.table import text_table
 from thetaone.records.units import format_bytes, format_seconds
 
 Tier = Literal["ram", "disk"]
+# what decides the bytes of a step, beside the blocks themselves
+CONDITIONS = ("input", "input gradient", "extra tensors", "training", "trainable", "autocast")
 
 
 class Region(Record):
@@ -86,6 +90,7 @@ class Schedule(CheckedRecord):
         input: Kind of the chain's input it was made for, e.g. ``float32[8, 64, 32]``; empty if
             the chain was written by hand.
         parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty likewise.
+        conditions: Of the step that was measured, by the names in ``CONDITIONS``; empty likewise.
     """
 
     renderer: ClassVar[str] = "thetaone.report.plots:plot_schedule"
@@ -105,6 +110,7 @@ class Schedule(CheckedRecord):
     disk: DiskCost | None = None
     input: str = ""
     parameters: str = ""
+    conditions: dict[str, str] = Field(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:
         """Reject regions that overlap, repeat, or leave the chain."""

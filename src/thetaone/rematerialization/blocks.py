@@ -53,6 +53,11 @@ def find_blocks(model: nn.Module, blocks: str | None = None) -> Blocks:
         raise ProfileError(f"{name or 'the model'} has no blocks: nothing to rematerialize")
     prefix = f"{name}." if name else ""
     container = found if type(found).forward is nn.Sequential.forward else None
+    if container is not None and "forward" in vars(container):
+        raise ProfileError(
+            f"{name or 'the model'} has a forward of its own on the instance (a wrapper put it "
+            "there), which runs its blocks unseen: rematerialize before wrapping"
+        )
     return Blocks(
         tuple(prefix + child for child in children),
         tuple(children.values()),

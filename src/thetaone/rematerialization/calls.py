@@ -1,7 +1,7 @@
 """How a model calls its blocks: which argument flows along the chain, which ones are extra."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,11 +19,24 @@ class Call:
         args: Positional arguments; the activation's place holds None if it is ``slot``.
         kwargs: Keyword arguments likewise.
         slot: Position or keyword of the activation.
+        before: Both as they were at the call: lists and dicts may change later.
+        versions: Of the tensors among them: they may be changed in place.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     slot: int | str
+    before: tuple[tuple[Any, ...], dict[str, Any]] = field(init=False)
+    versions: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "before", _mapped((self.args, self.kwargs), lambda leaf: leaf))
+        object.__setattr__(self, "versions", tuple(map(version_of, self.tensors)))
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """The tensors among the arguments."""
+        return [leaf for leaf in pytree.tree_leaves(self.before) if isinstance(leaf, torch.Tensor)]
 
     def run(self, block: Any, activation: torch.Tensor) -> Any:
         """Call ``block`` with the activation back in its place."""
@@ -34,27 +47,58 @@ class Call:
         args[self.slot] = activation
         return block(*args, **kwargs)
 
+    def again(self) -> "Call":
+        """The same call for a recomputation: what a block puts into a list, it put there before."""
+        args, kwargs = self.before
+        return Call(args, kwargs, self.slot)
+
+    def detached(self) -> "Call":
+        """The same call with tensors that belong to no graph."""
+        made: dict[int, torch.Tensor] = {}
+
+        def leaf(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            if id(value) not in made:
+                made[id(value)] = value.detach().requires_grad_(value.requires_grad)
+            return made[id(value)]
+
+        args, kwargs = _mapped((self.args, self.kwargs), leaf)
+        return Call(args, kwargs, self.slot)
+
     def same_extra(self, other: "Call") -> bool:
         """Whether two calls hand over the same arguments, the activation apart."""
         if self.slot != other.slot:
             return False
-        mine, spec = pytree.tree_flatten((self.args, self.kwargs))
-        others, other_spec = pytree.tree_flatten((other.args, other.kwargs))
-        return spec == other_spec and all(map(_same, mine, others))
+        mine, spec = pytree.tree_flatten(self.before)
+        others, other_spec = pytree.tree_flatten(other.before)
+        unchanged = self.versions == other.versions
+        return unchanged and spec == other_spec and all(map(_same, mine, others))
 
 
-def take_activation(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, Call]:
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place; inference tensors do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def take_activation(args: tuple[Any, ...], kwargs: dict[str, Any], *also: type) -> tuple[Any, Call]:
     """Split the arguments of a block into its activation (the first tensor) and the rest.
+
+    Args:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        also: What else may stand for an activation.
 
     Raises:
         ProfileError: No argument is a tensor.
     """
+    kinds = (torch.Tensor, *also)
     for place, value in enumerate(args):
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, kinds):
             rest = (*args[:place], None, *args[place + 1 :])
             return value, Call(rest, kwargs, place)
     for name, value in kwargs.items():
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, kinds):
             return value, Call(args, {**kwargs, name: None}, name)
     raise ProfileError("a block is called without a tensor; name the blocks: blocks='model.layers'")
 
@@ -97,10 +141,11 @@ def activation_of(output: Any, *, where: str) -> torch.Tensor:
     )
 
 
-def like_output(output: Any, activation: torch.Tensor) -> Any:
+def like_output(output: Any, activation: Any) -> Any:
     """``output`` with its tensor replaced by ``activation``."""
     if isinstance(output, tuple | list):
-        return type(output)([activation, *output[1:]])
+        rest = [activation, *output[1:]]
+        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
     return activation
 
 
@@ -116,6 +161,22 @@ def _same(mine: Any, other: Any) -> bool:
             and mine.shape == other.shape
             and mine.stride() == other.stride()
             and mine.dtype == other.dtype
-            and mine._version == other._version
+            and mine.is_conj() == other.is_conj()
+            and mine.is_neg() == other.is_neg()
+            and not (mine.requires_grad or other.requires_grad)
         )
-    return mine is other or (type(mine) is type(other) and bool(mine == other))
+    if mine is other:
+        return True
+    try:
+        return type(mine) is type(other) and bool(mine == other)
+    except (TypeError, ValueError, RuntimeError):  # things that have no single answer differ
+        return False
+
+
+def _mapped(value: Any, leaf: Any) -> Any:
+    """A copy of plain tuples, lists and dicts, with ``leaf`` of what they hold."""
+    if type(value) in (tuple, list):
+        return type(value)(_mapped(one, leaf) for one in value)
+    if type(value) is dict:
+        return {name: _mapped(one, leaf) for name, one in value.items()}
+    return leaf(value)

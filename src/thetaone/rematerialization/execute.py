@@ -12,10 +12,11 @@ from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.blocks import find_blocks
 from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.executor import attach, detach
+from thetaone.rematerialization.executor import attach
 from thetaone.rematerialization.measure import Subject
 from thetaone.rematerialization.plan import budget_bytes, plan
 from thetaone.rematerialization.profiler import measured_chain, profile
+from thetaone.rematerialization.specialize import as_written
 from thetaone.rematerialization.stale import require_current, require_same_blocks
 
 
@@ -65,7 +66,6 @@ def rematerialize(
             f"got schedule={'yes' if schedule else 'no'}, "
             f"sample={'no' if sample is None else 'yes'}, budget={budget}"
         )
-    detach(model)
     replan, alone = None, False
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
     if schedule is None:
@@ -81,7 +81,8 @@ def rematerialize(
         replan = WithinBudget(type(model).__name__, limit, memory_units, tier)
     else:
         alone = all(one.stop == one.start + 1 and one.tier == "ram" for one in schedule.regions)
-    found = find_blocks(model, blocks)
+    with as_written(model):
+        found = find_blocks(model, blocks)
     require_same_blocks(schedule, found)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")

@@ -1,5 +1,6 @@
 """Runs a chain of blocks by a schedule: nested regions of non-reentrant checkpointing."""
 
+import operator
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +12,22 @@ from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import RecomputationError, ScheduleError
 from thetaone.records.schedule import Schedule
-from thetaone.rematerialization.blocks import Blocks, describe_tensor
+from thetaone.rematerialization.blocks import Blocks
 from thetaone.rematerialization.calls import Call, activation_of, like_output, take_activation
+from thetaone.rematerialization.conditions import conditions, differences
 from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.measure import Subject, dropped_tapes, untouched
+from thetaone.rematerialization.handed import Handed, Passage
+from thetaone.rematerialization.measure import (
+    Subject,
+    dropped_tapes,
+    random_state,
+    same_state,
+    untouched,
+)
 from thetaone.rematerialization.offload import Boundary, Recover, boundary_of, ticket_for
 from thetaone.rematerialization.profiler import note_subject
-from thetaone.rematerialization.replay import Moment
+from thetaone.rematerialization.replay import Moment, Moving
+from thetaone.rematerialization.specialize import ENTRY, plain, specialize, written
 from thetaone.rematerialization.tree import Node, tree
 
 Replan = Callable[[list[Subject]], Schedule]
@@ -49,21 +59,43 @@ class Executor:
     ) -> None:
         self.names = found.names
         self.blocks = list(found.modules)
+        self.modules = [module for block in self.blocks for module in block.modules()]
         self.schedule = schedule
         self.root = tree(schedule)
         self.alone = alone
         self.again = {region.start for region in schedule.regions}
         self.replan = replan
-        self.planned: dict[str, Node] = {}
+        self.planned: dict[tuple[str, ...], Node] = {}
         self.outputs: list[Any] = [None] * len(self.blocks)
-        self.passing: tuple[int, torch.Tensor, Call] | None = None
+        self.moving: Moving = {}
         self.disk = disk
         self.writing: list[Boundary] = []
         self.on_disk: list[weakref.ref[Boundary]] = []  # in the order of the forward
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy needs: nothing of a step under way."""
+        outputs: list[Any] = [None] * len(self.blocks)
+        return {**self.__dict__, "outputs": outputs, "writing": [], "on_disk": []}
+
     def forward(self, activation: torch.Tensor, call: Call) -> torch.Tensor:
         """The whole chain."""
-        return self._run(self._tree_for(activation, call), activation, call)
+        try:
+            return self._run(self._tree_for(activation, call), activation, call)
+        finally:
+            self.writing.clear()  # what an exception left behind
+
+    def require_same(self, container: nn.Sequential) -> None:
+        """Refuse to run blocks that are no longer those of the container.
+
+        Raises:
+            ScheduleError: Blocks were added, removed or replaced.
+        """
+        now = list(container._modules.values())
+        if len(now) != len(self.blocks) or not all(map(operator.is_, now, self.blocks)):
+            raise ScheduleError(
+                f"the blocks {self.names[0]} … {self.names[-1]} were added to, removed or replaced "
+                "after rematerialize: call it again"
+            )
 
     def subjects(self, activation: torch.Tensor, call: Call) -> list[Subject]:
         """The blocks as they would be called from here, to be profiled."""
@@ -78,29 +110,25 @@ class Executor:
 
     def call_block(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What happens when the model's loop calls a block."""
-        if not torch.is_grad_enabled():
-            return self._original(index)(*args, **kwargs)
-        activation, call = take_activation(args, kwargs)
+        activation, call = take_activation(args, kwargs, Handed)
         if self.alone:
             return self._run_alone(index, activation, call)
-        if index == 0:
-            output = self.forward(activation, call)
-        else:
-            output = self._expect(index, activation, call)
+        passage = (
+            self._start(activation, call) if index == 0 else self._expect(index, activation, call)
+        )
         last = index == len(self.blocks) - 1
-        self.passing = None if last else (index, output, call)
-        return like_output(self.outputs[index], output)
+        return like_output(self.outputs[index], passage.output if last else Handed(passage))
 
     def _run_alone(self, index: int, activation: torch.Tensor, call: Call) -> Any:
         """One block, recomputed or not, whatever the others are called with."""
-        if index == 0 and not self._is_planned(activation):
-            self._refuse(activation)
+        if index == 0 and (changed := self._changed(activation, call)):
+            self._refuse(changed)
         original = self._original(index)
         if index not in self.again:
             return call.run(original, activation)
-        moment = Moment([self.blocks[index]], activation.device)
+        moment = self._moment(index, index + 1, activation, call)
         return checkpoint(
-            partial(call.run, original),
+            _Alone(original, call),
             activation,
             use_reentrant=False,
             preserve_rng_state=False,
@@ -126,7 +154,7 @@ class Executor:
             if isinstance(item, int):
                 activation, recover = self._run_block(item, activation, call), None
                 continue
-            moment = Moment(self.blocks[item.start : item.stop], activation.device)
+            moment = self._moment(item.start, item.stop, activation, call)
             kept = None
             if self.disk is not None and item.tier == "disk" and item.start > 0:
                 if taping:
@@ -168,7 +196,7 @@ class Executor:
     def _again(self, item: Node, source: Recover, call: Call, moment: Moment) -> torch.Tensor:
         """The output of a region, computed again without a tape."""
         with moment.contexts()[1], torch.enable_grad(), dropped_tapes():
-            activation = source()
+            activation, call = source(), call.again()
             for index in range(item.start, item.stop):
                 activation = self._run_block(index, activation, call)
         return activation.detach()
@@ -181,52 +209,76 @@ class Executor:
             self.writing.pop().settle()
         return result
 
+    def _moment(self, start: int, stop: int, activation: torch.Tensor, call: Call) -> Moment:
+        named = dict(zip(self.names[start:stop], self.blocks[start:stop], strict=True))
+        return Moment(named, activation.device, call, self.moving)
+
     def _original(self, index: int) -> Any:
         block = self.blocks[index]
-        call = getattr(type(block), "_original_call", None)
-        return block if call is None else call.__get__(block)
+        return written(block).__call__.__get__(block)
 
-    def _expect(self, index: int, activation: torch.Tensor, call: Call) -> torch.Tensor:
+    def _start(self, activation: torch.Tensor, call: Call) -> Passage:
+        """Run the whole chain."""
+        output = self.forward(activation, call)
+        return Passage(self, 0, self.names[0], output, call, random_state(output))
+
+    def _expect(self, index: int, activation: Any, call: Call) -> Passage:
         """Hand on, after a check that nothing happened between the blocks."""
-        passing, self.passing = self.passing, None
-        if passing is None or passing[0] != index - 1 or passing[1] is not activation:
-            raise RecomputationError(
-                f"{self.names[index]} is not called with the output of the block before it: "
-                "regions span blocks only where the model's loop does nothing in between. "
-                "Name another list with blocks=…"
-            )
-        if not call.same_extra(passing[2]):
-            raise RecomputationError(
-                f"{self.names[index]} is called with other extra arguments than "
-                f"{self.names[index - 1]}: regions that span blocks need the same ones"
-            )
-        return activation
+        passage = activation.passage if isinstance(activation, Handed) else None
+        name, before = self.names[index], self.names[index - 1]
+        if passage is None or passage.chain is not self or passage.index != index - 1:
+            self._refuse_between(f"{name} is not called with the output of {before}")
+        if not call.same_extra(passage.call):
+            self._refuse_between(f"{name} is called with other extra arguments than {before}")
+        if not same_state(passage.random, random_state(passage.output)):
+            self._refuse_between(f"random numbers are drawn between {before} and {name}")
+        return Passage(self, index, name, passage.output, call, passage.random)
+
+    def _refuse_between(self, what: str) -> NoReturn:
+        raise RecomputationError(
+            f"{what}: regions span blocks only where the model's loop does nothing in between and "
+            "hands every block the same extra arguments. Call rematerialize again with a sample "
+            "for which it does this, or name another list with blocks=…"
+        )
 
     def _tree_for(self, activation: torch.Tensor, call: Call) -> Node:
-        """The planned tree, for this size of input."""
-        if self._is_planned(activation):
+        """The planned tree, for this kind of input."""
+        changed = self._changed(activation, call)
+        if not changed:
             return self.root
         if self.replan is None:
             self._refuse(
-                activation,
+                changed,
                 ", or use rematerialize(model, sample=…, budget=…), which plans anew by itself",
             )
-        given = describe_tensor(activation)
-        if given not in self.planned:
+        kind = tuple(conditions(activation, call, self.modules).values())
+        if kind not in self.planned:
             with untouched(nn.ModuleList(self.blocks), activation):
-                self.planned[given] = tree(self.replan(self.subjects(activation, call)))
-        return self.planned[given]
+                self.planned[kind] = tree(self.replan(self.subjects(activation, call)))
+        return self.planned[kind]
 
-    def _is_planned(self, activation: torch.Tensor) -> bool:
-        planned = self.schedule.input
-        same = planned == describe_tensor(activation)
-        return not planned or same or _same_shape_and_smaller(planned, activation)
+    def _changed(self, activation: torch.Tensor, call: Call) -> str:
+        """What is not as planned; empty when all is, or when the chain was written by hand."""
+        if not self.schedule.conditions:
+            return ""
+        return differences(self.schedule.conditions, conditions(activation, call, self.modules))
 
-    def _refuse(self, activation: torch.Tensor, advice: str = "") -> NoReturn:
+    def _refuse(self, changed: str, advice: str = "") -> NoReturn:
         raise ScheduleError(
-            f"the chain's input is {describe_tensor(activation)} and the schedule was made for "
-            f"{self.schedule.input}: profile and plan for this size{advice}"
+            f"the schedule was made for another step: {changed}. Profile and plan for this one"
+            f"{advice}"
         )
+
+
+class _Alone:
+    """One block as a region."""
+
+    def __init__(self, original: Any, call: Call) -> None:
+        self.original, self.call, self.ran = original, call, False
+
+    def __call__(self, activation: torch.Tensor) -> Any:
+        call, self.ran = self.call.again() if self.ran else self.call, True
+        return call.run(self.original, activation)
 
 
 class _Pass:
@@ -237,7 +289,8 @@ class _Pass:
 
     def __call__(self, activation: torch.Tensor) -> torch.Tensor:
         taping, self.ran = self.ran, True
-        return self.executor._run(self.item, activation, self.call, taping=taping)
+        call = self.call.again() if taping else self.call
+        return self.executor._run(self.item, activation, call, taping=taping)
 
 
 class _Spilled:
@@ -254,14 +307,7 @@ class _Spilled:
             return run(self.item, self.first.pop(), self.call, taping=False)
         boundary = boundary_of(ticket)
         self.executor._prefetch_before(boundary)
-        return run(self.item, boundary.fetch(), self.call, boundary=boundary)
-
-
-def _same_shape_and_smaller(planned: str, activation: torch.Tensor) -> bool:
-    """Under autocast the same shape flows in a smaller type."""
-    name, _, shape = planned.partition("[")
-    size = getattr(torch, name).itemsize
-    return f"[{shape}" == str(list(activation.shape)) and activation.itemsize <= size
+        return run(self.item, boundary.fetch(), self.call.again(), boundary=boundary)
 
 
 def attach(
@@ -274,61 +320,45 @@ def attach(
     alone: bool = False,
 ) -> nn.Module:
     """Let a model run by a schedule from now on. Same object, parameters, hooks and state_dict."""
+    detach(found)
     executor = Executor(found, schedule, replan, disk, alone=alone)
     if found.container is not None:
-        _specialize(found.container, {"forward": _sequential_forward}, executor, -1)
+        specialize(found.container, {"forward": _sequential_forward}, (executor, -1))
         return model
     for index, block in enumerate(found.modules):
-        members = {"__call__": _block_call, "_original_call": type(block).__call__}
-        _specialize(block, members, executor, index)
+        specialize(block, {"__call__": _block_call}, (executor, index))
     return model
 
 
-def detach(model: nn.Module) -> nn.Module:
+def detach(found: Blocks) -> None:
     """Undo ``attach``: every block runs as its own class says."""
-    for module in model.modules():
-        if "_rematerialization" in module.__dict__:
-            del module.__dict__["_rematerialization"]
-            module.__class__ = type(module).__bases__[0]
-    return model
-
-
-def _specialize(module: nn.Module, members: dict[str, Any], executor: Executor, index: int) -> None:
-    original = type(module)
-    members = {**members, "__reduce_ex__": _reduce, "__module__": original.__module__}
-    members["__qualname__"] = original.__qualname__
-    module.__class__ = type(original.__name__, (original,), members)
-    module.__dict__["_rematerialization"] = (executor, index)
+    plain(found.modules if found.container is None else [*found.modules, found.container])
 
 
 def _sequential_forward(self: Any, activation: Any) -> Any:
-    executor: Executor = self._rematerialization[0]
-    if not torch.is_grad_enabled():
-        for block in executor.blocks:
-            activation = block(activation)
-        return activation
-    return executor.forward(*take_activation((activation,), {}))
+    entry = self.__dict__.get(ENTRY)  # a slice of a Sequential has its class and not this
+    if entry is None or not torch.is_grad_enabled():
+        return written(self).forward(self, activation)
+    return _run_container(entry[0], self, activation)
 
 
 def _block_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-    executor, index = self._rematerialization
+    entry = self.__dict__.get(ENTRY)
+    if entry is None or not torch.is_grad_enabled():
+        return written(self).__call__(self, *args, **kwargs)
+    executor, index = entry
+    return _run_block(executor, index, args, kwargs)
+
+
+# a compiler that traces a whole model leaves these to Python, as it does torch's own checkpoint
+
+
+@torch._disable_dynamo
+def _run_container(executor: Executor, container: nn.Sequential, activation: Any) -> Any:
+    executor.require_same(container)
+    return executor.forward(*take_activation((activation,), {}))
+
+
+@torch._disable_dynamo
+def _run_block(executor: Executor, index: int, args: tuple[Any, ...], kwargs: Any) -> Any:
     return executor.call_block(index, args, kwargs)
-
-
-def _reduce(self: Any, protocol: Any) -> Any:
-    """Pickle and deepcopy as the original class, specialized again on arrival."""
-    original = type(self).__bases__[0]
-    special = {name: type(self).__dict__[name] for name in ("forward",) if name in vars(type(self))}
-    return _rebuild, (original, bool(special)), self.__dict__
-
-
-def _rebuild(original: type[nn.Module], sequential: bool) -> nn.Module:
-    module = original.__new__(original)
-    members: dict[str, Any] = {"__reduce_ex__": _reduce, "__module__": original.__module__}
-    members["__qualname__"] = original.__qualname__
-    if sequential:
-        members["forward"] = _sequential_forward
-    else:
-        members |= {"__call__": _block_call, "_original_call": original.__call__}
-    module.__class__ = type(original.__name__, (original,), members)
-    return module

@@ -27,7 +27,7 @@ from thetaone.rematerialization.persistent import Table, solve
 
 LEVELS_PER_STAGE = 4, 2  # a tape rounded up to whole levels must not grow by much
 OPERATIONS = 2.2e10  # additions that a table may take, half a minute or less
-NUMBERS = 1e8  # that a table may hold, 0.4 GB in single precision
+NUMBERS = 1.5e8  # that all layers of a table may hold, 0.6 GB in single precision
 
 T = TypeVar("T")
 

@@ -1,18 +1,21 @@
 """Measures one block: seconds and bytes of its forward, its tape and its backward."""
 
+import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import ProfileError
-from thetaone.rematerialization.calls import Call, activation_of, label
+from thetaone.rematerialization.calls import Call, activation_of, label, version_of
 from thetaone.rematerialization.replay import Moment
 from thetaone.rematerialization.storage import StorageTracker, key, storage_bytes, tensors_in
 
@@ -64,24 +67,25 @@ class Sizes:
 
 def measure_sizes(subject: Subject) -> Sizes:
     """Bytes by storage: what the forward leaves, what it and the backward need meanwhile."""
-    with dropped_tapes(), StorageTracker() as tracker:
-        output = subject.run()[1]
-        size = storage_bytes([output])
-        plain_peak = tracker.peak_bytes
-        del output
-    with StorageTracker() as tracker, accumulating(subject.block):
-        tracker.live_bytes = 0
-        tracker.reset_peak()
-        leaf, output = subject.run()
-        tape, taping_peak = tracker.live_bytes, tracker.peak_bytes
-        needs_backward = output.requires_grad
-        scratch = 0
-        if needs_backward:
-            gradient = torch.ones_like(output)
+    with standing_in(subject) as leaves, own_casts(subject.activation.device):
+        with dropped_tapes(), StorageTracker() as tracker:
+            output = subject.run()[1]
+            size = storage_bytes([output])
+            plain_peak = tracker.peak_bytes
+            del output
+        with StorageTracker() as tracker:
+            tracker.live_bytes = 0
             tracker.reset_peak()
-            before = tracker.live_bytes + (storage_bytes([leaf]) if leaf.requires_grad else 0)
-            output.backward(gradient)
-            scratch = max(0, tracker.peak_bytes - before)
+            leaf, output = subject.run()
+            tape, taping_peak = tracker.live_bytes, tracker.peak_bytes
+            needs_backward = output.requires_grad
+            scratch = 0
+            if needs_backward:
+                gradient = torch.ones_like(output)
+                tracker.reset_peak()
+                before = tracker.live_bytes + (storage_bytes([leaf]) if leaf.requires_grad else 0)
+                _backward(output, gradient, [leaf, *leaves])
+                scratch = max(0, tracker.peak_bytes - before)
     return Sizes(
         output=size,
         tape=tape,
@@ -94,10 +98,10 @@ def measure_sizes(subject: Subject) -> Sizes:
 
 def measure_seconds(subject: Subject) -> tuple[float, float]:
     """Seconds of one forward that writes its tape, and of its backward."""
-    with accumulating(subject.block):
+    with standing_in(subject) as leaves:
         synchronize(subject.activation)
         start = time.perf_counter()
-        _, output = subject.run()
+        leaf, output = subject.run()
         synchronize(output)
         middle = time.perf_counter()
         if not output.requires_grad:
@@ -105,9 +109,16 @@ def measure_seconds(subject: Subject) -> tuple[float, float]:
         gradient = torch.ones_like(output)
         synchronize(output)
         resumed = time.perf_counter()
-        output.backward(gradient)
+        _backward(output, gradient, [leaf, *leaves])
         synchronize(output)
         return middle - start, time.perf_counter() - resumed
+
+
+def _backward(output: torch.Tensor, gradient: torch.Tensor, leaves: list[torch.Tensor]) -> None:
+    """Backward into these leaves alone: nothing else gets a gradient, no hook of another fires."""
+    inputs = [leaf for leaf in leaves if leaf.requires_grad]
+    if inputs:
+        output.backward(gradient, inputs=inputs)
 
 
 def measure_tail(subject: Subject) -> float:
@@ -121,7 +132,10 @@ def measure_tail(subject: Subject) -> float:
 
     synchronize(subject.activation)
     start = last[0] = time.perf_counter()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with (
+        standing_in(subject),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
         _, output = subject.run()
     synchronize(output)
     end = time.perf_counter()
@@ -134,7 +148,7 @@ def measure_region(device: torch.device, rounds: int) -> float:
     The difference of a tiny function run as a region and run as it is, medians of ``rounds``.
     """
     weight = torch.ones(4, device=device, requires_grad=True)
-    moment = Moment([], device)
+    moment = Moment({}, device)
 
     def plain() -> torch.Tensor:
         return torch.tanh(weight * 2)
@@ -158,20 +172,39 @@ def measure_region(device: torch.device, rounds: int) -> float:
     return max(0.0, statistics.median(times[region]) - statistics.median(times[plain]))
 
 
-def check_repeatable(subject: Subject) -> bool:
-    """Whether the block draws random numbers; run twice to see that it can be run again.
+def check_repeatable(subject: Subject) -> int:
+    """Bytes that a region keeps to run the block again: random state, buffers that it changes.
+
+    Run twice to see that it can be run again.
 
     Raises:
-        ProfileError: It changes its input, hands it on, or gives another result the second time.
+        ProfileError: It changes its input, hands it on, draws from another generator than torch's,
+            or gives another result the second time.
     """
-    random = random_state(subject.activation)
-    _check_in_place(subject)
-    restore_random(random)
+    drawn = random_state(subject.activation)
+    others = _other_generators()
+    with untouched(subject.block, ()):
+        _check_in_place(subject)
+    restore_random(drawn)
     with dropped_tapes():
-        first = subject.run()[1].detach().clone()
-        draws = not same_state(random, random_state(subject.activation))
-        restore_random(random)
-        leaf, second = subject.run()
+        with untouched(subject.block, ()):
+            moving = _buffers(subject.block)
+            first = subject.run()[1].detach().clone()
+            draws = not same_state(drawn, random_state(subject.activation))
+            state = sum(
+                storage_bytes([tensor])
+                for module, name, tensor, version in moving
+                if not isinstance(module, _NormBase)
+                and (module._buffers.get(name) is not tensor or version_of(tensor) != version)
+            )
+        restore_random(drawn)
+        with untouched(subject.block, ()):
+            leaf, second = subject.run()
+    if others != _other_generators():
+        raise ProfileError(
+            f"{subject.where} draws from Python's or NumPy's generator, which a recomputation does "
+            "not replay: draw from torch's"
+        )
     if key(second) == key(leaf) and not isinstance(subject.block, VIEWS):
         raise ProfileError(
             f"{subject.where} returns a view of its input: keeping its output would keep its input "
@@ -183,7 +216,46 @@ def check_repeatable(subject: Subject) -> bool:
             "it gives two results, so it cannot be recomputed; draw from torch's own generators, "
             "and see torch.use_deterministic_algorithms"
         )
-    return draws
+    return state + (sum(one.nbytes for one in drawn) if draws else 0)
+
+
+def _buffers(block: nn.Module) -> list[tuple[nn.Module, str, torch.Tensor, int]]:
+    return [
+        (module, name, buffer, version_of(buffer))
+        for module in block.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+
+
+def _other_generators() -> tuple[Any, ...]:
+    state: Any = np.random.get_state()  # noqa: NPY002  a block may draw from the legacy generator
+    return random.getstate(), state[1].tobytes(), state[2:]
+
+
+def attributes(block: nn.Module) -> str:
+    """Plain attributes of a block's modules: blocks that print alike may differ in one."""
+    plain = (bool, int, float, str, tuple)
+    return repr([
+        [item for item in vars(module).items() if isinstance(item[1], plain)]
+        for module in block.modules()
+    ])  # fmt: skip
+
+
+def cast_bytes(blocks: Iterable[nn.Module]) -> int:
+    """Most that an autocast, if one is on, keeps of the weights in its own type until its end.
+
+    A block's tape holds its casts as well: they are counted twice rather than not at all.
+    """
+    parameters = {id(p): p for block in blocks for p in block.parameters() if p.requires_grad}
+    found = list(parameters.values())
+    if not found or not torch.is_autocast_cache_enabled():
+        return 0
+    device = found[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return 0
+    size = torch.get_autocast_dtype(device).itemsize
+    return sum(p.numel() * size for p in found if p.dtype == torch.float32)
 
 
 def _check_in_place(subject: Subject) -> None:
@@ -205,30 +277,60 @@ def dropped_tapes() -> Iterator[None]:
 
 
 @contextmanager
-def accumulating(block: nn.Module) -> Iterator[None]:
-    """Gradients of the block's parameters go to throw-away tensors that exist already."""
-    parameters = [p for p in block.parameters() if p.requires_grad]
-    before = [p.grad for p in parameters]
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+def standing_in(subject: Subject) -> Iterator[list[torch.Tensor]]:
+    """The block runs on leaves of its own, with gradients that exist already.
+
+    No gradient of the user's changes and none of his hooks fires. Yields the leaves.
+    """
+    made: dict[int, nn.Parameter] = {}
+    swapped: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
+    for module in subject.block.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) not in made:
+                own = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+                own.grad = torch.zeros_like(own) if own.requires_grad else None
+                made[id(parameter)] = own
+            swapped.append((module, name, parameter, made[id(parameter)]))
+    extra = [one for one in subject.call.tensors if one.requires_grad]
     try:
-        yield
+        for module, name, _, own in swapped:
+            module._parameters[name] = own
+        yield [*made.values(), *extra]
     finally:
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
+        for module, name, parameter, _ in swapped:
+            module._parameters[name] = parameter
+        for one in extra:
+            one.grad = None
+
+
+@contextmanager
+def own_casts(device: torch.device) -> Iterator[None]:
+    """An autocast that is on casts weights anew, so that a tape is measured with its casts."""
+    kind = device.type
+    if not torch.is_autocast_enabled(kind):
+        yield
+        return
+    with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
+        yield
 
 
 @contextmanager
 def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
     """Whatever happens inside, buffers and random state are afterwards what they were."""
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    bindings = [(module, dict(module._buffers)) for module in model.modules()]
+    values = [(buffer, buffer.detach().clone()) for _, _, buffer, _ in _buffers(model)]
     devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(device.index or 0 for device in devices)):
         try:
             yield
         finally:
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
+            for module, buffers in bindings:
+                module._buffers.clear()
+                module._buffers.update(buffers)
+            for buffer, before in values:
+                if not torch.equal(buffer, before):  # batch_norm changes them without a trace
                     buffer.data.copy_(before)
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from thetaone.errors import InputError
 from thetaone.records.chain import Chain
-from thetaone.records.schedule import DiskCost, Region, Schedule
+from thetaone.records.schedule import CONDITIONS, DiskCost, Region, Schedule
 from thetaone.rematerialization.simulator import simulate
 
 Spans = Iterable[tuple[int, int]]
@@ -40,6 +40,7 @@ def judged(
         chain=chain.fingerprint,
         input=chain.context.get("input", ""),
         parameters=chain.context.get("parameters", ""),
+        conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )
     cost = simulate(chain, draft, disk=disk)
     return draft.model_copy(

@@ -3,6 +3,7 @@
 import hashlib
 import statistics
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,20 +25,29 @@ from thetaone.rematerialization.calls import (
     Call,
     activation_of,
     label,
+    like_output,
     own_cache,
     take_activation,
 )
+from thetaone.rematerialization.conditions import conditions
+from thetaone.rematerialization.handed import Watched, unwatched
 from thetaone.rematerialization.measure import (
     Sizes,
     Subject,
+    attributes,
+    cast_bytes,
     check_repeatable,
     dropped_tapes,
     measure_region,
     measure_seconds,
     measure_sizes,
     measure_tail,
+    random_state,
+    same_state,
     untouched,
 )
+from thetaone.rematerialization.specialize import as_written, written
+from thetaone.rematerialization.storage import storage_bytes
 
 
 def profile(
@@ -76,8 +86,8 @@ def profile(
     """
     if repeats < 1:
         raise InputError(f"repeats={repeats}: need at least one timed round")
-    found = find_blocks(model, blocks)
-    with torch.enable_grad(), untouched(model, (inputs, kwargs)):
+    with as_written(model), torch.enable_grad(), untouched(model, (inputs, kwargs)):
+        found = find_blocks(model, blocks)
         subjects, separate = capture(found, lambda: (forward or _call)(model, *inputs, **kwargs))
         if separate:
             warnings.warn(
@@ -96,18 +106,19 @@ def measured_chain(
     for index, subject in enumerate(subjects):
         kinds.setdefault(subject.kind, []).append(index)
     groups = list(kinds.values())
-    random = [check_repeatable(subjects[group[0]]) for group in groups]
-    sizes = [measure_sizes(subjects[group[0]]) for group in groups]
+    repeated = [check_repeatable(subjects[group[0]]) for group in groups]
     seconds = _seconds(subjects, groups, repeats)
-    tails = [
-        statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
-        for group in groups
-    ]
     stages: dict[int, Stage] = {}
-    measured = zip(groups, sizes, seconds, tails, random, strict=True)
-    for group, size, times, tail, draws in measured:
+    casts = cast_bytes(subject.block for subject in subjects)
+    for group, times, state in zip(groups, seconds, repeated, strict=True):
+        tail = statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
+        sizes: dict[str, Sizes] = {}  # blocks that look alike may differ in a plain attribute
         for index in group:
-            stages[index] = _stage(subjects[index], size, times, tail, draws=draws)
+            subject = subjects[index]
+            look = attributes(subject.block)
+            if look not in sizes:
+                sizes[look] = measure_sizes(subject)
+            stages[index] = _stage(subject, sizes[look], times, tail, state, casts)
     first = subjects[0].activation
     context = describe(model, subjects)
     return Chain(
@@ -128,11 +139,14 @@ def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
         "model": model,
         "blocks": f"{first.name} … {subjects[-1].name}",
         "parameters": describe_parameters(subject.block for subject in subjects),
-        "input": describe_tensor(first.activation),
         "device": str(first.activation.device),
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
-        "training": str(first.block.training),
+        **conditions(
+            first.activation,
+            first.call,
+            (module for subject in subjects for module in subject.block.modules()),
+        ),
     }
 
 
@@ -145,9 +159,11 @@ def capture(found: Blocks, run: Callable[[], Any]) -> tuple[list[Subject], str]:
     Raises:
         ProfileError: A block is not called exactly once, or not in order.
     """
-    notes = _Notes()
+    notes = _Notes(len(found.names))
     with notes.taken(found), dropped_tapes(), torch.enable_grad():
-        run()
+        result = run()
+        notes.look_for_kept()
+        del result
     subjects = notes.subjects
     called = [subject.name for subject in subjects]
     if called != list(found.names):
@@ -163,20 +179,27 @@ def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
 
 
 class _Notes:
-    """What is seen of the blocks during one forward."""
+    """What is seen of the blocks during one forward.
 
-    def __init__(self) -> None:
+    Every block's output but the last one's goes out as a watched tensor: a model that does more
+    with it than hand it to the next block gets regions of one block.
+    """
+
+    def __init__(self, length: int) -> None:
         self.subjects: list[Subject] = []
         self.separate = ""
+        self._length = length
         self._kinds: dict[str, Subject] = {}
-        self._before: tuple[str, torch.Tensor, Call] | None = None  # the block before, its output
+        self._before: tuple[str, Call, list[torch.Tensor]] | None = None  # the last one that ran
+        self._out: list[tuple[str, weakref.ref[Watched]]] = []
 
     @contextmanager
     def taken(self, found: Blocks) -> Iterator[None]:
         """Watch the blocks by hooks."""
         handles: list[Any] = []
+        watched = self._watched if found.container is None else None
         for name, block in zip(found.names, found.modules, strict=True):
-            before, after = partial(self._called, name), partial(self._returned, name)
+            before, after = partial(self._called, name), partial(self._returned, name, watched)
             handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(block.register_forward_hook(after))
         try:
@@ -186,27 +209,60 @@ class _Notes:
             for handle in handles:
                 handle.remove()
 
+    def look_for_kept(self, last: int = 0) -> None:
+        """Blocks whose output is still held, the ``last`` ones apart."""
+        for name, ref in self._out[: len(self._out) - last]:
+            if ref() is not None:
+                self._differs(f"the model keeps the output of {name}")
+
     def _called(
         self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        activation, call = take_activation(args, kwargs)
-        self._compare(name, activation, call)
+        handed, call = take_activation(args, kwargs)
+        activation = unwatched(handed)
+        self.look_for_kept(last=2)
+        self._compare(name, handed, call, activation)
         self._call = call
         self.subjects.append(note_subject(self._kinds, name, block, block, activation, call))
         # the model's own cache stays empty: the block that runs now appends to a copy
-        return tuple(map(own_cache, args)), {key: own_cache(kwargs[key]) for key in kwargs}
+        own = [own_cache(unwatched(value)) for value in args]
+        return tuple(own), {key: own_cache(unwatched(kwargs[key])) for key in kwargs}
 
-    def _returned(self, name: str, block: nn.Module, args: Any, output: Any) -> None:
-        self._before = name, activation_of(output, where=label(block, name)), self._call
+    def _returned(
+        self,
+        name: str,
+        watched: Callable[..., Any] | None,
+        block: nn.Module,
+        args: Any,
+        output: Any,
+    ) -> Any:
+        activation = activation_of(output, where=label(block, name))
+        self._before = name, self._call, random_state(activation)
+        if watched is not None and len(self.subjects) < self._length:
+            return like_output(output, watched(name, activation))
+        return None
 
-    def _compare(self, name: str, activation: torch.Tensor, call: Call) -> None:
+    def _watched(self, name: str, activation: torch.Tensor) -> Watched:
+        used = partial(self._differs, f"the model uses the output of {name} itself")
+        watched = Watched(activation, used)
+        self._out.append((name, weakref.ref(watched)))
+        return watched
+
+    def _differs(self, why: str) -> None:
+        self.separate = self.separate or why
+
+    def _compare(
+        self, name: str, handed: torch.Tensor, call: Call, activation: torch.Tensor
+    ) -> None:
         before, self._before = self._before, None
-        if before is None or self.separate:
+        if before is None or not self._out:
             return
-        if before[1] is not activation:
-            self.separate = f"{name} is not called with the output of {before[0]}"
-        elif not call.same_extra(before[2]):
-            self.separate = f"{name} is called with other extra arguments than {before[0]}"
+        if handed is not self._out[-1][1]():
+            self._differs(f"{name} is not called with the output of {before[0]}")
+        elif not call.same_extra(before[1]):
+            self._differs(f"{name} is called with other extra arguments than {before[0]}")
+        elif not same_state(before[2], random_state(activation)):
+            self._differs(f"random numbers are drawn between {before[0]} and {name}")
 
 
 def note_subject(
@@ -221,7 +277,7 @@ def note_subject(
     kind = _kind(block, activation)
     if kind not in noted:
         leaf = activation.detach().requires_grad_(activation.requires_grad)
-        noted[kind] = Subject(name, kind, block, run, leaf, call)
+        noted[kind] = Subject(name, kind, block, run, leaf, call.detached())
     return replace(noted[kind], name=name, block=block, run_block=run)
 
 
@@ -229,7 +285,8 @@ def _kind(block: nn.Module, activation: torch.Tensor) -> str:
     """Equal for blocks that cost the same: same code, parameters and input."""
     parameters = [f"{describe_tensor(p)}{p.requires_grad}" for p in block.parameters()]
     flowing = f"{describe_tensor(activation)}{activation.requires_grad}{activation.stride()}"
-    return repr((type(block).__qualname__, repr(block), parameters, flowing, block.training))
+    training = [module.training for module in block.modules()]
+    return repr((written(block).__qualname__, repr(block), parameters, flowing, training))
 
 
 def _seconds(
@@ -246,22 +303,32 @@ def _seconds(
 
 
 def _stage(
-    subject: Subject, size: Sizes, times: list[tuple[float, float]], tail: float, *, draws: bool
+    subject: Subject,
+    size: Sizes,
+    times: list[tuple[float, float]],
+    tail: float,
+    state: int,
+    casts: int,
 ) -> Stage:
+    """One stage of the chain.
+
+    A region keeps, beside its input, the ``state`` from which it is recomputed. Gradients of
+    extra arguments are summed through the whole backward, the old sum and the new side by side
+    with what is added, and an autocast keeps its ``casts``.
+    """
     forward = [time[0] for time in times]
     middle = statistics.median(forward)
     spread = statistics.quantiles(forward, n=4) if len(forward) > 1 else [middle] * 3
-    # a region that draws random numbers keeps the generator's state beside its input
-    state = torch.get_rng_state().nbytes if draws else 0
+    sums = 2 * storage_bytes(one for one in subject.call.tensors if one.requires_grad)
     return Stage(
         name=subject.name,
         forward_seconds=max(middle, 1e-9),
         backward_seconds=statistics.median(time[1] for time in times),
         output_bytes=size.output + state,
         tape_bytes=size.tape + state,
-        forward_scratch_bytes=size.forward_scratch,
-        backward_scratch_bytes=size.backward_scratch,
-        taping_scratch_bytes=size.taping_scratch,
+        forward_scratch_bytes=size.forward_scratch + sums + casts,
+        backward_scratch_bytes=size.backward_scratch + sums + casts,
+        taping_scratch_bytes=size.taping_scratch + sums + casts,
         tail_seconds=tail * max(middle, 1e-9),
         seconds_spread=(spread[2] - spread[0]) / max(middle, 1e-9),
     )

@@ -12,6 +12,7 @@ from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.blocks import Blocks, describe_parameters, find_blocks
 from thetaone.rematerialization.measure import untouched
 from thetaone.rematerialization.profiler import capture, describe
+from thetaone.rematerialization.specialize import as_written
 
 
 def require_current(
@@ -38,7 +39,7 @@ def require_current(
         ProfileError: It is stale, or was written by hand; every difference is named.
     """
     run = forward or nn.Module.__call__
-    with torch.enable_grad(), untouched(model, (inputs, kwargs)):
+    with as_written(model), torch.enable_grad(), untouched(model, (inputs, kwargs)):
         subjects, _ = capture(find_blocks(model, blocks), lambda: run(model, *inputs, **kwargs))
     today = describe(type(model).__name__, subjects)
     changed = [

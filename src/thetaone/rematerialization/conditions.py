@@ -1,0 +1,69 @@
+"""Under which conditions a chain was measured, and whether a step keeps to them."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import nn
+
+from thetaone.rematerialization.blocks import describe_tensor
+from thetaone.rematerialization.calls import Call
+
+
+def conditions(
+    activation: torch.Tensor, call: Call, modules: Iterable[nn.Module]
+) -> dict[str, str]:
+    """What decides the bytes of a step, beside the blocks themselves.
+
+    Args:
+        activation: What flows into the first block.
+        call: With what else it is called.
+        modules: All modules of all blocks.
+    """
+    training, trainable = False, set[torch.Tensor]()
+    for module in modules:
+        training = training or module.training
+        trainable.update(
+            p for p in module._parameters.values() if p is not None and p.requires_grad
+        )
+    extra = [describe_tensor(one) + _gradient(one) for one in call.tensors]
+    device = activation.device.type
+    autocast = torch.is_autocast_enabled(device)
+    return {
+        "input": describe_tensor(activation),
+        "input gradient": _yes(activation.requires_grad),
+        "extra tensors": ", ".join(extra) or "none",
+        "training": _yes(training),
+        "trainable": f"{sum(p.numel() for p in trainable):,}",
+        "autocast": str(torch.get_autocast_dtype(device)).removeprefix("torch.")
+        if autocast
+        else "no",
+    }
+
+
+def differences(planned: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Why a step may need more than what was planned; empty when it does not.
+
+    Evaluating, freezing and an input that needs no gradient take no more.
+    """
+    less = {
+        "input gradient": now["input gradient"] == "no",
+        "training": now["training"] == "no",
+        "trainable": _count(now["trainable"]) <= _count(planned.get("trainable", "0")),
+    }
+    return "; ".join(
+        f"{name} was {planned.get(name, 'not noted')}, is {value}"
+        for name, value in now.items()
+        if planned.get(name) != value and not less.get(name, False)
+    )
+
+
+def _gradient(tensor: torch.Tensor) -> str:
+    return " with gradient" if tensor.requires_grad else ""
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _count(text: str) -> int:
+    return int(text.replace(",", ""))

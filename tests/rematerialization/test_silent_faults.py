@@ -1,0 +1,657 @@
+"""What would train otherwise in silence: it is run one by one, replayed right, or refused."""
+
+import copy
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.rematerialization.models import Looping, Residual, looping, nested, planned
+from tests.rematerialization.test_executor import assert_same, backward, batch, state
+from thetaone.errors import BudgetTooSmallError, ProfileError, RecomputationError, ScheduleError
+from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.policies import judged, per_block, store_all
+from thetaone.rematerialization.profiler import profile
+
+Loop = Callable[[Looping, torch.Tensor], torch.Tensor]
+
+
+class ByLoop(Looping):
+    """A loop that is given from outside."""
+
+    def __init__(self, loop: Loop, block: Callable[[], nn.Module]) -> None:
+        super().__init__(6, block)
+        self.loop = loop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.loop(self, self.inner(x))
+
+
+class Shifted(Residual):
+    """Takes one more argument."""
+
+    def forward(self, x: torch.Tensor, extra: Any = None) -> torch.Tensor:
+        given = extra["shift"] if isinstance(extra, dict) else extra
+        return super().forward(x) + (0 if given is None else given)
+
+
+def supervised(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    kept: list[torch.Tensor] = []
+    for block in model.blocks:
+        x = block(x)
+        kept.append(x)
+    return torch.stack([model.outer(one) for one in kept])
+
+
+def regularized(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    penalty = torch.zeros(())
+    for block in model.blocks:
+        x = block(x)
+        penalty = penalty + x.square().mean()
+    return model.outer(x) + penalty
+
+
+def skipped_over(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    for block in model.blocks:
+        if torch.rand(()) < 2:
+            x = block(x)
+    return model.outer(x)
+
+
+def numbered(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    extra = {"shift": 0.0}
+    for number, block in enumerate(model.blocks):
+        extra["shift"] = float(number)
+        x = block(x, extra)
+    return model.outer(x)
+
+
+def detached_later(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    bias = model.inner.bias
+    for number, block in enumerate(model.blocks):
+        x = block(x, bias if number == 0 else bias.detach())
+    return model.outer(x)
+
+
+def changed_in_place(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    shift = torch.zeros(16)
+    for block in model.blocks:
+        x = block(x, shift)
+        shift += 1
+    return model.outer(x)
+
+
+def early(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    for block in model.blocks[:3]:
+        x = block(x)
+    return model.outer(x)
+
+
+LOOPS: dict[str, tuple[Loop, str]] = {
+    "every output is kept": (supervised, "the model keeps the output of blocks.0"),
+    "an output is used": (regularized, "the model uses the output of blocks.0 itself"),
+    "numbers are drawn between": (skipped_over, "random numbers are drawn between blocks.0"),
+    "a dict changes": (numbered, "blocks.1 is called with other extra arguments"),
+    "an extra loses its graph": (detached_later, "blocks.1 is called with other extra arguments"),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_that_does_more_is_noticed_and_runs_right(name: str) -> None:
+    loop, reason = LOOPS[name]
+    torch.manual_seed(0)
+    plain, x = ByLoop(loop, lambda: Shifted(16, 0.2)), batch(32, 16)
+    with pytest.warns(RuntimeWarning, match=f"{reason}.*one by one"):
+        ours = rematerialize(copy.deepcopy(plain), sample=x, budget=0.6)
+    for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
+        assert torch.equal(a, b)
+
+
+REFUSED: dict[str, tuple[Loop, str]] = {
+    name: (loop, "uses the output of blocks.0|drawn between|other extra")
+    for name, (loop, _) in LOOPS.items()
+} | {"an extra changes in place": (changed_in_place, "other extra arguments")}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_loop_that_does_more_later_is_refused(name: str) -> None:
+    """The same loops, where the schedule was made for one that only hands on."""
+    loop, message = REFUSED[name]
+    torch.manual_seed(0)
+    model = ByLoop(lambda model, x: handed_on(model, x), lambda: Shifted(16, 0.2))
+    schedule = planned(model, batch())[1].model_copy(update={"conditions": {}})
+    rematerialize(model, schedule)
+    model.loop = loop
+    with pytest.raises(RecomputationError, match=message):
+        model(batch())
+
+
+def handed_on(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    for block in model.blocks:
+        x = block(x)
+    return model.outer(x)
+
+
+def test_a_loop_that_stops_early_is_refused() -> None:
+    model = ByLoop(handed_on, lambda: Residual(16))
+    rematerialize(model, planned(model, batch())[1])
+    model.loop = early
+    with pytest.raises(RecomputationError, match=r"uses the output of blocks\.2 itself"):
+        model(batch())
+    with pytest.raises(RecomputationError, match=r"uses the output of blocks\.0 itself"):
+        model.blocks[0](batch()).sum()
+
+
+def collected(model: Looping, x: torch.Tensor) -> torch.Tensor:
+    found: list[torch.Tensor] = []
+    for block in model.blocks:
+        x = block(x, found)
+    return model.outer(x) + torch.stack(found).sum()
+
+
+class Collecting(Residual):
+    """Puts something into a list that it is given."""
+
+    def forward(self, x: torch.Tensor, found: list[torch.Tensor] | None = None) -> torch.Tensor:
+        y = super().forward(x)
+        if found is not None:
+            found.append(y.square().mean())
+        return y
+
+
+def test_what_blocks_put_into_a_list_is_there_once() -> None:
+    torch.manual_seed(0)
+    plain, x = ByLoop(collected, lambda: Collecting(16, 0.2)), batch(32, 16)
+    with pytest.warns(RuntimeWarning, match="other extra arguments"):
+        ours = rematerialize(copy.deepcopy(plain), sample=x, budget=0.8)
+    for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
+        assert torch.equal(a, b)
+
+
+class Biased(Looping):
+    """Every block is handed a learned tensor and one of a living graph."""
+
+    def __init__(self) -> None:
+        super().__init__(6, lambda: Shifted(16, 0.2))
+        self.bias = nn.Parameter(torch.ones(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        shift = self.bias * 2
+        for block in self.blocks:
+            x = block(x, shift)
+        return self.outer(x)
+
+
+def test_extra_arguments_get_their_gradient_and_no_more() -> None:
+    torch.manual_seed(0)
+    plain = Biased()
+    ours = rematerialize(copy.deepcopy(plain), sample=batch(), budget=0.8)
+    assert ours.bias.grad is None
+    for x in (batch(), batch(5, 16)):  # the second is planned within the step
+        for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_gradients_of_extra_arguments_are_in_the_budget() -> None:
+    class Wide(Shifted):
+        def forward(self, x: torch.Tensor, extra: Any = None) -> torch.Tensor:
+            return super().forward(x) + extra.mean()
+
+    class Model(Looping):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                x = block(x, self.wide)
+            return x
+
+    torch.manual_seed(0)
+    model, x = Model(6, lambda: Wide(16)), batch(256, 16)
+    model.wide = nn.Parameter(torch.ones(2**16))
+    chain = profile(model, x, repeats=1)
+    schedule = per_block(chain)
+    rematerialize(model, schedule)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with TrainingMemory(model) as memory:
+        model(x).sum().backward()
+    assert 3 * 2**18 < memory.activation_peak_bytes <= schedule.peak_bytes
+
+
+EDITS: dict[str, Callable[[nn.Sequential], object]] = {
+    "replaced": lambda model: model.__setitem__(2, Residual(16)),
+    "removed": lambda model: model.__delitem__(5),
+    "added": lambda model: model.append(Residual(16)),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_container_that_was_edited_is_refused(name: str) -> None:
+    model = nn.Sequential(*[Residual(16) for _ in range(6)])
+    rematerialize(model, planned(model, batch())[1])
+    EDITS[name](model)
+    with torch.no_grad():
+        expected = batch()
+        for block in model:
+            expected = block(expected)
+        assert torch.equal(model(batch()), expected)
+    with pytest.raises(ScheduleError, match="added to, removed or replaced"):
+        model(batch())
+
+
+def test_a_slice_of_a_container_runs_as_written() -> None:
+    model = nn.Sequential(*[Residual(16) for _ in range(6)])
+    expected = model[:3](batch())
+    rematerialize(model, planned(model, batch())[1])
+    assert torch.equal(model[:3](batch()), expected)
+
+
+def test_a_container_with_a_forward_of_its_own_is_refused() -> None:
+    model: Any = nn.Sequential(*[Residual(16) for _ in range(3)])
+    model.forward = lambda x: model[1](x)
+    with pytest.raises(ProfileError, match="forward of its own on the instance"):
+        profile(model, batch())
+
+
+@torch.no_grad()
+def stepped(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.mul_(0.9)
+
+
+def replaced(model: nn.Module) -> None:
+    for block in model:  # pyright: ignore[reportGeneralTypeIssues]
+        block.up.weight = nn.Parameter(block.up.weight * 2)
+
+
+def reassigned(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 2
+
+
+def buffered(model: nn.Module) -> None:
+    for block in model:  # pyright: ignore[reportGeneralTypeIssues]
+        block.scale.mul_(2)
+
+
+CHANGES: dict[str, tuple[Callable[[nn.Module], object], str]] = {
+    "an optimizer's step": (stepped, r"norm\.weight was changed between"),
+    "another parameter": (replaced, r"up\.weight was replaced between"),
+    "other data": (reassigned, r"norm\.weight was changed between"),
+    "a buffer": (buffered, r"scale was changed between"),
+}
+
+
+class Scaled(Residual):
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.scale
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changed_since_the_forward_is_named(name: str) -> None:
+    change, message = CHANGES[name]
+    model = nn.Sequential(*[Scaled() for _ in range(6)])
+    rematerialize(model, per_block(profile(model, batch(), repeats=1)))
+    loss = model(batch()).sum()
+    change(model)
+    with pytest.raises(RecomputationError, match=message):
+        loss.backward()
+
+
+def test_an_argument_that_changed_since_the_forward_is_refused() -> None:
+    model = Looping(6, lambda: Shifted(16))
+    shift = torch.ones(16)
+    model.forward = lambda x: chained(model, x, shift)  # pyright: ignore
+    rematerialize(model, planned(model, batch())[1])
+    loss = model(batch()).sum()
+    shift.fill_(3)
+    with pytest.raises(RecomputationError, match=r"an argument of blocks.* was changed in place"):
+        loss.backward()
+
+
+def chained(model: Looping, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    for block in model.blocks:
+        x = block(x, shift)
+    return x
+
+
+def evaluated_between(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    output = model(x)
+    model.eval()
+    with torch.no_grad():
+        model(x)
+    output.square().mean().backward()
+    model.train()
+    return output.detach()
+
+
+def normalized() -> nn.Module:
+    return nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.Dropout(0.3))
+
+
+def test_evaluation_between_forward_and_backward_changes_nothing() -> None:
+    torch.manual_seed(0)
+    assert_same(Looping(6, normalized), evaluated_between, batch())
+
+
+class Counting(Residual):
+    """A buffer that counts executions, and that the output depends on."""
+
+    count: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(16, 0.1)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count.add_(1)
+        return super().forward(x) * (1 + self.count / 8)
+
+
+class Averaging(Residual):
+    """A running mean that is bound anew each time."""
+
+    mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(16, 0.1)
+        self.register_buffer("mean", torch.zeros(16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        return super().forward(x) + self.mean
+
+
+def spectral() -> nn.Module:
+    block = Residual(16, 0.1)
+    nn.utils.parametrizations.spectral_norm(block.up)
+    return block
+
+
+BUFFERS: dict[str, Callable[[], nn.Module]] = {
+    "counter": Counting,
+    "running mean": Averaging,
+    "spectral norm": spectral,
+}
+
+
+def two_forwards(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    first, second = model(x), model(2 * x)
+    first.square().mean().backward()
+    second.square().mean().backward()
+    return second.detach()
+
+
+@pytest.mark.parametrize("step", [backward, two_forwards])
+@pytest.mark.parametrize("name", BUFFERS)
+def test_buffers_that_a_block_changes_are_replayed(
+    name: str, step: Callable[[nn.Module, torch.Tensor], torch.Tensor]
+) -> None:
+    torch.manual_seed(0)
+    if name == "spectral norm" and step is two_forwards:
+        pytest.skip("store-all itself refuses it: the second forward changes what the first saved")
+    assert_same(Looping(6, BUFFERS[name]), step, batch(), steps=5)
+
+
+def test_measuring_fires_no_hook_and_leaves_weights_alone() -> None:
+    model, fired = looping(6), list[str]()
+    for name, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: fired.append(name))
+        parameter.register_hook(lambda _, name=name: fired.append(name))
+    rematerialize(model, sample=batch(), budget=0.8)
+    assert fired == []
+    assert all(p.grad is None for p in model.parameters())
+    backward(model, batch(7, 16))  # planned anew within the step
+    assert len(fired) == 2 * len(list(model.parameters()))
+
+
+class Elsewhere(nn.Module):
+    """Decides by another generator than torch's."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        super().__init__()
+        self.linear, self.draw = nn.Linear(16, 16), draw
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) if self.draw() < 2 else x + 1
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_a_block_that_draws_from_elsewhere_is_named(draw: Callable[[], float]) -> None:
+    model = nn.Sequential(*[Elsewhere(draw) for _ in range(3)])
+    with pytest.raises(ProfileError, match=r"0 \(Elsewhere\) draws from Python's or NumPy's"):
+        profile(model, batch())
+
+
+class Heads(nn.Module):
+    """Attention whose number of heads no parameter and no ``repr`` shows."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.qkv, self.heads = nn.Linear(64, 192), heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = parts
+        return ((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+
+def peak(model: nn.Module, step: Callable[[nn.Module], object]) -> int:
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with TrainingMemory(model) as memory:
+        step(model)
+    return memory.activation_peak_bytes
+
+
+def test_blocks_that_print_alike_may_cost_otherwise() -> None:
+    model = nn.Sequential(*[Heads(heads) for heads in (2, 32, 2, 32)])
+    x = torch.randn(2, 64, 64)
+    chain = profile(model, x, repeats=1)
+    assert chain.stages[1].tape_bytes > 2 * chain.stages[0].tape_bytes
+    rematerialize(model, schedule := per_block(chain))
+    assert peak(model, lambda m: m(x).sum().backward()) <= schedule.peak_bytes
+
+
+def test_an_autocast_is_measured_with_the_weights_that_it_casts() -> None:
+    """Few rows and wide weights, so that casts are most of what is held."""
+
+    def step(model: nn.Module) -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(x).float().sum()
+        loss.backward()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(*[Residual(128) for _ in range(6)])
+    x = torch.randn(4, 128)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        schedule = per_block(profile(model, x, repeats=1))
+    rematerialize(model, schedule)
+    step(model)  # torch's first checkpoint imports its compiler
+    casts = sum(p.numel() * 2 for p in model.parameters())
+    assert casts < peak(model, step) <= schedule.peak_bytes
+    with pytest.raises(ScheduleError, match="autocast was bfloat16, is no"):
+        model(x)
+
+
+def unfrozen(model: nn.Module) -> None:
+    model.requires_grad_(True)
+
+
+STEPS: dict[str, tuple[Callable[[nn.Module], object], Callable[[nn.Module], object], str]] = {
+    "training": (lambda m: m.eval(), lambda m: m.train(), "training was no, is yes"),
+    "trainable": (lambda m: m.requires_grad_(False), unfrozen, "trainable was 0, is"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_needs_more_is_planned_anew_or_refused(name: str) -> None:
+    before, after, message = STEPS[name]
+    model, x = nn.Sequential(*[Residual(16, 0.5) for _ in range(6)]), batch(512, 16)
+    x.requires_grad_()
+    before(model)
+    chain = profile(model, x, repeats=1)
+    rematerialize(model, judged(chain, nested(6), policy="nested"))
+    model(x)
+    after(model)
+    with pytest.raises(ScheduleError, match=message):
+        model(x)
+    before(model)
+    rematerialize(model, sample=x, budget=1.0)
+    limit = store_all(profile(model, x, repeats=1)).peak_bytes
+    after(model)
+    assert peak(model, lambda m: m(x).sum().backward()) <= limit
+
+
+def test_an_extra_argument_that_grew_is_refused() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+            return x + torch.softmax(self.linear(x) @ memory.mT, -1) @ memory
+
+    model: Any = Looping(4, Attending)
+    model.forward = lambda x, memory: chained(model, x, memory)
+    schedule = planned(model, batch(), batch(6, 16))[1]
+    rematerialize(model, schedule)
+    model(batch(), batch(6, 16))
+    with pytest.raises(ScheduleError, match=r"extra tensors was float32\[6, 16\], is float32\[99"):
+        model(batch(), batch(99, 16))
+
+
+def test_two_chains_of_one_model_stand_side_by_side() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.ModuleList(Residual(16, 0.1) for _ in range(4))
+            self.decoder = nn.ModuleList(Shifted(16, 0.1) for _ in range(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            memory = x
+            for block in self.encoder:
+                memory = block(memory)
+            for block in self.decoder:
+                x = block(x, memory)
+            return x
+
+    torch.manual_seed(0)
+    plain, x = Both(), batch(64, 16)
+    ours = copy.deepcopy(plain)
+    for name in ("encoder", "decoder"):
+        rematerialize(ours, sample=x, budget=0.6, blocks=name)
+    for block in (*ours.encoder, *ours.decoder):
+        assert "_rematerialization" in vars(block)
+    for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_call_that_fails_leaves_what_was_there() -> None:
+    model, x = looping(6), batch()
+    rematerialize(model, planned(model, x)[1])
+    with pytest.raises(BudgetTooSmallError, match="no schedule fits"):
+        rematerialize(model, sample=x, budget=1)
+    assert all("_rematerialization" in vars(block) for block in model.blocks)
+
+
+def test_a_rematerialized_model_can_be_profiled() -> None:
+    model, x = looping(6), batch()
+    before = profile(model, x, repeats=1)
+    rematerialize(model, planned(model, x)[1])
+    after = profile(model, x, repeats=1)
+    assert [one.tape_bytes for one in after.stages] == [one.tape_bytes for one in before.stages]
+    assert after.context == before.context
+
+
+def test_an_exception_between_blocks_keeps_nothing() -> None:
+    def stop(model: Looping, x: torch.Tensor) -> torch.Tensor:
+        x = model.blocks[0](x)
+        raise ValueError("between")
+
+    model = ByLoop(handed_on, lambda: Residual(16))
+    rematerialize(model, planned(model, batch())[1])
+    backward(model, batch())
+    model.loop = stop
+    with TrainingMemory(model) as memory:
+        with pytest.raises(ValueError, match="between"):
+            model(batch())
+        assert memory.activation_bytes == 0
+    copy.deepcopy(model)
+
+
+def test_parametrizing_a_rematerialized_block() -> None:
+    """A parametrization of the block itself puts a class of its own on top of ours."""
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(x @ self.weight)
+
+    class Doubled(nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return 2 * weight
+
+    def parametrized(model: nn.Sequential) -> nn.Sequential:
+        for block in model:
+            nn.utils.parametrize.register_parametrization(block, "weight", Doubled())
+        return model
+
+    plain, x = Looping(6, Weighted), batch()
+    ours = copy.deepcopy(plain)
+    rematerialize(ours, planned(ours, x)[1])
+    parametrized(plain.blocks)  # pyright: ignore[reportArgumentType]
+    parametrized(ours.blocks)  # pyright: ignore[reportArgumentType]
+    rematerialize(ours, planned(ours, x)[1])
+    for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_block_with_a_state_of_its_own_is_copied_as_it_asks() -> None:
+    class Locked(Residual):
+        def __init__(self) -> None:
+            super().__init__(16)
+            self.lock = threading.Lock()
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    model = Looping(6, Locked)
+    rematerialize(model, planned(model, batch())[1])
+    made = copy.deepcopy(model)
+    backward(made, batch())
+    assert made.blocks[0].up.weight.grad is not None  # pyright: ignore
+    assert model.blocks[0].up.weight.grad is None  # pyright: ignore
+
+
+class Named(NamedTuple):
+    hidden: torch.Tensor
+    note: str
+
+
+def test_named_tuples_pass_through() -> None:
+    class Naming(Residual):
+        def forward(self, x: torch.Tensor) -> Named:  # pyright: ignore
+            return Named(super().forward(x), "a note")
+
+    def loop(model: Looping, x: torch.Tensor) -> torch.Tensor:
+        for block in model.blocks:
+            x, note = block(x)
+            assert note == "a note"
+        return model.outer(x)
+
+    assert_same(ByLoop(loop, lambda: Naming(16, 0.1)), backward, batch())
