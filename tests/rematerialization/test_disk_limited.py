@@ -83,7 +83,8 @@ torch.manual_seed(0)
 model = looping(6)
 x = torch.linspace(-1, 1, 64).reshape(4, 16)
 cost = DiskCost(write_bytes_per_second=1e9, read_bytes_per_second=1e9)
-regions = [Region(start=1, stop=5, tier="disk"), Region(start=3, stop=4, tier="disk")]
+regions = [Region(start=0, stop=1), Region(start=1, stop=5, tier="disk")]
+regions += [Region(start=1, stop=3, tier="disk"), Region(start=3, stop=4, tier="disk")]
 schedule = judged(profile(model, x, repeats=1), regions, policy="by hand", disk=cost)
 tier = DiskTier(place, cost=cost)
 if mode != "plain":

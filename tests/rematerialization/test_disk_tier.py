@@ -1,10 +1,18 @@
 """Training with activations on disk: the same gradients, whatever the disk does."""
 
 import copy
+import ctypes
 import errno
 import gc
+import mmap
+import multiprocessing
+import os
 import pickle
+import random
+import subprocess
+import tempfile
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,10 +20,12 @@ import torch
 from torch import nn
 
 from tests.rematerialization.models import looping
-from thetaone.errors import DiskTierError, InputError, ScheduleError
+from thetaone.errors import DiskTierError, InputError, RecomputationError, ScheduleError
 from thetaone.records.schedule import DiskCost, Region, Tier
+from thetaone.rematerialization.background import Answer
 from thetaone.rematerialization.disk_tier import DiskTier
 from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization.memory import TrainingMemory
 from thetaone.rematerialization.policies import judged
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.spill_files import SpillFiles
@@ -64,9 +74,10 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
     return [y.detach(), x.grad, *(g.clone() for g in grads if g is not None)]
 
 
-def spilled(regions: list[Region], tier: DiskTier, dropout: float = 0.1) -> nn.Module:
-    model = looping(6, dropout=dropout)
+def spilled(regions: list[Region], tier: DiskTier, spare: int = 0) -> nn.Module:
+    model = looping(6, dropout=0.1)
     schedule = judged(profile(model, X, repeats=1), regions, policy="by hand", disk=COST)
+    schedule = schedule.model_copy(update={"budget_bytes": schedule.peak_bytes + spare})
     return rematerialize(model, schedule, disk=tier)
 
 
@@ -77,12 +88,12 @@ def same(mine: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 @pytest.mark.parametrize(
     "regions",
     [
-        [on_disk(2, 4)],
+        [on_disk(0, 2, "ram"), on_disk(2, 4)],
         [on_disk(0, 2, "ram"), on_disk(2, 5)],
         [on_disk(0, 5, "ram"), on_disk(0, 2, "ram"), on_disk(2, 4), on_disk(2, 3)],
-        [on_disk(1, 5), on_disk(1, 3), on_disk(3, 4)],
-        [on_disk(1, 5), on_disk(1, 3, "ram")],
-        [on_disk(2, 6), on_disk(3, 5), on_disk(3, 4, "ram")],
+        [on_disk(0, 1, "ram"), on_disk(1, 5), on_disk(1, 3), on_disk(3, 4)],
+        [on_disk(0, 1, "ram"), on_disk(1, 5), on_disk(1, 3, "ram")],
+        [on_disk(0, 2, "ram"), on_disk(2, 6), on_disk(2, 4), on_disk(4, 5)],
     ],
 )
 def test_gradients_are_bitwise_those_of_store_all(regions: list[Region], tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_gradients_are_bitwise_those_of_store_all(regions: list[Region], tmp_pat
 def test_what_cannot_be_written_stays_in_memory(fault: str, tmp_path: Path) -> None:
     expected = gradients(looping(6, dropout=0.1))
     with DiskTier(tmp_path, cost=COST, files=FaultyFiles(tmp_path, fault)) as tier:
-        model = spilled([on_disk(2, 5)], tier)
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
         with pytest.warns(RuntimeWarning, match="stay in memory, beyond the budget"):
             assert same(gradients(model), expected)
 
@@ -115,12 +126,259 @@ def test_what_cannot_be_read_is_computed_again(fault: str, first: Tier, tmp_path
             assert same(gradients(model), expected)
 
 
-@pytest.mark.parametrize("fault", ["unreadable", "bit flip", "short read"])
-def test_a_loss_without_remedy_is_an_error(fault: str, tmp_path: Path) -> None:
-    with DiskTier(tmp_path, cost=COST, files=FaultyFiles(tmp_path, fault)) as tier:
-        model = spilled([on_disk(2, 5)], tier)  # stage 1 is taped: nothing to compute it from
-        with pytest.raises(DiskTierError, match="nothing is kept from which"):
+@pytest.mark.parametrize("spare", [0, 10**6])
+@pytest.mark.parametrize("fault", ["full", "short write", "unreadable", "bit flip"])
+def test_a_fault_at_every_step_leaks_nothing(fault: str, spare: int, tmp_path: Path) -> None:
+    """With spare memory reads are ahead, so that they fail in the background."""
+    files = FaultyFiles(tmp_path, "")
+    with DiskTier(tmp_path, cost=COST, files=files) as tier, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 4), on_disk(4, 6)], tier, spare=spare)
+        gradients(model)
+        files.fault = fault
+        gc.collect()
+        gc.disable()
+        try:
+            levels: list[tuple[int, int]] = []
+            for _ in range(30):
+                gradients(model)
+                levels.append((tier.used_bytes, len(list(Path("/proc/self/fd").iterdir()))))
+        finally:
+            gc.enable()
+    assert set(levels) == {levels[0]}
+    assert levels[0][0] == 0
+
+
+def test_a_recomputation_that_stops_early_leaves_no_write(tmp_path: Path) -> None:
+    """The last thing that the outer region needs is the input of its last inner one."""
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled(
+            [on_disk(0, 1, "ram"), on_disk(1, 4), on_disk(1, 2), on_disk(2, 3), on_disk(3, 4)], tier
+        )
+        for _ in range(3):
             gradients(model)
+            assert tier.used_bytes == 0
+        copy.deepcopy(model)
+        pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_block_that_fails_leaves_nothing(index: int, tmp_path: Path) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("the user's")
+
+    expected = gradients(looping(6, dropout=0.1))
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 4), on_disk(4, 6)], tier)
+        gradients(model)
+        gc.collect()
+        gc.disable()
+        try:
+            handle = model.blocks[index].register_forward_hook(fail)  # pyright: ignore
+            for _ in range(20):
+                with pytest.raises(ValueError, match="the user's"):
+                    gradients(model)
+            handle.remove()
+            tier.close()  # the background has done what it was asked
+            assert tier.used_bytes == 0
+        finally:
+            gc.enable()
+        assert same(gradients(model), expected)
+
+
+@pytest.mark.parametrize("spare", [0.0, 1.5, 10.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_schedule_by_hand_holds_more_than_its_plan(
+    seed: int, spare: float, tmp_path: Path
+) -> None:
+    """Random nests in both tiers, with room to read ahead or without."""
+    draw = random.Random(seed)
+    model = nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.Tanh()) for _ in range(9)])
+    x = torch.linspace(-1, 1, 4096 * 64).reshape(4096, 64)
+    schedule = judged(profile(model, x, repeats=1), _nest(draw, 0, 9), policy="", disk=COST)
+    budget = schedule.peak_bytes + int(spare * x.nbytes)
+    schedule = schedule.model_copy(update={"budget_bytes": budget})
+    with DiskTier(tmp_path, cost=COST) as tier:
+        rematerialize(model, schedule, disk=tier)
+        model(x).sum().backward()
+        with TrainingMemory(model) as memory:
+            model(x).sum().backward()
+    assert memory.activation_peak_bytes <= budget + 64  # the loss and its gradient are outside
+
+
+def _nest(draw: random.Random, start: int, stop: int) -> list[Region]:
+    found: list[Region] = []
+    while start < stop:
+        end = draw.randint(start + 1, min(stop, start + 5))
+        if draw.random() < 0.8:
+            if (tier := draw.choice(["ram", "disk", "disk"])) and end - start > 1:
+                inner = [
+                    one for one in _nest(draw, start, end) if (one.start, one.stop) != (start, end)
+                ]
+                found += inner
+            found.append(Region(start=start, stop=end, tier="disk" if tier == "disk" else "ram"))
+        start = end
+    return found
+
+
+class Halved(nn.Module):
+    """Gives a view with holes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 128)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).chunk(2, -1)[0]
+
+
+def test_a_view_with_holes_goes_to_disk(tmp_path: Path) -> None:
+    model, x = nn.Sequential(*[Halved() for _ in range(6)]), torch.randn(4096, 64)
+    plain = copy.deepcopy(model)
+    regions = [on_disk(k, k + 1, "disk" if k else "ram") for k in range(6)]
+    schedule = judged(profile(model, x, repeats=1), regions, policy="by hand", disk=COST)
+    assert schedule.peak_bytes < 5 * 2 * x.nbytes
+    with DiskTier(tmp_path, cost=COST) as tier:
+        rematerialize(model, schedule, disk=tier)
+        model(x).sum().backward()
+        with TrainingMemory(model) as memory:
+            model.zero_grad()
+            model(x).sum().backward()
+    assert memory.activation_peak_bytes <= schedule.peak_bytes
+    plain(x).sum().backward()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_hooks_that_copy_what_is_saved_are_named(tmp_path: Path) -> None:
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
+        with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda tensor: tensor):
+            loss = model(X.clone().requires_grad_()).sum()
+        with pytest.raises(RecomputationError, match="hook around the step copied"):
+            loss.backward()
+
+
+def test_another_default_device_does_not_matter(tmp_path: Path) -> None:
+    expected = gradients(looping(6, dropout=0.1))
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
+        model.zero_grad()
+        torch.manual_seed(3)
+        x = X.clone().requires_grad_()
+        y = model(x)
+        with torch.device("meta"):
+            y.square().sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, expected[1])
+
+
+class NoDirect(SpillFiles):
+    """A file system without nameless files and without O_DIRECT, which makes them all the same."""
+
+    def _open(self, direct: int) -> int:
+        name = Path(tempfile.mktemp(dir=self.directory))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+        try:
+            made = os.open(name, flags, 0o600)
+            if direct:
+                os.close(made)
+                raise OSError(errno.EINVAL, "no O_DIRECT")
+            return made
+        finally:
+            name.unlink()
+
+
+def resident(descriptor: int) -> int:
+    """Pages of a file that are in memory."""
+    size = os.fstat(descriptor).st_size
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mmap.restype = ctypes.c_void_p
+    library.mmap.argtypes = [ctypes.c_void_p, *[ctypes.c_size_t] * 2, *[ctypes.c_int] * 2,
+                             ctypes.c_long]  # fmt: skip
+    library.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    place = library.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    assert library.mincore(place, size, pages) == 0
+    library.munmap(ctypes.c_void_p(place), ctypes.c_size_t(size))
+    return sum(page & 1 for page in pages)
+
+
+@pytest.mark.parametrize("files", [SpillFiles, NoDirect])
+def test_nothing_lingers_in_the_page_cache(files: type[SpillFiles], tmp_path: Path) -> None:
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if kind in ("tmpfs", "ramfs"):
+        pytest.skip("a file system in memory has nowhere else to put them")
+    data = memoryview(os.urandom(3 * 2**20 + 17))
+    with DiskTier(tmp_path, cost=COST, files=files(tmp_path)) as tier:
+        spill, back = tier.write(data), memoryview(bytearray(len(data)))
+        assert resident(spill.descriptor) == 0
+        tier.read(spill, back)
+        assert resident(spill.descriptor) == 0
+        assert back == data
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forked_process_has_a_background_of_its_own(tmp_path: Path) -> None:
+    expected = gradients(looping(6, dropout=0.1))
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
+        gradients(model)
+
+        def child() -> None:
+            os._exit(0 if same(gradients(model), expected) else 1)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(60)
+        hangs = process.is_alive()
+        process.kill()
+        assert not hangs
+        assert process.exitcode == 0
+        assert same(gradients(model), expected)
+
+
+def test_an_interrupt_while_waiting_for_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients(looping(6, dropout=0.1))
+
+    def interrupted(answer: Answer) -> None:
+        raise KeyboardInterrupt
+
+    with DiskTier(tmp_path, cost=COST) as tier:
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
+        with monkeypatch.context() as patch:
+            patch.setattr(Answer, "result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                gradients(model)
+        for _ in range(3):
+            assert same(gradients(model), expected)
+        assert tier.used_bytes == 0
+
+
+def test_a_quota_below_what_measuring_needs_is_a_quota(tmp_path: Path) -> None:
+    with DiskTier(tmp_path, 1000) as tier:
+        assert tier.cost.quota_bytes == 1000
+        tier.write(memoryview(bytes(1000)))
+        spill = tier.write(memoryview(bytes(600)))
+        with pytest.raises(DiskTierError, match="401 more bytes exceed the quota of 1,000"):
+            tier.write(memoryview(bytes(401)))
+        del spill
+
+
+def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with DiskTier("here", cost=COST) as tier:
+        monkeypatch.chdir("/")
+        tier.write(memoryview(bytes(10)))
 
 
 def test_a_vanished_directory_keeps_the_gradients(tmp_path: Path) -> None:
@@ -128,7 +386,7 @@ def test_a_vanished_directory_keeps_the_gradients(tmp_path: Path) -> None:
     place.mkdir()
     expected = gradients(looping(6, dropout=0.1))
     with DiskTier(place, cost=COST) as tier:
-        model = spilled([on_disk(2, 5)], tier)
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
         place.rmdir()
         with pytest.warns(RuntimeWarning, match="No such file"):
             assert same(gradients(model), expected)
@@ -138,7 +396,7 @@ def test_a_full_quota_keeps_the_gradients(tmp_path: Path) -> None:
     expected = gradients(looping(6, dropout=0.1))
     cost = COST.model_copy(update={"quota_bytes": 100})
     with DiskTier(tmp_path, 100, cost=cost) as tier:
-        model = spilled([on_disk(2, 5)], tier)
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
         with pytest.warns(RuntimeWarning, match="exceed the quota of 100"):
             assert same(gradients(model), expected)
         assert tier.used_bytes == 0
@@ -170,7 +428,7 @@ def test_an_interrupt_in_backward_leaves_nothing(tmp_path: Path) -> None:
     files = FaultyFiles(tmp_path, "interrupted")
     expected = gradients(looping(6, dropout=0.1))
     with DiskTier(tmp_path, cost=COST, files=files) as tier:
-        model = spilled([on_disk(2, 5)], tier)
+        model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
         with pytest.raises(KeyboardInterrupt):
             gradients(model)
         gc.collect()
@@ -188,7 +446,7 @@ def test_layout_and_type_survive(
 
     tensor = torch.empty_strided((4, 16), stride, dtype=dtype).normal_()
     with DiskTier(tmp_path, cost=COST) as tier:
-        boundary = Boundary(tensor, tier, None)
+        boundary = Boundary(tensor, tier, lambda: torch.zeros(0))
         boundary.settle()
         back = boundary.fetch()
     assert torch.equal(back, tensor)
@@ -207,7 +465,12 @@ def test_bad_tiers_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="differ: give one quota"):
         DiskTier(tmp_path, 100, cost=COST)
     model = looping(6)
-    schedule = judged(profile(model, X, repeats=1), [on_disk(2, 5)], policy="by hand", disk=COST)
+    schedule = judged(
+        profile(model, X, repeats=1),
+        [on_disk(0, 2, "ram"), on_disk(2, 5)],
+        policy="by hand",
+        disk=COST,
+    )
     with pytest.raises(ScheduleError, match="pass disk="):
         rematerialize(model, schedule)
 

@@ -144,3 +144,27 @@ def test_disk_transfers_are_counted_and_priced() -> None:
 def test_bad_input(call: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()  # pyright: ignore[reportCallIssue]
+
+
+def test_an_input_that_is_in_memory_anyway_does_not_go_to_disk() -> None:
+    """The chain's own, one that a surrounding region keeps, one in the tape of the stage before."""
+    chain = Chain(
+        input_bytes=1,
+        stages=tuple(
+            Stage(name=f"{k}", forward_seconds=1, backward_seconds=1, output_bytes=1, tape_bytes=4)
+            for k in range(6)
+        ),
+    )
+    disk = DiskCost(write_bytes_per_second=1.0, read_bytes_per_second=1.0)
+    spans = [(0, 1), (2, 5), (2, 3)]
+    ram = judged(chain, [Region(start=a, stop=b) for a, b in spans], policy="")
+    asked = [Region(start=a, stop=b, tier="disk") for a, b in spans]
+    found = judged(chain, asked, policy="", disk=disk)
+    assert (found.disk_writes, found.peak_bytes, found.total_seconds) == (
+        0,
+        ram.peak_bytes,
+        ram.total_seconds,
+    )
+    asked = [Region(start=1, stop=4), Region(start=1, stop=3, tier="disk")]
+    asked.insert(0, Region(start=0, stop=1))
+    assert judged(chain, asked, policy="", disk=disk).disk_writes == 0

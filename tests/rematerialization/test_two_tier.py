@@ -190,6 +190,43 @@ def test_neighbours_planned_as_one_with_a_disk(size: int, loss: float, quota: in
     assert used > 0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_larger_budget_is_never_slower_within_a_quota(seed: int) -> None:
+    """Rounded memory and rounded disk; the floor that an error names can be planned."""
+    draw = random.Random(seed)
+    stages = tuple(
+        Stage(
+            name=f"s{k}",
+            forward_seconds=draw.choice([0.5, 1, 2, 5]),
+            backward_seconds=draw.choice([1, 2]),
+            output_bytes=draw.randint(50, 900),
+            tape_bytes=draw.randint(300, 3000),
+            forward_scratch_bytes=draw.choice([0, 100]),
+        )
+        for k in range(draw.randint(4, 9))
+    )
+    chain = Chain(input_bytes=100, stages=stages)
+    total = sum(chain.activation_bytes[1:])
+    for share in (0.2, 0.35, 0.5, 0.7):
+        disk = DiskCost(
+            write_bytes_per_second=2000.0,
+            read_bytes_per_second=2000.0,
+            quota_bytes=int(share * total),
+        )
+        planner = TwoTierPlanner(chain, disk, 120)
+        floor = min(one.peak_bytes for one in planner.floors)
+        with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
+            planner.plan(floor - 1)
+        before = float("inf")
+        for step in range(61):
+            budget = floor + (planner.memory_only.store_all.peak_bytes - floor) * step // 60
+            found = planner.plan(budget)
+            assert found.peak_bytes <= budget
+            assert found.disk_bytes <= int(share * total)
+            assert found.total_seconds <= before
+            before = found.total_seconds
+
+
 @pytest.mark.slow
 def test_a_long_chain_of_equal_blocks_is_planned_with_a_disk() -> None:
     """A thousand, within a budget near the floor: the more disk, the faster."""

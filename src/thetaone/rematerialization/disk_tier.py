@@ -3,15 +3,15 @@
 import time
 import weakref
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
 from thetaone.errors import DiskTierError, InputError
 from thetaone.records.schedule import DiskCost
 from thetaone.records.units import parse_bytes
+from thetaone.rematerialization.background import Answer, Background
 from thetaone.rematerialization.spill_files import (
     SpillFiles,
     aligned_buffer,
@@ -26,11 +26,12 @@ class Spill:
     Attributes:
         size: Bytes in it.
         checksum: CRC-32 of what was written.
+        direct: Whether it bypasses the page cache.
     """
 
     def __init__(self, size: int) -> None:
         self.size, self.checksum = size, 0
-        self.descriptor = -1
+        self.descriptor, self.direct = -1, False
 
 
 class DiskTier:
@@ -60,7 +61,7 @@ class DiskTier:
         cost: DiskCost | None = None,
         files: SpillFiles | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         if not self.path.is_dir():
             raise DiskTierError(f"disk={str(path)!r} is not a directory: create it first")
         self.quota = None if quota is None else parse_bytes(quota, where="quota")
@@ -78,9 +79,9 @@ class DiskTier:
             ) from error
         self.used_bytes = 0
         self._cost = cost
-        self._lock = Lock()
+        self._lock = RLock()  # a collection while it is held may give bytes back
         self._buffers: list[memoryview] = []
-        self._pool: ThreadPoolExecutor | None = None
+        self._background = Background()
 
     @property
     def cost(self) -> DiskCost:
@@ -89,11 +90,9 @@ class DiskTier:
             self._cost = self._measure()
         return self._cost
 
-    def submit(self, job: Any, *given: Any) -> "Future[Any]":
+    def submit(self, job: Any, *given: Any) -> Answer:
         """Run a job on the background thread."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="thetaone-disk")
-        return self._pool.submit(job, *given)
+        return self._background.submit(job, *given)
 
     def write(self, data: memoryview) -> Spill:
         """Write bytes to a new file.
@@ -101,25 +100,29 @@ class DiskTier:
         Raises:
             OSError: The quota or the disk is full, the directory is gone, or the device fails.
         """
-        spill = Spill(len(data))
+        size = len(data)
         with self._lock:
-            if self.quota is not None and self.used_bytes + len(data) > self.quota:
-                raise DiskTierError(
-                    f"{len(data):,} more bytes exceed the quota of {self.quota:,} in {self.path}"
-                )
-            self.used_bytes += len(data)
-        weakref.finalize(spill, self._give_back, len(data)).atexit = False
+            full = self.quota is not None and self.used_bytes + size > self.quota
+            if not full:
+                self.used_bytes += size
+        if full:
+            raise DiskTierError(
+                f"{size:,} more bytes exceed the quota of {self.quota:,} in {self.path}"
+            )
+        spill = Spill(size)
+        weakref.finalize(spill, self._give_back, size).atexit = False
+        self._store(spill, data)
+        return spill
+
+    def _store(self, spill: Spill, data: memoryview) -> None:
         spill.descriptor, direct = self.files.create()
         weakref.finalize(spill, self.files.close, spill.descriptor).atexit = False
         buffer = self._buffer()
         try:
-            write_all(self.files, spill.descriptor, data, buffer)
+            write_all(self.files, spill.descriptor, data, buffer, direct=direct)
         finally:
             self._buffers.append(buffer)
-        if not direct:
-            self.files.drop(spill.descriptor)
-        spill.checksum = zlib.crc32(data)
-        return spill
+        spill.direct, spill.checksum = direct, zlib.crc32(data)
 
     def read(self, spill: Spill, data: memoryview) -> None:
         """Fill ``data`` with what a file holds.
@@ -129,7 +132,7 @@ class DiskTier:
         """
         buffer = self._buffer()
         try:
-            read_all(self.files, spill.descriptor, data, buffer)
+            read_all(self.files, spill.descriptor, data, buffer, direct=spill.direct)
         finally:
             self._buffers.append(buffer)
         if zlib.crc32(data) != spill.checksum:
@@ -140,9 +143,7 @@ class DiskTier:
 
     def close(self) -> None:
         """End the background thread; a later use starts a new one."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
+        self._background.close()
 
     def __enter__(self) -> Self:
         return self
@@ -190,13 +191,14 @@ class DiskTier:
         )
 
     def _timed(self, size: int) -> tuple[float, float]:
-        """Median seconds of three writes and of three reads of one size."""
+        """Median seconds of three writes and of three reads of one size, outside the quota."""
         writes: list[float] = []
         reads: list[float] = []
         data, back = memoryview(bytes(range(256)) * (size // 256)), memoryview(bytearray(size))
         for _ in range(3):
             start = time.perf_counter()
-            spill = self.write(data)
+            spill = Spill(size)
+            self._store(spill, data)
             middle = time.perf_counter()
             self.read(spill, back[: len(data)])
             writes.append(middle - start)

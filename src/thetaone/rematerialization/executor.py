@@ -2,13 +2,14 @@
 
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import _StopRecomputationError, checkpoint
 
 from thetaone.errors import RecomputationError, ScheduleError
 from thetaone.records.schedule import Schedule
@@ -156,7 +157,7 @@ class Executor:
                 continue
             moment = self._moment(item.start, item.stop, activation, call)
             kept = None
-            if self.disk is not None and item.tier == "disk" and item.start > 0:
+            if self.disk is not None and item.tier == "disk":
                 if taping:
                     inherited = boundary if item.start == node.start else None
                     kept = inherited or self._spill(activation, recover)
@@ -179,19 +180,36 @@ class Executor:
 
     def _spill(self, activation: torch.Tensor, recover: Recover | None) -> Boundary:
         assert self.disk is not None
+        assert recover is not None  # the stage before ran in a region: see ``tree``
         boundary = Boundary(activation, self.disk, recover)
         self.writing.append(boundary)
         self.on_disk = [*(ref for ref in self.on_disk if ref() is not None), weakref.ref(boundary)]
         return boundary
 
-    def _prefetch_before(self, boundary: Boundary) -> None:
+    def _prefetch_before(self, boundary: Boundary, spare: int) -> None:
         """Read ahead what the backward needs next, if that fits beside the plan's peak."""
         alive = [one for ref in self.on_disk if (one := ref()) is not None]
         place = alive.index(boundary) if boundary in alive else 0
-        budget = self.schedule.budget_bytes
-        spare = 0 if budget is None else budget - self.schedule.peak_bytes
-        if place > 0 and alive[place - 1].size <= spare:
-            alive[place - 1].prefetch()
+        waiting = [one for one in alive[:place] if one.expected and not one.coming]
+        ahead = sum(one.ahead for one in alive if one is not boundary)
+        if waiting and ahead + waiting[-1].size <= spare:
+            waiting[-1].prefetch()
+
+    @contextmanager
+    def _replaying(self) -> Iterator[None]:
+        """A recomputation that stops before its end leaves no write behind."""
+        try:
+            yield
+        except _StopRecomputationError:
+            self._settle()
+            raise
+        except BaseException:
+            self.writing.clear()
+            raise
+
+    def _settle(self) -> None:
+        while self.writing:
+            self.writing.pop().settle()
 
     def _again(self, item: Node, source: Recover, call: Call, moment: Moment) -> torch.Tensor:
         """The output of a region, computed again without a tape."""
@@ -205,8 +223,7 @@ class Executor:
         output = call.run(self._original(index), activation)
         result = activation_of(output, where=self.names[index])
         self.outputs[index] = like_output(output, None) if result is not output else None  # pyright: ignore[reportArgumentType]
-        while self.writing:  # a write may last as long as the block that reads what is written
-            self.writing.pop().settle()
+        self._settle()  # a write may last as long as the block that reads what is written
         return result
 
     def _moment(self, start: int, stop: int, activation: torch.Tensor, call: Call) -> Moment:
@@ -289,8 +306,10 @@ class _Pass:
 
     def __call__(self, activation: torch.Tensor) -> torch.Tensor:
         taping, self.ran = self.ran, True
-        call = self.call.again() if taping else self.call
-        return self.executor._run(self.item, activation, call, taping=taping)
+        if not taping:
+            return self.executor._run(self.item, activation, self.call, taping=False)
+        with self.executor._replaying():
+            return self.executor._run(self.item, activation, self.call.again())
 
 
 class _Spilled:
@@ -306,8 +325,9 @@ class _Spilled:
         if self.first:
             return run(self.item, self.first.pop(), self.call, taping=False)
         boundary = boundary_of(ticket)
-        self.executor._prefetch_before(boundary)
-        return run(self.item, boundary.fetch(), self.call.again(), boundary=boundary)
+        self.executor._prefetch_before(boundary, self.item.spare)
+        with self.executor._replaying():
+            return run(self.item, boundary.fetch(), self.call.again(), boundary=boundary)
 
 
 def attach(

@@ -10,12 +10,13 @@ import itertools
 import warnings
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 
 import numpy as np
 import torch
 
 from thetaone.errors import DiskTierError, RecomputationError
+from thetaone.rematerialization.background import Answer
+from thetaone.rematerialization.calls import version_of
 from thetaone.rematerialization.disk_tier import DiskTier, Spill
 
 Recover = Callable[[], torch.Tensor]
@@ -29,27 +30,35 @@ class Boundary:
     Args:
         tensor: The activation.
         tier: Where it goes.
-        recover: Computes it again when the disk does not give it back; None if nothing can.
+        recover: Computes it again when the disk does not give it back.
+
+    Attributes:
+        expected: How often it will still be asked for, as far as is known [count].
     """
 
-    def __init__(self, tensor: torch.Tensor, tier: DiskTier, recover: Recover | None) -> None:
+    def __init__(self, tensor: torch.Tensor, tier: DiskTier, recover: Recover) -> None:
         self.tier, self.recover = tier, recover
+        self.requires_grad = tensor.requires_grad
+        tensor = tensor.detach().resolve_conj().resolve_neg()
         self.shape, self.stride = tensor.shape, tensor.stride()
         self.dtype, self.device = tensor.dtype, tensor.device
-        self.requires_grad = tensor.requires_grad
-        self.tensor: torch.Tensor | None = tensor.detach()
-        self.version = tensor._version
+        self.extent = _extent(self.shape, self.stride)
+        self.tensor: torch.Tensor | None = tensor
+        self.version = version_of(tensor)
         self.spill: Spill | None = None
-        self.coming: Future[torch.Tensor] | None = None
-        self.writing: Future[Spill] | None = None
-        flat = _flat(self.tensor)
-        if flat is not None:
-            self.writing = tier.submit(tier.write, _bytes(flat.cpu()))
+        self.coming: tuple[Answer, torch.Tensor] | None = None
+        self.writing: Answer | None = None
+        self.expected = 0
+        self.host: torch.Tensor | None = None
+        if self.extent:
+            flat = tensor.as_strided((self.extent,), (1,), tensor.storage_offset())
+            self.host = flat.cpu()
+            self.writing = tier.submit(_write, weakref.ref(self))
 
     @property
     def size(self) -> int:
-        """Bytes of the activation."""
-        return self.shape.numel() * self.dtype.itemsize
+        """Bytes that are written: from its first element to its last, holes included."""
+        return self.extent * self.dtype.itemsize
 
     def settle(self) -> None:
         """Wait for the write, then let go of the memory; keep it, and say so, if it failed."""
@@ -58,6 +67,7 @@ class Boundary:
             return
         try:
             spill = writing.result()
+            self.host = None
         except OSError as error:
             warnings.warn(
                 f"the disk tier in {self.tier.path} took no {self.size:,} bytes: {error}. They "
@@ -66,78 +76,96 @@ class Boundary:
                 stacklevel=2,
             )
             return
-        if self.tensor._version != self.version:
+        if version_of(self.tensor) != self.version:
             raise RecomputationError(
                 f"the input of a recomputed region, {list(self.shape)}, was changed in place after "
                 "it was kept: build the block without inplace=True"
             )
         self.spill, self.tensor = spill, None
 
+    @property
+    def ahead(self) -> int:
+        """Bytes that are read ahead and not fetched yet."""
+        return 0 if self.coming is None else self.size
+
     def prefetch(self) -> None:
-        """Start to read in the background."""
-        if self.spill is not None and self.tensor is None and self.coming is None:
-            self.coming = self.tier.submit(self._read, self.spill)
+        """Start to read in the background what will be asked for."""
+        if self.expected and self.spill is not None and self.tensor is None and not self.coming:
+            flat = self._empty()  # here, where whoever counts memory sees it
+            self.coming = self.tier.submit(self.tier.read, self.spill, _bytes(flat)), flat
 
     def fetch(self) -> torch.Tensor:
-        """The activation, from memory, from disk, or computed again.
-
-        Raises:
-            DiskTierError: The disk does not give it back and it cannot be computed again.
-        """
+        """The activation, from memory, from disk, or computed again."""
+        self.expected = max(0, self.expected - 1)
         return self._fetch().detach().requires_grad_(self.requires_grad)
 
     def _fetch(self) -> torch.Tensor:
-        if self.tensor is not None and self.tensor._version == self.version:
+        if self.tensor is not None and version_of(self.tensor) == self.version:
             return self.tensor
         coming, self.coming = self.coming, None
         try:
             if self.spill is None:
                 raise DiskTierError("an activation that stayed in memory was changed in place")
-            return coming.result() if coming is not None else self._read(self.spill)
+            if coming is None:
+                flat = self._empty()
+                self.tier.read(self.spill, _bytes(flat))
+            else:
+                answer, flat = coming
+                answer.result()
+            return flat.to(self.device).as_strided(self.shape, self.stride)
         except OSError as error:
-            if self.recover is None:
-                raise DiskTierError(
-                    f"the disk tier in {self.tier.path} lost {self.size:,} bytes and nothing is "
-                    f"kept from which to compute them again: {error}"
-                ) from error
             warnings.warn(
                 f"the disk tier in {self.tier.path} lost {self.size:,} bytes: {error}. They are "
                 "computed again",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return self.recover()
+        return self.recover()
 
-    def _read(self, spill: Spill) -> torch.Tensor:
-        tensor = torch.empty_strided(self.shape, self.stride, dtype=self.dtype)
-        flat = _flat(tensor)
-        assert flat is not None
-        self.tier.read(spill, _bytes(flat))
-        return tensor.to(self.device)
+    def _empty(self) -> torch.Tensor:
+        return torch.empty(self.extent, dtype=self.dtype, device="cpu")
+
+
+def _write(boundary: "weakref.ref[Boundary]") -> Spill | None:
+    """Write what is still wanted when its turn comes."""
+    wanted = boundary()
+    if wanted is None or wanted.host is None:
+        return None
+    tier, data = wanted.tier, _bytes(wanted.host)
+    del wanted
+    return tier.write(data)
 
 
 def ticket_for(boundary: Boundary | None) -> torch.Tensor:
     """A tensor of one number that stands for a boundary and keeps it while its storage lives."""
     number = np.array([next(_numbers)])
     if boundary is not None:
-        _boundaries[int(number[0])] = boundary
+        boundary.expected += 1
         weakref.finalize(number, _boundaries.pop, int(number[0]), None).atexit = False
+        _boundaries[int(number[0])] = boundary
     return torch.from_numpy(number)
 
 
 def boundary_of(ticket: torch.Tensor) -> Boundary:
-    """What a ticket stands for."""
-    return _boundaries[int(ticket)]
+    """What a ticket stands for.
+
+    Raises:
+        RecomputationError: The ticket itself is gone and this is a copy.
+    """
+    found = _boundaries.get(int(ticket))
+    if found is None:
+        raise RecomputationError(
+            "a saved-tensor hook around the step copied what stands for an activation on disk, and "
+            "the activation went with the original: leave int64 tensors of one number as they are"
+        )
+    return found
 
 
-def _flat(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The elements in the order of memory, as a view; None if they overlap or leave holes."""
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size > 1 and stride != expected:
-            return None
-        expected *= size
-    return tensor.as_strided((tensor.numel(),), (1,))
+def _extent(shape: torch.Size, stride: tuple[int, ...]) -> int:
+    """Elements of memory from the first to the last, holes and overlaps included."""
+    if not shape.numel():
+        return 0
+    return 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
 
 
 def _bytes(flat: torch.Tensor) -> memoryview:

@@ -118,14 +118,14 @@ class _Replay:
 
     def forward(self, region: Node) -> None:
         """Run a region without a tape; its input stays in memory or goes to disk."""
-        start, spilled = region.start, region.tier == "disk" and region.start > 0
+        start, spilled = region.start, region.tier == "disk"
         if spilled:
             self.write(start)
             if start in self.kept:  # stays until the first stage of the region has read it
                 self.base -= self.kept.pop(start)
         for k in range(start, region.stop):
             stage = self.chain.stages[k]
-            current = self.sizes[k] if k > start or (spilled and k - 1 not in self.tapes) else 0
+            current = self.sizes[k] if k > start or spilled else 0
             live = self.base + current + self.sizes[k + 1] + stage.forward_scratch_bytes
             self.note("forward", k, stage.forward_seconds, live)
 
@@ -149,8 +149,7 @@ class _Replay:
     def load(self, region: Region | Node) -> None:
         self.note("load", region.start, self.chain.load_seconds, self.base)
         if region.start in self.on_disk and region.start not in self.kept:
-            if region.start - 1 not in self.tapes:
-                self.keep(region.start)
+            self.keep(region.start)
             size = self.sizes[region.start]
             self.note("read", region.start, self._disk().read_seconds(size), self.base)
 
@@ -159,7 +158,7 @@ class _Replay:
             return
         self.on_disk[k] = self.sizes[k]
         self.disk_peak = max(self.disk_peak, sum(self.on_disk.values()))
-        transient = 0 if k in self.kept or k - 1 in self.tapes else self.sizes[k]
+        transient = 0 if k in self.kept else self.sizes[k]
         seconds = self._disk().write_seconds(self.sizes[k])
         self.note("write", k, seconds, self.base + transient)
 

@@ -65,10 +65,11 @@ class SpillFiles:
             if error.errno not in (errno.EISDIR, errno.EOPNOTSUPP):
                 raise
         name = Path(tempfile.mktemp(prefix=".thetaone-", dir=self.directory))
-        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        with contextlib.suppress(FileNotFoundError):
-            name.unlink()
-        return descriptor
+        try:  # a file system may make the file and then refuse the flag
+            return os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                name.unlink()
 
 
 def aligned_buffer() -> memoryview:
@@ -76,7 +77,9 @@ def aligned_buffer() -> memoryview:
     return memoryview(mmap.mmap(-1, CHUNK_BYTES))
 
 
-def write_all(files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview) -> None:
+def write_all(
+    files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview, *, direct: bool
+) -> None:
     """Write ``data`` chunk by chunk through an aligned buffer, the last one padded.
 
     Raises:
@@ -89,9 +92,13 @@ def write_all(files: SpillFiles, descriptor: int, data: memoryview, buffer: memo
         written = files.write(descriptor, chunk, offset)
         if written != len(chunk):
             raise OSError(errno.EIO, f"short write: {written} of {len(chunk)} bytes at {offset}")
+        if not direct:
+            files.drop(descriptor)
 
 
-def read_all(files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview) -> None:
+def read_all(
+    files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview, *, direct: bool
+) -> None:
     """Fill ``data`` chunk by chunk.
 
     Raises:
@@ -104,6 +111,8 @@ def read_all(files: SpillFiles, descriptor: int, data: memoryview, buffer: memor
         if count < size:
             raise OSError(errno.EIO, f"short read: {count} of {size} bytes at {offset}")
         data[offset : offset + size] = buffer[:size]
+        if not direct:
+            files.drop(descriptor)
 
 
 def _padded(size: int) -> int:

@@ -12,14 +12,17 @@ class Node:
     Attributes:
         start: First stage.
         stop: One past the last.
-        tier: Where the input waits.
+        tier: Where the input waits. In memory if it is there anyway: the chain's own input, one
+            that a surrounding region keeps, or one in the tape of the stage before.
         items: A stage (it writes its tape when the node runs) or a nested region (it does not).
+        spare: Bytes that the plan leaves of its budget.
     """
 
     start: int
     stop: int
     tier: Tier = "ram"
     items: list["int | Node"] = field(default_factory=list["int | Node"])
+    spare: int = 0
 
 
 def tree(schedule: Schedule) -> Node:
@@ -34,13 +37,15 @@ def tree(schedule: Schedule) -> Node:
         >>> root.items[0].items[0].items, root.items[0].items[1], root.items[1]
         ([0], 1, 2)
     """
-    root = Node(0, schedule.length)
+    spare = max(0, (schedule.budget_bytes or 0) - schedule.peak_bytes)
+    root = Node(0, schedule.length, spare=spare)
     path, ends = [root], [0]  # open nodes, and how far each has been filled
     for region in schedule.regions:
         while path[-1].stop <= region.start:
             _close(path, ends)
         path[-1].items.extend(range(ends[-1], region.start))
-        node = Node(region.start, region.stop, region.tier)
+        tier = "ram" if _held(path, region.start) else region.tier
+        node = Node(region.start, region.stop, tier, spare=spare)
         path[-1].items.append(node)
         ends[-1] = region.stop
         path.append(node)
@@ -48,6 +53,14 @@ def tree(schedule: Schedule) -> Node:
     while path:
         _close(path, ends)
     return root
+
+
+def _held(path: list[Node], start: int) -> bool:
+    """Whether the input of a stage is in memory, whatever a region there asks for."""
+    around = path[-1]
+    if around.items:
+        return isinstance(around.items[-1], int)
+    return start == 0 or (around.start == start and around.tier == "ram")
 
 
 def _close(path: list[Node], ends: list[int]) -> None:

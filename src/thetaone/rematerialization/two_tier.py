@@ -177,9 +177,9 @@ class TwoTierPlanner:
                 continue  # so much rounding is not given back
             if levels.values[level] > budget and level % every:
                 continue
-            schedule = self._at(number, table, int(level))
-            if schedule.peak_bytes <= budget:
-                return self._within_quota(schedule)
+            found = self._within_quota(self._at(number, table, int(level)))
+            if found and found[0].peak_bytes <= budget:
+                return found
         return []
 
     def _least_level(self, table: Table) -> list[Schedule]:
