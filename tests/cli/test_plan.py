@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
-from thetaone.studies.memory_frontier import memory_frontier
+from thetaone.rematerialization.plan import plan
+from thetaone.studies.memory_frontier import MemoryPlan, memory_frontier
 from thetaone.tasks.load import load_task
 
 
@@ -49,3 +51,45 @@ def test_the_account_has_the_optimizers_own_state(
 def test_an_optimizer_that_cannot_step_the_model_is_named() -> None:
     with pytest.raises(InputError, match=r"optimizer=Muon cannot step this model: .* another one"):
         memory_frontier("digits", width=16, optimizer="Muon")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *map(str, arguments)])
+    found = capsys.readouterr()
+    assert ended.value.code == 0, found.err
+    return found.out
+
+
+def test_a_plan_goes_out_as_json_comes_in_and_is_planned_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
+    depth = ("--width", 16, "--depth", 4)
+    out = run(capsys, "lm", *depth, "--budget", "0.5", "--disk", tmp_path, "--json", place)
+    assert "over memory and disk" in out
+    assert run(capsys, "--from", place, "--plot", picture) == out
+    assert "optimal schedules" in picture.read_text()
+    again = run(capsys, "--from", place, "--budget", "0.9")
+    first, second = MemoryPlan.from_json(place), out
+    assert first.schedule is not None
+    assert str(plan(first.chain, 0.9, disk=first.schedule.disk)) in again
+    assert again != second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lm", "--width", "16", "--budget", "1"], "no schedule fits budget_bytes=1: "),
+        (["lm", "--width", "16", "--budget", "0.5", "--disk", "/nowhere"], "is not a directory"),
+        (["--from", "/nowhere.json"], "cannot read MemoryPlan from /nowhere.json"),
+        (["--length", "4", "--json", "/nowhere/plan.json"], "--json=/nowhere/plan.json: cannot"),
+        (["lm", "--width", "16", "--plot", "plan.nope"], "--plot=plan.nope: cannot be written"),
+    ],
+)
+def test_bad_plans_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", *arguments])
+    assert message in capsys.readouterr().err

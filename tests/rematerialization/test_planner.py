@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import Region, Schedule
+from thetaone.records.schedule import DiskCost, Region, Schedule
 from thetaone.rematerialization.frontier import frontier
 from thetaone.rematerialization.grouped import solve_grouped
 from thetaone.rematerialization.plan import Planner, plan
@@ -188,6 +188,24 @@ def test_frontier_falls_from_floor_to_store_all() -> None:
     for policy in found.policies:
         best = plan(transformer(), policy.peak_bytes)
         assert best.total_seconds <= policy.total_seconds, policy.label
+
+
+def test_frontier_with_a_disk_lies_below() -> None:
+    disk = DiskCost(write_bytes_per_second=20.0, read_bytes_per_second=20.0)
+    found = frontier(transformer(), points=12, disk=disk)
+    assert found.disk_points
+    for one in found.disk_points:
+        assert one.peak_bytes <= found.points[-1].peak_bytes
+        beside = [
+            p.total_seconds
+            for p in (plan(transformer(), one.peak_bytes),)
+            if one.peak_bytes >= found.floor_bytes
+        ]
+        assert all(one.total_seconds < seconds for seconds in beside)
+        schedule = plan(transformer(), one.peak_bytes, disk=disk)
+        assert (schedule.total_seconds, schedule.disk_writes > 0) == (one.total_seconds, True)
+    assert "optimal, with disk" in str(found)
+    assert frontier(transformer(), points=12).disk_points == ()
 
 
 def unlike(length: int) -> Chain:

@@ -1,6 +1,7 @@
 """What a profile measures, leaves alone, and refuses."""
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ from thetaone.errors import ProfileError, ScheduleError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.blocks import find_blocks
+from thetaone.rematerialization.calls import Call
 from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.executor import detach
+from thetaone.rematerialization.measure import Subject, measure_sizes
 from thetaone.rematerialization.memory import TrainingMemory
 from thetaone.rematerialization.plan import plan
 from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization.storage import AllocatorPeak
 
 
 def test_bytes_of_a_perceptron_by_hand() -> None:
@@ -158,6 +162,84 @@ def test_tracker_tells_gradients_and_state_from_activations() -> None:
     assert memory.resident_bytes == weights + 4 * 64 * 4
     assert memory.live_bytes == 3 * weights  # the gradient and two moments
     assert memory.activation_bytes == 0
+
+
+class Allocator:
+    """CUDA's allocator statistics, as far as they are asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given = self.most = 0
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: self.given)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.most)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", self.reset)
+
+    def reset(self, device: object) -> None:
+        self.most = self.given
+
+    def give(self, size: int) -> None:
+        self.given += size
+        self.most = max(self.most, self.given)
+
+
+def test_on_cuda_the_total_is_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its statistics in place of a device: what exists, comes, goes, and comes after."""
+    allocator = Allocator(monkeypatch)
+    allocator.give(1000)
+    monkeypatch.setattr(
+        "thetaone.rematerialization.memory.AllocatorPeak",
+        lambda devices: AllocatorPeak([torch.device("cuda", 0)] if list(devices) else []),
+    )
+    memory = TrainingMemory(nn.Linear(8, 4, bias=False))
+    allocator.give(5000)
+    allocator.give(-5000)  # before: no part of it
+    with memory:
+        allocator.give(300)
+        allocator.give(-200)
+        assert memory.total_peak_bytes == 1300
+        memory.reset_peak()
+        assert memory.total_peak_bytes == 1100
+        allocator.give(500)
+    allocator.give(10_000)
+    assert memory.total_peak_bytes == 1600
+    assert (memory.resident_bytes, memory.peak_bytes) == (128, 0)
+
+
+def test_on_cuda_a_kernels_workspace_is_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block asks the allocator for bytes that no tensor holds, forward and backward."""
+    allocator = Allocator(monkeypatch)
+
+    class Working(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            allocator.give(7000)
+            allocator.give(-7000)
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+            allocator.give(9000)
+            allocator.give(-9000)
+            return gradient * 2
+
+    class Block(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return Working.apply(x)  # pyright: ignore
+
+    x = torch.zeros(8, requires_grad=True)
+    block = Block()
+    subject = Subject("0", "", block, block, x, Call((None,), {}, 0))
+    plain = measure_sizes(subject)
+    assert (plain.forward_scratch, plain.backward_scratch) == (0, 0)
+    monkeypatch.setattr(
+        "thetaone.rematerialization.measure.AllocatorPeak",
+        lambda devices: AllocatorPeak([torch.device("cuda", 0)]),
+    )
+    found = measure_sizes(subject)
+    assert (found.output, found.tape) == (plain.output, plain.tape)
+    # the tensors themselves are not the allocator's here: they come off what it gave
+    assert found.forward_scratch == 7000 - 32
+    assert found.taping_scratch == 7000 - 32
+    assert found.backward_scratch == 9000 - 32
 
 
 def test_a_profile_in_json_is_used_again_and_refused_when_stale() -> None:

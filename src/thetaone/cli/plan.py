@@ -22,7 +22,7 @@ def plan(
     optimizer: str = typer.Option("AdamW", help="Whose state is added to the account."),
     memory_units: int = typer.Option(500, help="Levels of memory in the planner's table."),
     load_plan: Path | None = typer.Option(
-        None, "--from", help="Print a plan that --json wrote earlier."
+        None, "--from", help="A plan that --json wrote earlier; --budget plans it anew."
     ),
     json: Path | None = typer.Option(None, help="Write the plan to this file."),
     plot: Path | None = typer.Option(None, help="Draw the frontier to this file."),
@@ -33,11 +33,12 @@ def plan(
 ) -> None:
     """Plan the memory of a training step: time against bytes, and the fastest plan that fits."""
     if load_plan is not None:
-        from thetaone.studies.memory_frontier import MemoryPlan
+        from thetaone.studies.memory_frontier import MemoryPlan, planned_again
 
-        print(MemoryPlan.from_json(load_plan))
-        return
-    if length is not None:
+        record = MemoryPlan.from_json(load_plan)
+        if budget is not None:
+            record = planned_again(record, _budget(budget), memory_units=memory_units)
+    elif length is not None:
         from thetaone.rematerialization.kept import compare_kept
 
         record = compare_kept(
@@ -55,7 +56,7 @@ def plan(
             task,
             width=width,
             depth=depth,
-            budget=_budget(budget),
+            budget=None if budget is None else _budget(budget),
             blocks=blocks,
             memory_units=memory_units,
             disk=disk,
@@ -65,12 +66,15 @@ def plan(
     if json is not None:
         _write(record.to_json(), json)
     if plot is not None:
-        record.plot().savefig(plot)
+        try:
+            record.plot().savefig(plot)
+        except (OSError, ValueError) as error:  # a format that matplotlib does not know
+            raise InputError(f"--plot={plot}: cannot be written: {error}") from error
 
 
-def _budget(text: str | None) -> str | float | None:
+def _budget(text: str) -> str | float:
     """A plain number up to 1 with a point in it is a fraction of store-all."""
-    if text is None or "." not in text or not text.replace(".", "", 1).isdigit():
+    if "." not in text or not text.replace(".", "", 1).isdigit():
         return text
     return float(text)
 

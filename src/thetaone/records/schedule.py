@@ -247,6 +247,7 @@ class Frontier(Record):
     Attributes:
         points: The optimal schedules, by rising bytes and falling seconds.
         policies: Fixed policies, judged by the same replay.
+        disk_points: The optimal schedules over memory and a disk; empty without one.
         store_all_bytes: Peak when nothing is recomputed [bytes].
         floor_bytes: Least peak of any schedule of the class [bytes].
         chosen: The schedule that was picked, if any.
@@ -256,6 +257,7 @@ class Frontier(Record):
 
     points: tuple[FrontierPoint, ...]
     policies: tuple[FrontierPoint, ...] = ()
+    disk_points: tuple[FrontierPoint, ...] = ()
     store_all_bytes: int
     floor_bytes: int
     chosen: FrontierPoint | None = None
@@ -271,7 +273,7 @@ class Frontier(Record):
                 f"{point.total_seconds / fastest:.3f}",
                 str(point.forwards),
             ]
-            for point in (*self.points, *self.policies)
+            for point in (*self.points, *self.disk_points, *self.policies)
         ]
         columns = ["schedule", "peak", "of store-all", "seconds", "ratio", "forwards"]
         return text_table(columns, rows)

@@ -1,15 +1,21 @@
 """Time against memory: the optimal schedules from the floor to store-all, and fixed policies."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from thetaone.records.chain import Chain
-from thetaone.records.schedule import Frontier, FrontierPoint, Schedule
+from thetaone.records.schedule import DiskCost, Frontier, FrontierPoint, Schedule
 from thetaone.rematerialization.plan import planner
 from thetaone.rematerialization.policies import per_block, periodic, square_root, store_all
+from thetaone.rematerialization.two_tier import two_tier_planner
 
 
 def frontier(
-    chain: Chain, *, points: int = 24, chosen: Schedule | None = None, memory_units: int = 500
+    chain: Chain,
+    *,
+    points: int = 24,
+    chosen: Schedule | None = None,
+    memory_units: int = 500,
+    disk: DiskCost | None = None,
 ) -> Frontier:
     """Plan a chain for budgets between its floor and store-all, evenly spaced on a log scale.
 
@@ -18,6 +24,7 @@ def frontier(
         points: Budgets tried [count], >= 2; budgets with the same schedule give one point.
         chosen: A schedule to mark.
         memory_units: Levels of memory in the planner's table [count].
+        disk: A second tier; the schedules that use it are shown beside those in memory alone.
 
     Returns:
         The optimal points by rising bytes, fixed policies beside them.
@@ -32,19 +39,43 @@ def frontier(
     """
     known = planner(chain, memory_units)
     low, high = known.floor_bytes, known.store_all.peak_bytes
-    budgets = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
-    found: list[FrontierPoint] = []
-    for budget in sorted(budgets | {low, high}):
-        schedule = known.plan(max(low, min(high, budget)))
-        if not found or schedule.total_seconds < found[-1].total_seconds:
-            found.append(point("optimal", schedule))
+    helped: tuple[FrontierPoint, ...] = ()
+    if disk is not None:
+        both = two_tier_planner(chain, disk, memory_units)
+        least = min(schedule.peak_bytes for schedule in both.floors)
+        helped = _falling("optimal, with disk", both.plan, least, high, points, used=True)
     return Frontier(
-        points=tuple(found),
+        points=_falling("optimal", known.plan, low, high, points),
         policies=tuple(point(schedule.policy, schedule) for schedule in _policies(chain)),
+        disk_points=helped,
         store_all_bytes=high,
         floor_bytes=low,
         chosen=None if chosen is None else point("chosen", chosen),
     )
+
+
+def _falling(
+    label: str,
+    made: Callable[[int], Schedule],
+    low: int,
+    high: int,
+    points: int,
+    *,
+    used: bool = False,
+) -> tuple[FrontierPoint, ...]:
+    """Schedules for budgets between two that are faster than what fits less.
+
+    With ``used``, only those that have something on disk: the others are the same without.
+    """
+    budgets = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
+    found: list[FrontierPoint] = []
+    for budget in sorted(budgets | {low, high}):
+        schedule = made(max(low, min(high, budget)))
+        if used and not schedule.disk_writes:
+            continue
+        if not found or schedule.total_seconds < found[-1].total_seconds:
+            found.append(point(label, schedule))
+    return tuple(found)
 
 
 def point(label: str, schedule: Schedule) -> FrontierPoint:

@@ -17,7 +17,13 @@ from torch.utils.checkpoint import checkpoint
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.calls import Call, activation_of, label, version_of
 from thetaone.rematerialization.replay import Moment
-from thetaone.rematerialization.storage import StorageTracker, key, storage_bytes, tensors_in
+from thetaone.rematerialization.storage import (
+    AllocatorPeak,
+    StorageTracker,
+    key,
+    storage_bytes,
+    tensors_in,
+)
 
 VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
 
@@ -66,26 +72,30 @@ class Sizes:
 
 
 def measure_sizes(subject: Subject) -> Sizes:
-    """Bytes by storage: what the forward leaves, what it and the backward need meanwhile."""
-    with standing_in(subject) as leaves, own_casts(subject.activation.device):
+    """Bytes by storage: what the forward leaves, what it and the backward need meanwhile.
+
+    On CUDA a peak is the allocator's where that is higher: it sees the workspace of kernels.
+    """
+    device = subject.activation.device
+    with standing_in(subject) as leaves, own_casts(device):
         with dropped_tapes(), StorageTracker() as tracker:
+            high = _Highest(tracker, device)
             output = subject.run()[1]
             size = storage_bytes([output])
-            plain_peak = tracker.peak_bytes
+            plain_peak = high.peak
             del output
         with StorageTracker() as tracker:
-            tracker.live_bytes = 0
-            tracker.reset_peak()
+            high = _Highest(tracker, device)
             leaf, output = subject.run()
-            tape, taping_peak = tracker.live_bytes, tracker.peak_bytes
+            tape, taping_peak = tracker.live_bytes, high.peak
             needs_backward = output.requires_grad
             scratch = 0
             if needs_backward:
                 gradient = torch.ones_like(output)
-                tracker.reset_peak()
+                high = _Highest(tracker, device)
                 before = tracker.live_bytes + (storage_bytes([leaf]) if leaf.requires_grad else 0)
                 _backward(output, gradient, [leaf, *leaves])
-                scratch = max(0, tracker.peak_bytes - before)
+                scratch = max(0, high.peak - before)
     return Sizes(
         output=size,
         tape=tape,
@@ -94,6 +104,21 @@ def measure_sizes(subject: Subject) -> Sizes:
         backward_scratch=scratch,
         backward=needs_backward,
     )
+
+
+class _Highest:
+    """The peak from here on, in the tracker's own count of what is alive."""
+
+    def __init__(self, tracker: StorageTracker, device: torch.device) -> None:
+        self.tracker, self.allocator = tracker, AllocatorPeak([device])
+        tracker.reset_peak()
+        self.others = self.allocator.now - tracker.live_bytes  # given out for what is not tracked
+
+    @property
+    def peak(self) -> int:
+        if not self.allocator:
+            return self.tracker.peak_bytes
+        return max(self.tracker.peak_bytes, self.allocator.peak - self.others)
 
 
 def measure_seconds(subject: Subject) -> tuple[float, float]:

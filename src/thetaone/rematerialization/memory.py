@@ -9,6 +9,7 @@ import torch
 
 from thetaone.records.units import format_bytes
 from thetaone.rematerialization.storage import (
+    AllocatorPeak,
     StorageTracker,
     key,
     optimizer_tensors,
@@ -21,8 +22,9 @@ class TrainingMemory(StorageTracker):
     """Reports the most bytes alive at once while training steps run inside it.
 
     Exact on CPU for tensors: every storage born inside counts once, from birth to death, also
-    inside backward. Workspace that a kernel allocates and frees by itself is not seen. Running
-    under it costs time: never time a step inside.
+    inside backward. Workspace that a kernel allocates and frees by itself is not seen. Where the
+    model lives on CUDA, the total is that of the caching allocator, which sees it. Running under
+    it costs time: never time a step inside.
 
     Args:
         model: Its parameters, buffers and gradients count as resident, and gradients born inside
@@ -35,7 +37,8 @@ class TrainingMemory(StorageTracker):
         live_bytes: Bytes of everything born inside that is alive now.
         activation_peak_bytes: The same peak without gradients of parameters and optimizer state.
         resident_bytes: What existed before: parameters, buffers, gradients, state, ``tensors``.
-        total_peak_bytes: ``resident_bytes + peak_bytes``.
+        total_peak_bytes: ``resident_bytes + peak_bytes``; for a model on CUDA the most that the
+            allocator of its devices had given out at once, whoever asked for it.
 
     Examples:
         >>> model = torch.nn.Linear(8, 4, bias=False)
@@ -56,6 +59,8 @@ class TrainingMemory(StorageTracker):
         self.resident_bytes = 0
         self.activation_peak_bytes = 0
         self._model, self._optimizer, self._tensors = model, optimizer, tensors
+        self._allocator = AllocatorPeak(())
+        self._allocator_peak: int | None = None
         self._state_bytes = 0
         self._state: set[int] = set()
         self._hooks = ExitStack()
@@ -68,15 +73,21 @@ class TrainingMemory(StorageTracker):
     @property
     def total_peak_bytes(self) -> int:
         """Most bytes alive at once, with what existed before."""
-        return self.resident_bytes + self.peak_bytes
+        if self._allocator_peak is not None:  # left
+            return self._allocator_peak
+        return self._allocator.peak if self._allocator else self.resident_bytes + self.peak_bytes
 
     def reset_peak(self) -> None:
         """Start the peaks again from what is alive now."""
         super().reset_peak()
+        self._allocator.reset()
         self.activation_peak_bytes = self.activation_bytes
 
     def __enter__(self) -> Self:
-        self.resident_bytes = storage_bytes([*self._resident(), *tensors_in(self._tensors)])
+        resident = [*self._resident(), *tensors_in(self._tensors)]
+        self.resident_bytes = storage_bytes(resident)
+        self._allocator = AllocatorPeak(tensor.device for tensor in resident)
+        self._allocator_peak = None
         if self._model is not None:
             for parameter in self._model.parameters():
                 if parameter.requires_grad:
@@ -94,12 +105,14 @@ class TrainingMemory(StorageTracker):
         trace: TracebackType | None,
     ) -> None:
         self._hooks.close()
+        if self._allocator:
+            self._allocator_peak = self._allocator.peak
         super().__exit__(kind, error, trace)
 
     def __str__(self) -> str:
         return (
             f"peak {format_bytes(self.total_peak_bytes)}: {format_bytes(self.resident_bytes)} were "
-            f"there, {format_bytes(self.peak_bytes)} came, of which activations "
+            f"there, {format_bytes(self.peak_bytes)} came as tensors, of which activations "
             f"{format_bytes(self.activation_peak_bytes)}"
         )
 

@@ -77,6 +77,39 @@ class StorageTracker(TorchDispatchMode):
             self.events.append((number, size))
 
 
+class AllocatorPeak:
+    """The most bytes that CUDA's caching allocator had given out at once, on some devices.
+
+    It sees what the storage tracker cannot: the workspace of a kernel, while the kernel runs. The
+    devices' own peak statistics start again, for whoever else reads them.
+
+    Args:
+        devices: Those of type ``cuda`` count; a CPU has no such allocator.
+    """
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self.devices = sorted({one for one in devices if one.type == "cuda"}, key=str)
+        self.reset()
+
+    def __bool__(self) -> bool:
+        return bool(self.devices)
+
+    def reset(self) -> None:
+        """Start the peak again from what is given out now."""
+        for device in self.devices:
+            torch.cuda.reset_peak_memory_stats(device)
+
+    @property
+    def now(self) -> int:
+        """Given out now [bytes]."""
+        return sum(torch.cuda.memory_allocated(device) for device in self.devices)
+
+    @property
+    def peak(self) -> int:
+        """Most given out at once since the start or ``reset``, device by device [bytes]."""
+        return sum(torch.cuda.max_memory_allocated(device) for device in self.devices)
+
+
 def key(tensor: torch.Tensor) -> int:
     """What identifies the storage of a tensor while it lives."""
     return tensor.untyped_storage()._cdata

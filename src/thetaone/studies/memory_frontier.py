@@ -9,7 +9,7 @@ from thetaone.errors import InputError
 from thetaone.parametrization.prescribe import optimizer_class
 from thetaone.records.base import Record
 from thetaone.records.chain import Chain
-from thetaone.records.schedule import Cost, Frontier, Schedule
+from thetaone.records.schedule import Cost, DiskCost, Frontier, Schedule
 from thetaone.records.table import text_table
 from thetaone.records.units import format_bytes
 from thetaone.rematerialization.frontier import frontier
@@ -17,6 +17,7 @@ from thetaone.rematerialization.plan import budget_bytes, plan
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.simulator import simulate
 from thetaone.rematerialization.storage import optimizer_tensors, storage_bytes
+from thetaone.rematerialization.two_tier import disk_cost
 from thetaone.tasks.load import load_task
 
 
@@ -109,23 +110,50 @@ def memory_frontier(
         model = loaded.model(width) if depth is None else loaded.model(width, depth)
     batch = next(iter(loaded.batches(seed)))
     chain = profile(model, batch, blocks=blocks, forward=loaded.loss)
-    schedule = cost = None
-    if budget is not None:
-        limit = budget_bytes(chain, budget)
-        schedule = plan(chain, limit, disk=disk, memory_units=memory_units)
-        cost = simulate(chain, schedule)
+    schedule, cost, line = _planned(
+        chain, budget, None if disk is None else disk_cost(disk), memory_units
+    )
     trained = storage_bytes(p for p in model.parameters() if p.requires_grad)
     return MemoryPlan(
         task=loaded.name,
         width=width,
         chain=chain,
-        frontier=frontier(chain, chosen=schedule, memory_units=memory_units),
+        frontier=line,
         schedule=schedule,
         cost=cost,
         weight_bytes=storage_bytes([*model.parameters(), *model.buffers()]),
         gradient_bytes=trained,
         optimizer_bytes=_state_bytes(model, cls),
         optimizer=optimizer,
+    )
+
+
+def planned_again(
+    known: MemoryPlan, budget: int | float | str, *, memory_units: int = 500
+) -> MemoryPlan:
+    """Another budget for what was measured before, with the disk it was planned with, if any.
+
+    Raises:
+        InputError: A budget that is no quantity.
+        BudgetTooSmallError: No schedule fits the budget.
+    """
+    disk = known.schedule.disk if known.schedule is not None else None
+    schedule, cost, line = _planned(known.chain, budget, disk, memory_units)
+    return known.model_copy(update={"schedule": schedule, "cost": cost, "frontier": line})
+
+
+def _planned(
+    chain: Chain, budget: int | float | str | None, disk: DiskCost | None, memory_units: int
+) -> tuple[Schedule | None, Cost | None, Frontier]:
+    schedule = cost = None
+    if budget is not None:
+        limit = budget_bytes(chain, budget)
+        schedule = plan(chain, limit, disk=disk, memory_units=memory_units)
+        cost = simulate(chain, schedule)
+    return (
+        schedule,
+        cost,
+        frontier(chain, chosen=schedule, memory_units=memory_units, disk=disk),
     )
 
 

@@ -22,9 +22,10 @@ def frontier_figure(frontier: Frontier, *, budget_bytes: int | None = None) -> F
     """
     fastest = min(point.total_seconds for point in frontier.points)
     optimal = _series("optimal schedules", frontier.points, fastest, "mup", "circle", line=True)
+    helped = _with_disk(frontier, fastest)
     policies = _policies(frontier, fastest)
     chosen = _chosen(frontier, fastest)
-    drawn = (optimal, *policies, *chosen)
+    drawn = (optimal, *helped, *policies, *chosen)
     bytes_shown = [x for line in drawn for x in line.x]
     budget = () if budget_bytes is None else (budget_bytes,)
     floor = Reference(axis="x", value=frontier.floor_bytes, label="floor", dash="dot")
@@ -65,6 +66,13 @@ def _series(
     )
 
 
+def _with_disk(frontier: Frontier, fastest: float) -> tuple[Series, ...]:
+    if not frontier.disk_points:
+        return ()
+    points = frontier.disk_points
+    return (_series("optimal schedules, with disk", points, fastest, "good", "circle", line=True),)
+
+
 def _policies(frontier: Frontier, fastest: float) -> tuple[Series, ...]:
     families: dict[str, list[FrontierPoint]] = {}
     for point in frontier.policies:  # "sequential 4" and "sequential 6" are of one family
@@ -94,6 +102,9 @@ def _sentence(frontier: Frontier, budget_bytes: int | None) -> str:
         f"Store-all peaks at {format_bytes(frontier.store_all_bytes)}; the least possible peak is "
         f"{format_bytes(frontier.floor_bytes)}, at {slowest:.2f} times the time."
     )
+    if frontier.disk_points:
+        least = min(point.peak_bytes for point in frontier.disk_points)
+        text += f" With the disk the least is {format_bytes(least)}."
     if frontier.chosen is not None:
         ratio = frontier.chosen.total_seconds / fastest
         text += f" The chosen plan peaks at {format_bytes(frontier.chosen.peak_bytes)}"
