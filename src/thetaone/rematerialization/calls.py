@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,23 +21,23 @@ class Call:
         kwargs: Keyword arguments likewise.
         slot: Position or keyword of the activation.
         before: Both as they were at the call: lists and dicts may change later.
-        versions: Of the tensors among them: they may be changed in place.
+        tensors: Those among them.
+        versions: Of these: they may be changed in place.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     slot: int | str
     before: tuple[tuple[Any, ...], dict[str, Any]] = field(init=False)
+    tensors: list[torch.Tensor] = field(init=False)
     versions: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "before", _mapped((self.args, self.kwargs), lambda leaf: leaf))
-        object.__setattr__(self, "versions", tuple(map(version_of, self.tensors)))
-
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The tensors among the arguments."""
-        return [leaf for leaf in pytree.tree_leaves(self.before) if isinstance(leaf, torch.Tensor)]
+        tensors: list[torch.Tensor] = []
+        before = _mapped((self.args, self.kwargs), partial(_noted, tensors))
+        object.__setattr__(self, "before", before)
+        object.__setattr__(self, "tensors", tensors)
+        object.__setattr__(self, "versions", tuple(map(version_of, tensors)))
 
     def run(self, block: Any, activation: torch.Tensor) -> Any:
         """Call ``block`` with the activation back in its place."""
@@ -50,6 +51,8 @@ class Call:
     def again(self) -> "Call":
         """The same call for a recomputation: what a block puts into a list, it put there before."""
         args, kwargs = self.before
+        if not any(isinstance(value, list | dict | tuple) for value in (*args, *kwargs.values())):
+            return self
         return Call(args, kwargs, self.slot)
 
     def detached(self) -> "Call":
@@ -171,6 +174,14 @@ def _same(mine: Any, other: Any) -> bool:
         return type(mine) is type(other) and bool(mine == other)
     except (TypeError, ValueError, RuntimeError):  # things that have no single answer differ
         return False
+
+
+def _noted(tensors: list[torch.Tensor], leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        tensors.append(leaf)
+    elif isinstance(leaf, tuple):  # a named one, which nothing changes
+        tensors.extend(one for one in leaf if isinstance(one, torch.Tensor))
+    return leaf
 
 
 def _mapped(value: Any, leaf: Any) -> Any:

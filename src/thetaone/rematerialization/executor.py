@@ -60,6 +60,7 @@ class Executor:
     ) -> None:
         self.names = found.names
         self.blocks = list(found.modules)
+        self.calls = [written(block).__call__ for block in self.blocks]
         self.modules = [module for block in self.blocks for module in block.modules()]
         self.schedule = schedule
         self.root = tree(schedule)
@@ -231,8 +232,7 @@ class Executor:
         return Moment(named, activation.device, call, self.moving)
 
     def _original(self, index: int) -> Any:
-        block = self.blocks[index]
-        return written(block).__call__.__get__(block)
+        return self.calls[index].__get__(self.blocks[index])
 
     def _start(self, activation: torch.Tensor, call: Call) -> Passage:
         """Run the whole chain."""

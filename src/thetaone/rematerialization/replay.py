@@ -65,6 +65,7 @@ class Moment:
         self.training: list[bool] = []
         self.parameters: list[tuple[nn.Module, str, nn.Parameter, int, int]] = []
         self.buffers: list[_Buffer] = []
+        self.sharded = False
 
     def contexts(self) -> tuple["First", "Again"]:
         """Around the first execution, and around every recomputation."""
@@ -75,7 +76,8 @@ class Moment:
         self.modules = [one for block in self.blocks.values() for one in block.modules()]
         self.training = [module.training for module in self.modules]
         self.buffers = [buffer for module in self.modules for buffer in self._buffers_of(module)]
-        if not _sharded():
+        self.sharded = _sharded()
+        if not self.sharded:
             self.parameters = [
                 (module, name, parameter, parameter._version, parameter.data_ptr())
                 for module in self.modules
@@ -108,7 +110,7 @@ class Moment:
                 self._refuse(module, name, "was replaced")
             if parameter._version != version or parameter.data_ptr() != place:
                 self._refuse(module, name, "was changed")
-        if not _sharded():
+        if not self.sharded:
             for buffer in self.buffers:
                 if buffer.value is None and buffer.moved:
                     self._refuse(buffer.module, buffer.name, "was changed")
