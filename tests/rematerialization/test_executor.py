@@ -409,7 +409,7 @@ def test_blocks_of_a_loop_that_does_more_are_recomputed_one_by_one(name: str) ->
         ):
             assert torch.equal(a, b)
         with pytest.raises(ScheduleError, match="Profile and plan for this one"):
-            ours(batch(8, 16))
+            ours(batch(33, 16))
 
 
 def test_a_spanning_schedule_is_refused_by_a_loop_that_does_more() -> None:

@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from tests.rematerialization.models import Looping, Residual, looping, nested, planned
 from tests.rematerialization.test_executor import assert_same, backward, batch, state
 from thetaone.errors import BudgetTooSmallError, ProfileError, RecomputationError, ScheduleError
+from thetaone.records.chain import Chain
+from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.memory import TrainingMemory
+from thetaone.rematerialization.plan import Planner
 from thetaone.rematerialization.policies import judged, per_block, store_all
 from thetaone.rematerialization.profiler import profile
 
@@ -111,6 +115,11 @@ def test_a_loop_that_does_more_is_noticed_and_runs_right(name: str) -> None:
         ours = rematerialize(copy.deepcopy(plain), sample=x, budget=0.6)
     for a, b in zip(state(plain, backward, x), state(ours, backward, x), strict=True):
         assert torch.equal(a, b)
+
+
+def floor(chain: Chain) -> Schedule:
+    """The deepest nests."""
+    return Planner(chain).floor
 
 
 REFUSED: dict[str, tuple[Loop, str]] = {
@@ -292,10 +301,10 @@ class Scaled(Residual):
 
     def __init__(self) -> None:
         super().__init__(16)
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(2**15))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x) * self.scale
+        return super().forward(x) * self.scale[:16]
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -379,10 +388,76 @@ def spectral() -> nn.Module:
     return block
 
 
+class Late(Residual):
+    """A buffer that is None, or not there, until the first forward."""
+
+    cache: torch.Tensor | None
+
+    def __init__(self, *, registered: bool) -> None:
+        super().__init__(16, 0.1)
+        if registered:
+            self.register_buffer("cache", None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if getattr(self, "cache", None) is None:
+            if "cache" not in self._buffers:
+                self.register_buffer("cache", torch.zeros(()))
+            self.cache = torch.zeros(())
+        assert self.cache is not None
+        self.cache.add_(1)
+        return super().forward(x) * (1 + self.cache / 8)
+
+
+class Third(Residual):
+    """A buffer that moves at every third execution."""
+
+    count: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(16, 0.1)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count = self.count + 1
+        if self.count % 3 == 0:
+            self.scale.mul_(1.5)
+        return super().forward(x) * self.scale.clone()
+
+
+class Codebook(Residual):
+    """A large buffer that every execution changes."""
+
+    book: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(16, 0.1)
+        self.register_buffer("book", torch.ones(2**15))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.book.mul_(0.9).add_(x.detach().mean())
+        return super().forward(x) * self.book[:16].clone()
+
+
+COMMON = torch.zeros(())
+
+
+def sharing() -> nn.Module:
+    block = Counting()
+    block.register_buffer("count", COMMON)
+    return block
+
+
 BUFFERS: dict[str, Callable[[], nn.Module]] = {
     "counter": Counting,
     "running mean": Averaging,
     "spectral norm": spectral,
+    "None at first": lambda: Late(registered=True),
+    "registered late": lambda: Late(registered=False),
+    "every third time": Third,
+    "large": Codebook,
+    "one for all blocks": sharing,
 }
 
 
@@ -399,9 +474,162 @@ def test_buffers_that_a_block_changes_are_replayed(
     name: str, step: Callable[[nn.Module, torch.Tensor], torch.Tensor]
 ) -> None:
     torch.manual_seed(0)
+    COMMON.zero_()
     if name == "spectral norm" and step is two_forwards:
         pytest.skip("store-all itself refuses it: the second forward changes what the first saved")
     assert_same(Looping(6, BUFFERS[name]), step, batch(), steps=5)
+
+
+def evaluated_first(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """An evaluation with gradients, a training step, and only then the backward of the first."""
+    model.eval()
+    output = model(x)
+    model.train()
+    with torch.no_grad():
+        model(3 * x)
+    output.square().mean().backward()
+    return output.detach()
+
+
+def test_statistics_of_an_evaluation_are_those_of_its_forward() -> None:
+    """Store-all saves the statistics themselves, so it is compared where they stay as they were."""
+    torch.manual_seed(0)
+    plain, x = Looping(6, normalized), batch()
+    ours = copy.deepcopy(plain)
+    rematerialize(ours, per_block(profile(ours, x, repeats=1)))
+    found = state(ours, evaluated_first, x)
+    plain.eval()
+    expected = state(plain, backward, x)
+    count = 1 + len(list(plain.parameters()))
+    for a, b in zip(expected[:count], found[:count], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("schedule", [per_block, floor])
+def test_copies_of_buffers_are_in_the_budget_from_the_first_step(
+    schedule: Callable[[Chain], Schedule],
+) -> None:
+    """Constant large ones are not copied, small and changing ones once, whatever the nesting."""
+
+    class Holding(Codebook):
+        count: torch.Tensor
+        mask: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mask", torch.ones(2**18))
+            self.register_buffer("count", torch.zeros(2**12))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.count.add_(1)
+            return super().forward(x) + self.mask[0] * self.count.sum()
+
+    model, x = nn.Sequential(*[Holding() for _ in range(8)]), batch(64, 16)
+    model(x).sum().backward()  # plain: nothing of ours has run
+    torch.utils.checkpoint.checkpoint(model[0], x, use_reentrant=False)  # imports its compiler
+    found = schedule(profile(model, x, repeats=1))
+    rematerialize(model, found)
+    for _ in range(2):
+        assert peak(model, lambda m: m(x).sum().backward()) <= found.peak_bytes
+
+
+def test_an_exception_teaches_nothing_of_buffers() -> None:
+    def stop(*_: object) -> None:
+        raise ValueError("at first")
+
+    model = nn.Sequential(*[Codebook() for _ in range(6)])
+    rematerialize(model, planned(model, batch())[1])
+    handle = model[0].register_forward_hook(stop)
+    with pytest.raises(ValueError, match="at first"):
+        model(batch())
+    handle.remove()
+    backward(model, batch())
+
+
+def test_planning_anew_fires_no_hook() -> None:
+    model, seen = looping(6), list[int]()
+    for block in model.blocks:
+        block.register_forward_hook(lambda *_: seen.append(1))
+        block.register_full_backward_hook(lambda *_: seen.append(2))
+    rematerialize(model, sample=batch(), budget=0.8)
+    seen.clear()
+    plain = copy.deepcopy(model)
+    with torch.no_grad():
+        plain(batch(7, 16))
+    assert len(seen) == 6
+    seen.clear()
+    model(batch(7, 16))
+    assert seen == [1] * 6
+
+
+def test_a_smaller_batch_runs_by_the_same_plan() -> None:
+    model = looping(6, dropout=0.1)
+    rematerialize(model, schedule := planned(model, batch(8, 16))[1])
+    expected = state(looping(6, dropout=0.1), backward, batch(5, 16))
+    for a, b in zip(expected, state(model, backward, batch(5, 16)), strict=True):
+        assert torch.equal(a, b)
+    assert schedule.conditions["input"] == "float32[8, 16]"
+
+
+class Checkpointed(Residual):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        run = super().forward
+        return torch.utils.checkpoint.checkpoint(run, x, use_reentrant=True)  # pyright: ignore
+
+
+def test_blocks_that_checkpoint_themselves() -> None:
+    torch.manual_seed(0)
+    assert_same(Looping(6, lambda: Checkpointed(16, 0.1)), backward, batch())
+
+
+class Aside(Residual):
+    """Reaches a weight by another name as well."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.others = [nn.Parameter(torch.ones(2**16))]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.others[0].mean()
+
+
+def test_a_weight_by_another_name_is_measured_and_left_alone() -> None:
+    model, x = nn.Sequential(*[Aside() for _ in range(4)]), batch(64, 16)
+    chain = profile(model, x, repeats=1)
+    others = [block.others[0] for block in model if isinstance(block, Aside)]
+    assert all(one.grad is None for one in others)
+    assert chain.stages[0].backward_scratch_bytes >= 2**18
+
+
+def test_a_sparse_buffer_is_left_alone() -> None:
+    class Graph(Residual):
+        def __init__(self) -> None:
+            super().__init__(16, 0.1)
+            self.register_buffer("adjacency", torch.eye(4).to_sparse())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(torch.sparse.mm(self.adjacency, x))  # pyright: ignore
+
+    torch.manual_seed(0)
+    model = Looping(6, Graph)
+    plain, x = copy.deepcopy(model), batch()
+    rematerialize(model, planned(model, x)[1])
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        torch.manual_seed(5)
+        assert torch.equal(a, b)
+    torch.manual_seed(5)
+    expected = plain(x)
+    torch.manual_seed(5)
+    assert torch.equal(model(x), expected)
+
+
+def test_freezing_since_the_forward_is_named() -> None:
+    model = nn.Sequential(*[Residual(16) for _ in range(4)])
+    rematerialize(model, per_block(profile(model, batch(), repeats=1)))
+    loss = model(batch()).sum()
+    model.requires_grad_(False)
+    with pytest.raises(RecomputationError, match="was frozen or unfrozen between"):
+        loss.backward()
 
 
 def test_measuring_fires_no_hook_and_leaves_weights_alone() -> None:

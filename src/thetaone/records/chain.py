@@ -104,6 +104,7 @@ class Chain(CheckedRecord):
         load_seconds: Time to start one recomputation: to fetch the kept activation, to set up [s].
         separate: Why no region may span two stages: the model's loop does something between them.
             Empty when one may.
+        moving: Names of large buffers that the blocks themselves change.
         context: What was profiled, for people: module, shapes, dtype, device, threads.
         signature: Hash of what was profiled; a model of another signature needs another profile.
 
@@ -123,6 +124,7 @@ class Chain(CheckedRecord):
     input_requires_grad: bool = True
     load_seconds: float = 0.0
     separate: str = ""
+    moving: tuple[str, ...] = ()
     context: dict[str, str] = Field(default_factory=dict)
     signature: str = ""
 

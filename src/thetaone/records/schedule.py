@@ -90,6 +90,7 @@ class Schedule(CheckedRecord):
         input: Kind of the chain's input it was made for, e.g. ``float32[8, 64, 32]``; empty if
             the chain was written by hand.
         parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty likewise.
+        moving: Names of large buffers that the blocks themselves change.
         conditions: Of the step that was measured, by the names in ``CONDITIONS``; empty likewise.
     """
 
@@ -110,6 +111,7 @@ class Schedule(CheckedRecord):
     disk: DiskCost | None = None
     input: str = ""
     parameters: str = ""
+    moving: tuple[str, ...] = ()
     conditions: dict[str, str] = Field(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:

@@ -23,11 +23,12 @@ from thetaone.rematerialization.measure import (
     dropped_tapes,
     random_state,
     same_state,
+    unhooked,
     untouched,
 )
 from thetaone.rematerialization.offload import Boundary, Recover, boundary_of, ticket_for
 from thetaone.rematerialization.profiler import note_subject
-from thetaone.rematerialization.replay import Moment, Moving
+from thetaone.rematerialization.replay import Copies, Moment
 from thetaone.rematerialization.specialize import ENTRY, plain, specialize, written
 from thetaone.rematerialization.tree import Node, tree
 
@@ -61,7 +62,6 @@ class Executor:
         self.names = found.names
         self.blocks = list(found.modules)
         self.calls = [written(block).__call__ for block in self.blocks]
-        self.modules = [module for block in self.blocks for module in block.modules()]
         self.schedule = schedule
         self.root = tree(schedule)
         self.alone = alone
@@ -69,7 +69,7 @@ class Executor:
         self.replan = replan
         self.planned: dict[tuple[str, ...], Node] = {}
         self.outputs: list[Any] = [None] * len(self.blocks)
-        self.moving: Moving = {}
+        self.copies = Copies(schedule.moving)
         self.disk = disk
         self.writing: list[Boundary] = []
         self.on_disk: list[weakref.ref[Boundary]] = []  # in the order of the forward
@@ -229,7 +229,7 @@ class Executor:
 
     def _moment(self, start: int, stop: int, activation: torch.Tensor, call: Call) -> Moment:
         named = dict(zip(self.names[start:stop], self.blocks[start:stop], strict=True))
-        return Moment(named, activation.device, call, self.moving)
+        return Moment(named, activation.device, call, self.copies)
 
     def _original(self, index: int) -> Any:
         return self.calls[index].__get__(self.blocks[index])
@@ -268,9 +268,10 @@ class Executor:
                 changed,
                 ", or use rematerialize(model, sample=…, budget=…), which plans anew by itself",
             )
-        kind = tuple(conditions(activation, call, self.modules).values())
+        kind = tuple(conditions(activation, call, self.blocks).values())
         if kind not in self.planned:
-            with untouched(nn.ModuleList(self.blocks), activation):
+            blocks = nn.ModuleList(self.blocks)
+            with untouched(blocks, activation), unhooked(blocks.modules()):
                 self.planned[kind] = tree(self.replan(self.subjects(activation, call)))
         return self.planned[kind]
 
@@ -278,7 +279,7 @@ class Executor:
         """What is not as planned; empty when all is, or when the chain was written by hand."""
         if not self.schedule.conditions:
             return ""
-        return differences(self.schedule.conditions, conditions(activation, call, self.modules))
+        return differences(self.schedule.conditions, conditions(activation, call, self.blocks))
 
     def _refuse(self, changed: str, advice: str = "") -> NoReturn:
         raise ScheduleError(

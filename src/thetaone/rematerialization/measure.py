@@ -3,6 +3,8 @@
 import random
 import statistics
 import time
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.calls import Call, activation_of, label, version_of
-from thetaone.rematerialization.replay import Moment
+from thetaone.rematerialization.replay import SMALL, Moment, copied, sharded, size_of
 from thetaone.rematerialization.storage import (
     AllocatorPeak,
     StorageTracker,
@@ -140,10 +141,32 @@ def measure_seconds(subject: Subject) -> tuple[float, float]:
 
 
 def _backward(output: torch.Tensor, gradient: torch.Tensor, leaves: list[torch.Tensor]) -> None:
-    """Backward into these leaves alone: nothing else gets a gradient, no hook of another fires."""
-    inputs = [leaf for leaf in leaves if leaf.requires_grad]
-    if inputs:
-        output.backward(gradient, inputs=inputs)
+    """Backward; a parameter that the block reaches by another name keeps the gradient it had."""
+    own = {id(leaf) for leaf in leaves}
+    strangers = [(one, one.grad) for one in _accumulating(output) if id(one) not in own]
+    for stranger, _ in strangers:
+        stranger.grad = torch.zeros_like(stranger)
+    try:
+        output.backward(gradient)
+    finally:
+        for stranger, before in strangers:
+            stranger.grad = before
+
+
+def _accumulating(output: torch.Tensor) -> list[torch.Tensor]:
+    """The leaves that a backward gives a gradient."""
+    found: list[torch.Tensor] = []
+    pending: list[Any] = [output.grad_fn]
+    seen: set[Any] = set()
+    while pending:
+        node = pending.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        pending += [following for following, _ in node.next_functions]
+    return found
 
 
 def measure_tail(subject: Subject) -> float:
@@ -197,10 +220,12 @@ def measure_region(device: torch.device, rounds: int) -> float:
     return max(0.0, statistics.median(times[region]) - statistics.median(times[plain]))
 
 
-def check_repeatable(subject: Subject) -> int:
-    """Bytes that a region keeps to run the block again: random state, buffers that it changes.
+def check_repeatable(subject: Subject) -> tuple[int, list[str]]:
+    """Run a block twice to see that it can be run again.
 
-    Run twice to see that it can be run again.
+    Returns:
+        Bytes of random state that a region keeps for it, and the names of large buffers that it
+        changes.
 
     Raises:
         ProfileError: It changes its input, hands it on, draws from another generator than torch's,
@@ -213,15 +238,15 @@ def check_repeatable(subject: Subject) -> int:
     restore_random(drawn)
     with dropped_tapes():
         with untouched(subject.block, ()):
-            moving = _buffers(subject.block)
+            before = _buffers(subject.block)
             first = subject.run()[1].detach().clone()
             draws = not same_state(drawn, random_state(subject.activation))
-            state = sum(
-                storage_bytes([tensor])
-                for module, name, tensor, version in moving
-                if not isinstance(module, _NormBase)
+            moving = [
+                ".".join(filter(None, (inner, name)))
+                for inner, module, name, tensor, version in before
+                if size_of(tensor) > SMALL
                 and (module._buffers.get(name) is not tensor or version_of(tensor) != version)
-            )
+            ]
         restore_random(drawn)
         with untouched(subject.block, ()):
             leaf, second = subject.run()
@@ -241,13 +266,23 @@ def check_repeatable(subject: Subject) -> int:
             "it gives two results, so it cannot be recomputed; draw from torch's own generators, "
             "and see torch.use_deterministic_algorithms"
         )
-    return state + (sum(one.nbytes for one in drawn) if draws else 0)
+    return (sum(one.nbytes for one in drawn) if draws else 0), moving
 
 
-def _buffers(block: nn.Module) -> list[tuple[nn.Module, str, torch.Tensor, int]]:
+def copied_bytes(block: nn.Module, moving: list[str]) -> int:
+    """Bytes of the buffers of a block that a region copies."""
+    return sum(
+        tensor.nbytes
+        for inner, module, name, tensor, _ in _buffers(block)
+        if copied(module)
+        and (size_of(tensor) <= SMALL or ".".join(filter(None, (inner, name))) in moving)
+    )
+
+
+def _buffers(block: nn.Module) -> list[tuple[str, nn.Module, str, torch.Tensor, int]]:
     return [
-        (module, name, buffer, version_of(buffer))
-        for module in block.modules()
+        (inner, module, name, buffer, version_of(buffer))
+        for inner, module in block.named_modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
@@ -284,7 +319,8 @@ def cast_bytes(blocks: Iterable[nn.Module]) -> int:
 
 
 def _check_in_place(subject: Subject) -> None:
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
         probe = subject.activation.detach().clone()
         subject.call.run(subject.run_block, probe)
     if probe._version:
@@ -345,7 +381,7 @@ def own_casts(device: torch.device) -> Iterator[None]:
 def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
     """Whatever happens inside, buffers and random state are afterwards what they were."""
     bindings = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(buffer, buffer.detach().clone()) for _, _, buffer, _ in _buffers(model)]
+    values = [(one, one.detach().clone(), version) for *_, one, version in _buffers(model)]
     devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(device.index or 0 for device in devices)):
         try:
@@ -354,9 +390,29 @@ def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
             for module, buffers in bindings:
                 module._buffers.clear()
                 module._buffers.update(buffers)
-            for buffer, before in values:
-                if not torch.equal(buffer, before):  # batch_norm changes them without a trace
+            for buffer, before, version in values:
+                dense = buffer.layout == torch.strided
+                # batch_norm changes them without a trace; layouts that cannot be compared have one
+                if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
                     buffer.data.copy_(before)
+
+
+@contextmanager
+def unhooked(modules: Iterable[nn.Module], *, forward: bool = True) -> Iterator[None]:
+    """Modules run without the user's backward and ``forward`` hooks, which see no training step.
+
+    Pre-hooks stay, as older parametrizations are some; wrappers that shard need all of theirs.
+    """
+    names = ["_backward_hooks", "_backward_pre_hooks", *(["_forward_hooks"] if forward else [])]
+    modules = [] if sharded() else list(modules)
+    before = [(vars(module), {name: vars(module)[name] for name in names}) for module in modules]
+    for members, _ in before:
+        members.update({name: OrderedDict[int, Any]() for name in names})
+    try:
+        yield
+    finally:
+        for members, hooks in before:
+            members.update(hooks)
 
 
 def random_state(tensor: torch.Tensor) -> list[torch.Tensor]:

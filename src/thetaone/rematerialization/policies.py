@@ -40,6 +40,7 @@ def judged(
         chain=chain.fingerprint,
         input=chain.context.get("input", ""),
         parameters=chain.context.get("parameters", ""),
+        moving=chain.moving,
         conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )
     cost = simulate(chain, draft, disk=disk)

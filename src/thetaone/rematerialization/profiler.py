@@ -37,6 +37,7 @@ from thetaone.rematerialization.measure import (
     attributes,
     cast_bytes,
     check_repeatable,
+    copied_bytes,
     dropped_tapes,
     measure_region,
     measure_seconds,
@@ -44,6 +45,7 @@ from thetaone.rematerialization.measure import (
     measure_tail,
     random_state,
     same_state,
+    unhooked,
     untouched,
 )
 from thetaone.rematerialization.specialize import as_written, written
@@ -106,19 +108,27 @@ def measured_chain(
     for index, subject in enumerate(subjects):
         kinds.setdefault(subject.kind, []).append(index)
     groups = list(kinds.values())
-    repeated = [check_repeatable(subjects[group[0]]) for group in groups]
-    seconds = _seconds(subjects, groups, repeats)
+    blocks = [subject.block for subject in subjects]
+    with unhooked(module for block in blocks for module in block.modules()):
+        repeated = [check_repeatable(subjects[group[0]]) for group in groups]
+        seconds = _seconds(subjects, groups, repeats)
+        tails = [
+            statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
+            for group in groups
+        ]
+        sizes = [_sizes([subjects[index] for index in group]) for group in groups]
+    copied = sum(
+        copied_bytes(blocks[index], moving)
+        for group, (_, moving) in zip(groups, repeated, strict=True)
+        for index in group
+    )
+    # what is kept once for the whole chain, whatever the schedule; copies twice in a recomputation
+    aside = cast_bytes(blocks) + 2 * copied
     stages: dict[int, Stage] = {}
-    casts = cast_bytes(subject.block for subject in subjects)
-    for group, times, state in zip(groups, seconds, repeated, strict=True):
-        tail = statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
-        sizes: dict[str, Sizes] = {}  # blocks that look alike may differ in a plain attribute
-        for index in group:
-            subject = subjects[index]
-            look = attributes(subject.block)
-            if look not in sizes:
-                sizes[look] = measure_sizes(subject)
-            stages[index] = _stage(subject, sizes[look], times, tail, state, casts)
+    measured = zip(groups, sizes, seconds, tails, repeated, strict=True)
+    for group, group_sizes, times, tail, (state, _) in measured:
+        for index, size in zip(group, group_sizes, strict=True):
+            stages[index] = _stage(subjects[index], size, times, tail, state, aside)
     first = subjects[0].activation
     context = describe(model, subjects)
     return Chain(
@@ -127,9 +137,27 @@ def measured_chain(
         input_requires_grad=first.requires_grad,
         load_seconds=measure_region(first.device, 4 * repeats),
         separate=separate,
+        moving=tuple(
+            f"{subjects[index].name}.{name}"
+            for group, (_, moving) in zip(groups, repeated, strict=True)
+            for index in group
+            for name in moving
+        ),
         context=context,
         signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
     )
+
+
+def _sizes(alike: list[Subject]) -> list[Sizes]:
+    """Bytes of blocks that look alike: measured again where a plain attribute differs."""
+    known: dict[str, Sizes] = {}
+    found: list[Sizes] = []
+    for subject in alike:
+        look = attributes(subject.block)
+        if look not in known:
+            known[look] = measure_sizes(subject)
+        found.append(known[look])
+    return found
 
 
 def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
@@ -145,7 +173,7 @@ def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
         **conditions(
             first.activation,
             first.call,
-            (module for subject in subjects for module in subject.block.modules()),
+            [subject.block for subject in subjects],
         ),
     }
 
@@ -160,7 +188,9 @@ def capture(found: Blocks, run: Callable[[], Any]) -> tuple[list[Subject], str]:
         ProfileError: A block is not called exactly once, or not in order.
     """
     notes = _Notes(len(found.names))
-    with notes.taken(found), dropped_tapes(), torch.enable_grad():
+    # a full backward hook would take what is watched for a tensor of the graph
+    quiet = unhooked(found.modules, forward=False)
+    with quiet, notes.taken(found), dropped_tapes(), torch.enable_grad():
         result = run()
         notes.look_for_kept()
         del result
@@ -308,13 +338,13 @@ def _stage(
     times: list[tuple[float, float]],
     tail: float,
     state: int,
-    casts: int,
+    aside: int,
 ) -> Stage:
     """One stage of the chain.
 
-    A region keeps, beside its input, the ``state`` from which it is recomputed. Gradients of
+    A region keeps, beside its input, the random ``state`` from which it is recomputed. Gradients of
     extra arguments are summed through the whole backward, the old sum and the new side by side
-    with what is added, and an autocast keeps its ``casts``.
+    with what is added. ``aside`` is there all the time.
     """
     forward = [time[0] for time in times]
     middle = statistics.median(forward)
@@ -326,9 +356,9 @@ def _stage(
         backward_seconds=statistics.median(time[1] for time in times),
         output_bytes=size.output + state,
         tape_bytes=size.tape + state,
-        forward_scratch_bytes=size.forward_scratch + sums + casts,
-        backward_scratch_bytes=size.backward_scratch + sums + casts,
-        taping_scratch_bytes=size.taping_scratch + sums + casts,
+        forward_scratch_bytes=size.forward_scratch + sums + aside,
+        backward_scratch_bytes=size.backward_scratch + sums + aside,
+        taping_scratch_bytes=size.taping_scratch + sums + aside,
         tail_seconds=tail * max(middle, 1e-9),
         seconds_spread=(spread[2] - spread[0]) / max(middle, 1e-9),
     )

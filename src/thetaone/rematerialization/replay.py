@@ -1,10 +1,11 @@
 """What a recomputation needs to be the first execution again, and what must not have changed."""
 
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -15,39 +16,86 @@ from thetaone.errors import RecomputationError
 from thetaone.rematerialization.calls import Call, version_of
 
 States = tuple[list[int], list[torch.Tensor]]
-Moving = dict[nn.Module, set[str]]  # buffers that a module's own forward changes, once it has run
+SMALL = 2**16  # bytes of a buffer that is always copied, as it may change at any execution
 
 
-@dataclass(frozen=True)
-class _Buffer:
-    """A buffer as a region found it; ``value`` is a copy if the region changes it."""
+@dataclass
+class _Buffers:
+    """Buffers of a module as a region found them; ``values`` are copies of those it may change."""
 
     module: nn.Module
-    name: str
-    tensor: torch.Tensor
-    version: int
-    value: torch.Tensor | None
+    tensors: dict[str, torch.Tensor | None]
+    versions: dict[str, int]
+    values: dict[str, torch.Tensor]
+
+    def moved(self, name: str) -> bool:
+        """Whether a buffer is another one now, or was changed in place."""
+        before = self.tensors.get(name)
+        if self.module._buffers.get(name) is not before:
+            return True
+        return before is not None and version_of(before) != self.versions[name]
 
     @property
-    def moved(self) -> bool:
-        now = self.module._buffers.get(self.name)
-        return now is not self.tensor or version_of(self.tensor) != self.version
+    def replayed(self) -> bool:
+        """Whether a recomputation gives the module its earlier buffers."""
+        now = self.module._buffers
+        return (
+            bool(self.values)
+            or any(now.get(k) is not t for k, t in self.tensors.items())
+            or (now.keys() != self.tensors.keys())
+        )
+
+
+class Copies:
+    """Copies of buffers that the regions of a chain have made, so that nested ones share them.
+
+    Args:
+        moving: Names of large buffers that blocks change; one that is found to is added.
+    """
+
+    def __init__(self, moving: Iterable[str] = ()) -> None:
+        self.moving = set(moving)
+        self._known: dict[int, tuple[weakref.ref[Any], int, weakref.ref[Any]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing of a step under way."""
+        return {"moving": set(self.moving), "_known": {}}
+
+    def of(self, buffer: torch.Tensor) -> torch.Tensor:
+        """A copy that nobody changes; the one made before, if the buffer is still the same."""
+        known = self._known.get(id(buffer))
+        if known is not None and known[0]() is buffer and known[1] == version_of(buffer):
+            value = known[2]()
+            if value is not None:
+                return value
+        value = buffer.detach().clone()
+        self.note(buffer, value)
+        return value
+
+    def note(self, buffer: torch.Tensor, value: torch.Tensor) -> None:
+        """A buffer has this value now."""
+        place, known = id(buffer), self._known
+
+        def died(_: object) -> None:
+            known.pop(place, None)
+
+        known[place] = weakref.ref(buffer, died), version_of(buffer), weakref.ref(value)
 
 
 class Moment:
     """The moment at which a region first ran.
 
-    Its random state is kept only if the region draws random numbers, and its buffers only if it
-    changes them. While it is recomputed, modules train or do not as they did then, buffers have the
-    values of then, and the running statistics of normalization layers are copies, so that they see
-    each batch once. Parameters and arguments are those of now: if one was changed in the meantime,
-    the recomputation is refused.
+    Its random state is kept only if the region draws random numbers, and copies of its buffers if
+    they are small or known to change. While it is recomputed, modules train or do not as they did
+    then, buffers have the values of then, and the running statistics of normalization layers are
+    copies, so that they see each batch once. Parameters and arguments are those of now: if one was
+    changed in the meantime, the recomputation is refused.
 
     Args:
         blocks: Blocks of the region, by name.
         device: Where its activations are; other than the CPU it has a random state of its own.
         call: With what they are called.
-        moving: What is known of the buffers that modules change; learned at their first execution.
+        copies: Of buffers, shared by the regions of a chain.
     """
 
     def __init__(
@@ -55,16 +103,16 @@ class Moment:
         blocks: dict[str, nn.Module],
         device: torch.device,
         call: Call | None = None,
-        moving: Moving | None = None,
+        copies: Copies | None = None,
     ) -> None:
         self.blocks, self.device, self.call = blocks, device, call
-        self.moving = {} if moving is None else moving
+        self.copies = copies or Copies()
         self.cpu: torch.Tensor | None = None
         self.devices: States = ([], [])
         self.modules: list[nn.Module] = []
         self.training: list[bool] = []
-        self.parameters: list[tuple[nn.Module, str, nn.Parameter, int, int]] = []
-        self.buffers: list[_Buffer] = []
+        self.parameters: list[tuple[nn.Module, str, nn.Parameter, int, int, bool]] = []
+        self.buffers: list[_Buffers] = []
         self.sharded = False
 
     def contexts(self) -> tuple["First", "Again"]:
@@ -75,28 +123,30 @@ class Moment:
         """Note how the region's modules are before they run."""
         self.modules = [one for block in self.blocks.values() for one in block.modules()]
         self.training = [module.training for module in self.modules]
-        self.buffers = [buffer for module in self.modules for buffer in self._buffers_of(module)]
-        self.sharded = _sharded()
+        self.buffers = [
+            self._noted(module) for module in self.modules if module._buffers and copied(module)
+        ]
+        self.sharded = sharded()
         if not self.sharded:
             self.parameters = [
-                (module, name, parameter, parameter._version, parameter.data_ptr())
+                (module, name, p, p._version, p.data_ptr(), p.requires_grad)
                 for module in self.modules
-                for name, parameter in module._parameters.items()
-                if parameter is not None
+                for name, p in module._parameters.items()
+                if p is not None
             ]
 
     def learn(self) -> None:
-        """Keep, of the buffers, what the region has changed; the others must stay as they are."""
-        kept: list[_Buffer] = []
-        for buffer in self.buffers:
-            moving, moved = self.moving.setdefault(buffer.module, set()), buffer.moved
-            if moved:
-                moving.add(buffer.name)
-            value = buffer.value if moved or buffer.name in moving else None
-            if moved and value is None and version_of(buffer.tensor) == buffer.version:
-                value = buffer.tensor  # replaced, not changed in place
-            kept.append(_Buffer(buffer.module, buffer.name, buffer.tensor, buffer.version, value))
-        self.buffers = kept
+        """Note what the region has changed: buffers that it made, and large ones, by name."""
+        noted = {id(one.module) for one in self.buffers}
+        for module in self.modules:
+            if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):
+                self.buffers.append(_Buffers(module, {}, {}, {}))  # it had none before
+        for one in self.buffers:
+            for name, tensor in one.tensors.items():
+                if tensor is not None and name not in one.values and one.moved(name):
+                    self.copies.moving.add(self._where(one.module, name))
+                    if version_of(tensor) == one.versions[name]:
+                        one.values[name] = tensor  # replaced, not changed in place
 
     def require_unchanged(self) -> None:
         """Refuse to recompute with other parameters, arguments or buffers.
@@ -104,16 +154,20 @@ class Moment:
         Raises:
             RecomputationError: What changed, by name.
         """
-        for module, name, parameter, version, place in self.parameters:
-            now = module._parameters.get(name)
-            if now is not parameter:
+        for module, name, parameter, version, place, trained in self.parameters:
+            if module._parameters.get(name) is not parameter:
                 self._refuse(module, name, "was replaced")
             if parameter._version != version or parameter.data_ptr() != place:
                 self._refuse(module, name, "was changed")
+            if parameter.requires_grad is not trained:
+                self._refuse(module, name, "was frozen or unfrozen")
         if not self.sharded:
-            for buffer in self.buffers:
-                if buffer.value is None and buffer.moved:
-                    self._refuse(buffer.module, buffer.name, "was changed")
+            for one in self.buffers:
+                for name, tensor in one.tensors.items():
+                    if name in one.values or tensor is None:
+                        continue
+                    if version_of(tensor) != one.versions[name]:
+                        self._refuse(one.module, name, "was changed")
         if (
             self.call is not None
             and tuple(map(version_of, self.call.tensors)) != self.call.versions
@@ -123,18 +177,21 @@ class Moment:
                 "forward and the backward: pass a copy, or change it after the backward"
             )
 
-    def _buffers_of(self, module: nn.Module) -> Iterable[_Buffer]:
-        if isinstance(module, _NormBase):
-            return  # its statistics are not what it computes with while it trains
-        moving = self.moving.get(module)  # unknown before the first execution: copy them all
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                copied = moving is None or name in moving
-                value = buffer.detach().clone() if copied else None
-                yield _Buffer(module, name, buffer, version_of(buffer), value)
+    def _noted(self, module: nn.Module) -> _Buffers:
+        tensors, moving = dict(module._buffers), self.copies.moving
+        versions = {name: version_of(one) for name, one in tensors.items() if one is not None}
+        values: dict[str, torch.Tensor] = {}
+        for name, one in tensors.items():
+            if one is not None and (
+                size_of(one) <= SMALL or (moving and self._where(module, name) in moving)
+            ):
+                # normalization changes its statistics without a trace: those are no one else's
+                untraced = isinstance(module, _NormBase)
+                values[name] = one.detach().clone() if untraced else self.copies.of(one)
+        return _Buffers(module, tensors, versions, values)
 
-    def _refuse(self, module: nn.Module, name: str, how: str) -> NoReturn:
-        where = next(
+    def _where(self, module: nn.Module, name: str) -> str:
+        return next(
             (
                 ".".join(filter(None, (block, inner, name)))
                 for block, root in self.blocks.items()
@@ -143,10 +200,26 @@ class Moment:
             ),
             name,
         )
+
+    def _refuse(self, module: nn.Module, name: str, how: str) -> NoReturn:
         raise RecomputationError(
-            f"{where} {how} between the forward and the backward, which would recompute with what "
-            "it is now: finish the backward first, or keep this block's tape"
+            f"{self._where(module, name)} {how} between the forward and the backward, which would "
+            "recompute with what it is now: finish the backward first, or keep this block's tape. "
+            "A large buffer that a block itself changes is known after the first time"
         )
+
+
+def copied(module: nn.Module) -> bool:
+    """Whether a region notes the buffers of a module.
+
+    A normalization layer that trains does not compute with its statistics.
+    """
+    return not (isinstance(module, _NormBase) and module.training)
+
+
+def size_of(buffer: torch.Tensor) -> int:
+    """Bytes of a dense buffer; of another layout, more than are copied unasked."""
+    return buffer.nbytes if buffer.layout == torch.strided else SMALL + 1
 
 
 class First:
@@ -174,7 +247,8 @@ class First:
             self.moment.cpu = cpu
         if not all(map(torch.equal, devices[1], _device_states(self.moment.device)[1])):
             self.moment.devices = devices
-        self.moment.learn()
+        if kind is None:
+            self.moment.learn()
 
 
 class Again:
@@ -189,8 +263,8 @@ class Again:
         moment.require_unchanged()
         with ExitStack() as stack:
             stack.enter_context(training_as(moment.modules, moment.training))
+            stack.enter_context(_earlier(moment.buffers, moment.copies))
             stack.enter_context(kept_statistics(moment.modules))
-            stack.enter_context(_earlier(moment.buffers))
             if moment.cpu is not None or moment.devices[0]:
                 stack.enter_context(torch.random.fork_rng(moment.devices[0]))
             if moment.cpu is not None:
@@ -246,22 +320,28 @@ def kept_statistics(modules: list[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _earlier(buffers: list[_Buffer]) -> Iterator[None]:
-    """Buffers that the region changes have copies of the values that it found."""
-    changing = [
-        (one, one.module._buffers.get(one.name)) for one in buffers if one.value is not None
-    ]
+def _earlier(buffers: list[_Buffers], copies: Copies) -> Iterator[None]:
+    """Modules have the buffers that the region found: copies of those that it may change."""
+    changed = [(one, dict(one.module._buffers)) for one in buffers if one.replayed]
+    fresh: dict[int, torch.Tensor] = {}
     try:
-        for buffer, _ in changing:
-            assert buffer.value is not None
-            buffer.module._buffers[buffer.name] = buffer.value.clone()
+        for one, _ in changed:
+            earlier: dict[str, torch.Tensor | None] = dict(one.tensors)
+            for name, value in one.values.items():
+                if id(value) not in fresh:
+                    fresh[id(value)] = made = value.clone()
+                    copies.note(made, value)  # a region inside needs no other copy
+                earlier[name] = fresh[id(value)]
+            one.module._buffers.clear()
+            one.module._buffers.update(earlier)
         yield
     finally:
-        for buffer, now in changing:
-            buffer.module._buffers[buffer.name] = now
+        for one, now in changed:
+            one.module._buffers.clear()
+            one.module._buffers.update(now)
 
 
-def _sharded() -> bool:
+def sharded() -> bool:
     """Whether wrappers may move parameters about between forward and backward, as FSDP does."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 

@@ -127,5 +127,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """All tensors in nested tuples, lists, dicts and registered containers."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    """All dense tensors in nested tuples, lists, dicts and registered containers."""
+    leaves = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
+    return [leaf for leaf in leaves if leaf.layout == torch.strided]  # others have no storage

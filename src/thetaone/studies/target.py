@@ -4,12 +4,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from thetaone.errors import BudgetTooSmallError
+from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.records.sweep import Trial
@@ -21,6 +22,7 @@ from thetaone.rematerialization.plan import plan
 from thetaone.rematerialization.policies import store_all
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.simulator import simulate
+from thetaone.rematerialization.stale import require_current
 from thetaone.rematerialization.storage import optimizer_tensors, storage_bytes
 from thetaone.sweeps.space import TrialSpec
 from thetaone.sweeps.trials import (
@@ -74,11 +76,15 @@ def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
 
     Raises:
         ProfileError: The model has no chain of blocks.
+        ScheduleError: Two batches make chains of different sizes.
         BudgetTooSmallError: Not even the floor schedule fits; names the least budget that does.
     """
     model, _ = target.build()
     with seeded(target.spec.seed):
-        chain = profile(model, next(target.batches()), forward=target.task.loss)
+        batches = target.batches()
+        chain = profile(model, next(batches), forward=target.task.loss)
+        for second in islice(batches, 1):
+            _require_one_size(target, chain, model, second)
     line = frontier(chain)
     floor = plan(chain, budget=line.floor_bytes)
     parts, floor_peak = _measure(target, floor)
@@ -101,6 +107,14 @@ def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
         cost=simulate(chain, schedule), account=account,
         gradients=compare_gradients(target, schedule),
     )  # fmt: skip
+
+
+def _require_one_size(target: Target, chain: Chain, model: nn.Module, batch: Any) -> None:
+    """A schedule made for one batch must do for the others: a later one may be larger."""
+    try:
+        require_current(chain, model, batch, forward=target.task.loss)
+    except ProfileError as error:
+        raise ScheduleError(f"two batches differ: {error}") from error
 
 
 def train_target(
