@@ -11,14 +11,14 @@ Run: ``python benchmarks/bench_disk.py --directory /scratch`` (about two minutes
 
 import argparse
 import json
-import random
 import statistics
 import tempfile
 import time
+from functools import partial
 from typing import Any
 
 import torch
-from bench_rematerialization import Block, mib, spread
+from bench_rematerialization import Block, gradients, mib, spread, timed
 from origin import commit
 from torch import Tensor, nn
 
@@ -72,15 +72,17 @@ def main() -> None:
                 label = f"{name}, {share:g} × floor"
                 schemes[label] = rematerialize(nn.Sequential(*model), schedule, disk=tier)
                 promised[label], budgets[label] = schedule.total_seconds, budget
-        expected = gradients(model, model, x, weights)
+        expected = gradients(model, partial(step, model, x, weights))
         for name, forward in schemes.items():
-            found = gradients(model, forward, x, weights)
+            found = gradients(model, partial(step, forward, x, weights))
             assert all(map(torch.equal, found, expected)), f"{name}: other gradients"
             with TrainingMemory(model) as memory:
                 step(forward, x, weights)
             peaks[name] = memory.activation_peak_bytes
             assert peaks[name] <= budgets.get(name, peaks[name]), name
-        seconds = timed(schemes, x, weights, options.repeats)
+        seconds = timed(
+            schemes, lambda forward: step(forward, x, weights), options.repeats, time.perf_counter
+        )
         header = {
             "bench": "disk", "commit": commit(), "torch": torch.__version__, "threads": 1,
             "depth": options.depth, "shape": list(x.shape), "repeats": options.repeats,
@@ -107,30 +109,8 @@ def step(forward: Any, x: Tensor, weights: Tensor) -> None:
     (forward(x) * weights).sum().backward()  # nobody holds the chain's output meanwhile
 
 
-def gradients(model: nn.Module, forward: Any, x: Tensor, weights: Tensor) -> list[Tensor]:
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    step(forward, x, weights)
-    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
-
-
 def paired(mine: list[float], other: list[float]) -> float:
     return round(statistics.median(a / b for a, b in zip(mine, other, strict=True)), 4)
-
-
-def timed(
-    schemes: dict[str, Any], x: Tensor, weights: Tensor, repeats: int
-) -> dict[str, list[float]]:
-    """Wall seconds of each scheme, one of each a round; the order is drawn anew."""
-    order, shuffle = list(schemes), random.Random(0).shuffle
-    seconds: dict[str, list[float]] = {name: [] for name in schemes}
-    for _ in range(repeats):
-        shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            step(schemes[name], x, weights)
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 if __name__ == "__main__":

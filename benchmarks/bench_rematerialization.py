@@ -27,11 +27,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from thetaone.records.chain import Chain, Stage
+from thetaone.records.schedule import DiskCost
 from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.memory import TrainingMemory
 from thetaone.rematerialization.plan import Planner
 from thetaone.rematerialization.profiler import profile
 from thetaone.rematerialization.revolve import revolve
+from thetaone.rematerialization.two_tier import TwoTierPlanner
 
 Forward = Callable[[Tensor], Tensor]
 MIB = 2**20
@@ -82,10 +84,10 @@ def rivals(model: nn.Sequential) -> dict[str, Forward]:
     return found | {"per block": partial(per_block, model)}
 
 
-def gradients(model: nn.Module, forward: Forward, x: Tensor, weights: Tensor) -> list[Tensor]:
+def gradients(model: nn.Module, run: Callable[[], object]) -> list[Tensor]:
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    step(forward, x, weights)
+    run()
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
@@ -94,7 +96,7 @@ def training(options: argparse.Namespace) -> None:
     model = nn.Sequential(*[Block(options.width, 4) for _ in range(options.depth)])
     x, weights = torch.randn(2, 2, options.length, options.width).unbind()
     schemes = rivals(model)
-    expected = gradients(model, model, x, weights)
+    expected = gradients(model, partial(step, model, x, weights))
     step(schemes["per block"], x, weights)  # torch's first checkpoint imports its compiler
     peaks = {name: peak(model, forward, x, weights) for name, forward in schemes.items()}
     floor = min(peaks.values())
@@ -111,9 +113,9 @@ def training(options: argparse.Namespace) -> None:
         forward = rematerialize(nn.Sequential(*model), schedule)
         peaks[name], schemes[name] = peak(model, forward, x, weights), forward
     for name, forward in schemes.items():
-        found = gradients(model, forward, x, weights)
+        found = gradients(model, partial(step, forward, x, weights))
         assert all(map(torch.equal, found, expected)), f"{name}: other gradients"
-    seconds = timed(schemes, x, weights, options.repeats)
+    seconds = timed(schemes, lambda forward: step(forward, x, weights), options.repeats)
     header = {
         "bench": "rematerialization", "commit": commit(), "torch": torch.__version__,
         "device": "cpu", "threads": 1, "dtype": "float32", "depth": options.depth,
@@ -138,17 +140,20 @@ def training(options: argparse.Namespace) -> None:
 
 
 def timed(
-    schemes: dict[str, Forward], x: Tensor, weights: Tensor, repeats: int
+    schemes: dict[str, Forward],
+    run: Callable[[Forward], object],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """CPU seconds of each scheme, one of each a round; the order is drawn anew."""
+    """Seconds of each scheme by a clock, one of each a round; the order is drawn anew."""
     order, shuffle = list(schemes), random.Random(0).shuffle
     seconds: dict[str, list[float]] = {name: [] for name in schemes}
     for _ in range(repeats):
         shuffle(order)
         for name in order:
-            started = time.process_time()
-            step(schemes[name], x, weights)
-            seconds[name].append(time.process_time() - started)
+            started = clock()
+            run(schemes[name])
+            seconds[name].append(clock() - started)
     return seconds
 
 
@@ -213,8 +218,23 @@ def planning(options: argparse.Namespace) -> None:
     for name, run in cases.items():
         wall, processor, forwards = best_of(run, options.planner_repeats)
         report(name, wall, processor, forwards)
-    wall, processor, forwards = best_of(partial(ours, unlike(1000)), 1)
-    report("ours, 1000 unlike blocks, 500 units", wall, processor, forwards)
+    disk = DiskCost(write_bytes_per_second=4.0 * MIB, read_bytes_per_second=4.0 * MIB)
+    quota = disk.model_copy(update={"quota_bytes": 200 * MIB})
+
+    def both(chain: Chain, cost: DiskCost) -> int:
+        planner = TwoTierPlanner(chain, cost, 500)
+        return planner.plan(planner.memory_only.store_all.peak_bytes // 50).forwards
+
+    once: dict[str, Callable[[], int]] = {
+        "ours with a disk, 100 equal blocks": partial(both, equal(100), disk),
+        "ours with a disk, 300 unlike blocks": partial(both, unlike(300), disk),
+        "ours with a disk and a quota, 300 unlike blocks": partial(both, unlike(300), quota),
+        "ours with a disk, 1000 equal blocks": partial(both, equal(1000), disk),
+        "ours with a disk and a quota, 1000 equal blocks": partial(both, equal(1000), quota),
+        "ours, 1000 unlike blocks, 500 units": partial(ours, unlike(1000)),
+    }
+    for name, run in once.items():
+        report(name, *best_of(run, 1))
 
 
 def best_of(run: Callable[[], int], repeats: int) -> tuple[float, float, int]:

@@ -28,7 +28,7 @@ from thetaone.rematerialization.execute import rematerialize
 from thetaone.rematerialization.memory import TrainingMemory
 from thetaone.rematerialization.policies import judged
 from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.spill_files import SpillFiles
+from thetaone.rematerialization.spill_files import SpillFiles, aligned_buffer
 
 COST = DiskCost(write_bytes_per_second=1e9, read_bytes_per_second=1e9)
 X = torch.linspace(-1, 1, 64).reshape(4, 16)
@@ -52,7 +52,7 @@ class FaultyFiles(SpillFiles):
         if self.fault == "unreadable":
             raise OSError(errno.EIO, "Input/output error")
         if self.fault == "interrupted":
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("now")
         count = super().read(descriptor, chunk, offset)
         if self.fault == "bit flip":
             chunk[3] ^= 16
@@ -342,19 +342,30 @@ def test_a_forked_process_has_a_background_of_its_own(tmp_path: Path) -> None:
         assert same(gradients(model), expected)
 
 
+def test_a_forked_process_shares_no_transfer_buffer() -> None:
+    buffer = aligned_buffer()
+    buffer[:4] = b"mine"
+    child = os.fork()
+    if not child:
+        buffer[:4] = b"hers"
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert bytes(buffer[:4]) == b"mine"
+
+
 def test_an_interrupt_while_waiting_for_a_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = gradients(looping(6, dropout=0.1))
 
     def interrupted(answer: Answer) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("now")
 
     with DiskTier(tmp_path, cost=COST) as tier:
         model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
         with monkeypatch.context() as patch:
             patch.setattr(Answer, "result", interrupted)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt, match="now"):
                 gradients(model)
         for _ in range(3):
             assert same(gradients(model), expected)
@@ -429,7 +440,7 @@ def test_an_interrupt_in_backward_leaves_nothing(tmp_path: Path) -> None:
     expected = gradients(looping(6, dropout=0.1))
     with DiskTier(tmp_path, cost=COST, files=files) as tier:
         model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="now"):
             gradients(model)
         gc.collect()
         assert tier.used_bytes == 0

@@ -318,10 +318,10 @@ def test_exception_in_the_forward_leaves_the_model_usable() -> None:
     rematerialize(model, planned(model, batch())[1])
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("now")
 
     handle = model.blocks[3].register_forward_hook(stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="now"):
         model(batch())
     handle.remove()
     expected = state(looping(), backward, batch())

@@ -33,6 +33,10 @@ def plan(
 ) -> None:
     """Plan the memory of a training step: time against bytes, and the fastest plan that fits."""
     if load_plan is not None:
+        if any(given is not None for given in (task, width, depth, blocks, disk, length)):
+            raise InputError(
+                "--from holds its own measurement: with it go --budget, --json, --plot"
+            )
         from thetaone.studies.memory_frontier import MemoryPlan, planned_again
 
         record = MemoryPlan.from_json(load_plan)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
 
@@ -118,6 +118,8 @@ class Chain(CheckedRecord):
         >>> chain.length, chain.activation_bytes[:3], chain.tape_bytes
         (24, (1, 1, 1), 384)
     """
+
+    version: ClassVar[int] = 2
 
     input_bytes: int
     stages: tuple[Stage, ...]

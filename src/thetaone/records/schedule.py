@@ -87,13 +87,13 @@ class Schedule(CheckedRecord):
         budget_bytes: What it was asked to fit [bytes]; None for a fixed policy.
         chain: Fingerprint of the chain it belongs to.
         disk: What transfers were taken to cost; None when it was planned for memory alone.
-        input: Kind of the chain's input it was made for, e.g. ``float32[8, 64, 32]``; empty if
-            the chain was written by hand.
-        parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty likewise.
+        parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty if the chain was
+            written by hand.
         moving: Names of large buffers that the blocks themselves change.
         conditions: Of the step that was measured, by the names in ``CONDITIONS``; empty likewise.
     """
 
+    version: ClassVar[int] = 2
     renderer: ClassVar[str] = "thetaone.report.plots:plot_schedule"
 
     length: int
@@ -109,7 +109,6 @@ class Schedule(CheckedRecord):
     budget_bytes: int | None = None
     chain: str = ""
     disk: DiskCost | None = None
-    input: str = ""
     parameters: str = ""
     moving: tuple[str, ...] = ()
     conditions: dict[str, str] = Field(default_factory=dict)
@@ -249,7 +248,7 @@ class Frontier(Record):
     Attributes:
         points: The optimal schedules, by rising bytes and falling seconds.
         policies: Fixed policies, judged by the same replay.
-        disk_points: The optimal schedules over memory and a disk; empty without one.
+        disk_points: Optimal schedules that have something on disk; empty without one.
         store_all_bytes: Peak when nothing is recomputed [bytes].
         floor_bytes: Least peak of any schedule of the class [bytes].
         chosen: The schedule that was picked, if any.

@@ -53,6 +53,7 @@ class Call:
         args, kwargs = self.before
         if not any(isinstance(value, list | dict | tuple) for value in (*args, *kwargs.values())):
             return self
+        args, kwargs = _mapped(self.before, lambda leaf: leaf)  # it will put it there again
         return Call(args, kwargs, self.slot)
 
     def detached(self) -> "Call":

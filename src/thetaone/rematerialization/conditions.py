@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+from thetaone.records.schedule import CONDITIONS
 from thetaone.rematerialization.blocks import describe_tensor
 from thetaone.rematerialization.calls import Call
 
@@ -29,16 +30,15 @@ def conditions(activation: torch.Tensor, call: Call, blocks: Iterable[nn.Module]
     extra = [describe_tensor(one) + _gradient(one) for one in call.tensors]
     device = activation.device.type
     autocast = torch.is_autocast_enabled(device)
-    return {
-        "input": describe_tensor(activation),
-        "input gradient": _yes(activation.requires_grad),
-        "extra tensors": ", ".join(extra) or "none",
-        "training": _yes(training),
-        "trainable": f"{sum(p.numel() for p in trainable):,}",
-        "autocast": str(torch.get_autocast_dtype(device)).removeprefix("torch.")
-        if autocast
-        else "no",
-    }
+    found = (
+        describe_tensor(activation),
+        _yes(activation.requires_grad),
+        ", ".join(extra) or "none",
+        _yes(training),
+        f"{sum(p.numel() for p in trainable):,}",
+        str(torch.get_autocast_dtype(device)).removeprefix("torch.") if autocast else "no",
+    )
+    return dict(zip(CONDITIONS, found, strict=True))
 
 
 def differences(planned: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -20,17 +20,19 @@ from thetaone.rematerialization.disk_tier import DiskTier
 from thetaone.rematerialization.handed import Handed, Passage
 from thetaone.rematerialization.measure import (
     Subject,
-    dropped_tapes,
-    random_state,
-    same_state,
-    unhooked,
-    untouched,
 )
 from thetaone.rematerialization.offload import Boundary, Recover, boundary_of, ticket_for
 from thetaone.rematerialization.profiler import note_subject
 from thetaone.rematerialization.replay import Copies, Moment
 from thetaone.rematerialization.specialize import ENTRY, plain, specialize, written
 from thetaone.rematerialization.tree import Node, tree
+from thetaone.rematerialization.undisturbed import (
+    dropped_tapes,
+    random_state,
+    same_state,
+    unhooked,
+    untouched,
+)
 
 Replan = Callable[[list[Subject]], Schedule]
 
@@ -204,9 +206,8 @@ class Executor:
         except _StopRecomputationError:
             self._settle()
             raise
-        except BaseException:
-            self.writing.clear()
-            raise
+        finally:
+            self.writing.clear()  # what an exception left behind
 
     def _settle(self) -> None:
         while self.writing:

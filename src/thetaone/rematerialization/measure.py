@@ -4,9 +4,7 @@ import random
 import statistics
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +15,22 @@ from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.calls import Call, activation_of, label, version_of
-from thetaone.rematerialization.replay import SMALL, Moment, copied, sharded, size_of
+from thetaone.rematerialization.replay import SMALL, Moment, copied, size_of
 from thetaone.rematerialization.storage import (
     AllocatorPeak,
     StorageTracker,
     key,
     storage_bytes,
-    tensors_in,
+)
+from thetaone.rematerialization.undisturbed import (
+    buffers_of,
+    dropped_tapes,
+    own_casts,
+    random_state,
+    restore_random,
+    same_state,
+    standing_in,
+    untouched,
 )
 
 VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
@@ -57,7 +64,8 @@ class Subject:
     def run(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Run forward from a fresh leaf; the leaf and the activation that comes out."""
         leaf = self.activation.detach().requires_grad_(self.activation.requires_grad)
-        return leaf, activation_of(self.call.run(self.run_block, leaf), where=self.where)
+        call = self.call.again()  # every run finds its lists and dicts as the first one did
+        return leaf, activation_of(call.run(self.run_block, leaf), where=self.where)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def measure_sizes(subject: Subject) -> Sizes:
     On CUDA a peak is the allocator's where that is higher: it sees the workspace of kernels.
     """
     device = subject.activation.device
-    with standing_in(subject) as leaves, own_casts(device):
+    with standing_in(subject.block, subject.call) as leaves, own_casts(device):
         with dropped_tapes(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
             output = subject.run()[1]
@@ -124,7 +132,7 @@ class _Highest:
 
 def measure_seconds(subject: Subject) -> tuple[float, float]:
     """Seconds of one forward that writes its tape, and of its backward."""
-    with standing_in(subject) as leaves:
+    with standing_in(subject.block, subject.call) as leaves:
         synchronize(subject.activation)
         start = time.perf_counter()
         leaf, output = subject.run()
@@ -181,7 +189,7 @@ def measure_tail(subject: Subject) -> float:
     synchronize(subject.activation)
     start = last[0] = time.perf_counter()
     with (
-        standing_in(subject),
+        standing_in(subject.block, subject.call),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
         _, output = subject.run()
@@ -190,13 +198,15 @@ def measure_tail(subject: Subject) -> float:
     return (end - last[0]) / (end - start)
 
 
-def measure_region(device: torch.device, rounds: int) -> float:
+def measure_region(subject: Subject, rounds: int) -> float:
     """Seconds that a recomputed region takes beside its blocks: contexts, hooks, its own graph.
 
-    The difference of a tiny function run as a region and run as it is, medians of ``rounds``.
+    The difference of a tiny function run as a region of this block, and run as it is, medians of
+    ``rounds``: what is noted of the block's modules is part of it.
     """
+    device = subject.activation.device
     weight = torch.ones(4, device=device, requires_grad=True)
-    moment = Moment({}, device)
+    moment = Moment({subject.name: subject.block}, device, subject.call)
 
     def plain() -> torch.Tensor:
         return torch.tanh(weight * 2)
@@ -238,7 +248,7 @@ def check_repeatable(subject: Subject) -> tuple[int, list[str]]:
     restore_random(drawn)
     with dropped_tapes():
         with untouched(subject.block, ()):
-            before = _buffers(subject.block)
+            before = buffers_of(subject.block)
             first = subject.run()[1].detach().clone()
             draws = not same_state(drawn, random_state(subject.activation))
             moving = [
@@ -273,19 +283,10 @@ def copied_bytes(block: nn.Module, moving: list[str]) -> int:
     """Bytes of the buffers of a block that a region copies."""
     return sum(
         tensor.nbytes
-        for inner, module, name, tensor, _ in _buffers(block)
+        for inner, module, name, tensor, _ in buffers_of(block)
         if copied(module)
         and (size_of(tensor) <= SMALL or ".".join(filter(None, (inner, name))) in moving)
     )
-
-
-def _buffers(block: nn.Module) -> list[tuple[str, nn.Module, str, torch.Tensor, int]]:
-    return [
-        (inner, module, name, buffer, version_of(buffer))
-        for inner, module in block.named_modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
 
 
 def _other_generators() -> tuple[Any, ...]:
@@ -322,7 +323,7 @@ def _check_in_place(subject: Subject) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
         probe = subject.activation.detach().clone()
-        subject.call.run(subject.run_block, probe)
+        subject.call.again().run(subject.run_block, probe)
     if probe._version:
         raise ProfileError(
             f"{subject.where} changes its input in place, which could then not be recomputed from: "
@@ -330,116 +331,7 @@ def _check_in_place(subject: Subject) -> None:
         )
 
 
-@contextmanager
-def dropped_tapes() -> Iterator[None]:
-    """Autograd on, but what it would keep is dropped: the forward of a recomputed region."""
-    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, _never):
-        yield
-
-
-@contextmanager
-def standing_in(subject: Subject) -> Iterator[list[torch.Tensor]]:
-    """The block runs on leaves of its own, with gradients that exist already.
-
-    No gradient of the user's changes and none of his hooks fires. Yields the leaves.
-    """
-    made: dict[int, nn.Parameter] = {}
-    swapped: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
-    for module in subject.block.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            if id(parameter) not in made:
-                own = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-                own.grad = torch.zeros_like(own) if own.requires_grad else None
-                made[id(parameter)] = own
-            swapped.append((module, name, parameter, made[id(parameter)]))
-    extra = [one for one in subject.call.tensors if one.requires_grad]
-    try:
-        for module, name, _, own in swapped:
-            module._parameters[name] = own
-        yield [*made.values(), *extra]
-    finally:
-        for module, name, parameter, _ in swapped:
-            module._parameters[name] = parameter
-        for one in extra:
-            one.grad = None
-
-
-@contextmanager
-def own_casts(device: torch.device) -> Iterator[None]:
-    """An autocast that is on casts weights anew, so that a tape is measured with its casts."""
-    kind = device.type
-    if not torch.is_autocast_enabled(kind):
-        yield
-        return
-    with torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False):
-        yield
-
-
-@contextmanager
-def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
-    """Whatever happens inside, buffers and random state are afterwards what they were."""
-    bindings = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(one, one.detach().clone(), version) for *_, one, version in _buffers(model)]
-    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(device.index or 0 for device in devices)):
-        try:
-            yield
-        finally:
-            for module, buffers in bindings:
-                module._buffers.clear()
-                module._buffers.update(buffers)
-            for buffer, before, version in values:
-                dense = buffer.layout == torch.strided
-                # batch_norm changes them without a trace; layouts that cannot be compared have one
-                if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
-                    buffer.data.copy_(before)
-
-
-@contextmanager
-def unhooked(modules: Iterable[nn.Module], *, forward: bool = True) -> Iterator[None]:
-    """Modules run without the user's backward and ``forward`` hooks, which see no training step.
-
-    Pre-hooks stay, as older parametrizations are some; wrappers that shard need all of theirs.
-    """
-    names = ["_backward_hooks", "_backward_pre_hooks", *(["_forward_hooks"] if forward else [])]
-    modules = [] if sharded() else list(modules)
-    before = [(vars(module), {name: vars(module)[name] for name in names}) for module in modules]
-    for members, _ in before:
-        members.update({name: OrderedDict[int, Any]() for name in names})
-    try:
-        yield
-    finally:
-        for members, hooks in before:
-            members.update(hooks)
-
-
-def random_state(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Random state of the CPU and of the tensor's device."""
-    states = [torch.get_rng_state()]
-    if tensor.device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(tensor.device))
-    return states
-
-
-def restore_random(states: list[torch.Tensor]) -> None:
-    """Set the state that ``random_state`` read."""
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
-
-
-def same_state(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
-    """Whether no random number was drawn between two states."""
-    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
 def synchronize(tensor: torch.Tensor) -> None:
     """Wait for the device of a tensor, so that a clock tells the truth."""
     if tensor.device.type == "cuda":
         torch.cuda.synchronize(tensor.device)
-
-
-def _never(_: object) -> torch.Tensor:
-    raise ProfileError("a tape that was dropped is asked for: this forward has no backward")

@@ -1,6 +1,7 @@
 """The call: the fastest persistent schedule of a chain within a budget."""
 
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from thetaone.records.units import parse_bytes
 from thetaone.rematerialization.costs import chain_arrays, intervals
 from thetaone.rematerialization.floor import memory_floor
 from thetaone.rematerialization.grouped import solve_grouped, table_size
-from thetaone.rematerialization.levels import memory_levels
+from thetaone.rematerialization.levels import Levels, memory_levels
 from thetaone.rematerialization.persistent import solve
 from thetaone.rematerialization.policies import judged, store_all
 
@@ -95,6 +96,24 @@ def planner(chain: Chain, memory_units: int = 500) -> "Planner":
     return made
 
 
+def worth_judging(steps: Sequence[int], levels: Levels, length: int, budget: int) -> Iterator[int]:
+    """Levels whose schedule may fit a budget once it is judged in bytes, the fastest first.
+
+    Args:
+        steps: Levels at which a table gets faster, rising.
+        levels: Of memory.
+        length: Stages of the chain [count].
+        budget: What must hold the schedule [bytes].
+    """
+    every = 1 if length <= SHORT else 4
+    waste = min(levels.waste, TRIES * int(levels.values[-1] - levels.values[-2]))
+    for level in reversed(steps):
+        if levels.values[level] - waste > budget:
+            continue  # so much rounding is not given back
+        if levels.values[level] <= budget or level % every == 0:
+            yield level
+
+
 class Planner:
     """The table of one chain, and the schedules read from it.
 
@@ -150,14 +169,7 @@ class Planner:
         return best.model_copy(update={"policy": self.policy, "budget_bytes": budget})
 
     def _fastest(self, budget: int) -> Schedule:
-        levels = self.table.levels
-        every = 1 if self.chain.length <= SHORT else 4
-        waste = min(levels.waste, TRIES * int(levels.values[-1] - levels.values[-2]))
-        for level in reversed(self.steps):
-            if levels.values[level] - waste > budget:
-                continue  # so much rounding is not given back
-            if levels.values[level] > budget and level % every:
-                continue
+        for level in worth_judging(self.steps, self.table.levels, self.chain.length, budget):
             found = self.at_level(level)
             if found.peak_bytes <= budget:
                 slowest = float(self._floor.seconds[self._parts.by_start[0, -1]])

@@ -10,6 +10,9 @@ from thetaone.records.chain import Chain
 from thetaone.records.schedule import CONDITIONS, DiskCost, Region, Schedule
 from thetaone.rematerialization.simulator import simulate
 
+# what the judge finds that a schedule carries
+_JUDGED = ("total_seconds", "peak_bytes", "forwards", "loads", "disk_writes", "disk_reads",
+           "disk_bytes")  # fmt: skip
 Spans = Iterable[tuple[int, int]]
 
 
@@ -38,18 +41,12 @@ def judged(
         policy=policy,
         budget_bytes=budget_bytes,
         chain=chain.fingerprint,
-        input=chain.context.get("input", ""),
         parameters=chain.context.get("parameters", ""),
         moving=chain.moving,
         conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )
     cost = simulate(chain, draft, disk=disk)
-    return draft.model_copy(
-        update=cost.model_dump(
-            include={"total_seconds", "peak_bytes", "forwards", "loads", "disk_writes"}
-            | {"disk_reads", "disk_bytes"}
-        )
-    )
+    return draft.model_copy(update={name: getattr(cost, name) for name in _JUDGED})
 
 
 def store_all(chain: Chain) -> Schedule:

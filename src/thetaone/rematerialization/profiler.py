@@ -38,18 +38,20 @@ from thetaone.rematerialization.measure import (
     cast_bytes,
     check_repeatable,
     copied_bytes,
-    dropped_tapes,
     measure_region,
     measure_seconds,
     measure_sizes,
     measure_tail,
+)
+from thetaone.rematerialization.specialize import as_written, written
+from thetaone.rematerialization.storage import storage_bytes
+from thetaone.rematerialization.undisturbed import (
+    dropped_tapes,
     random_state,
     same_state,
     unhooked,
     untouched,
 )
-from thetaone.rematerialization.specialize import as_written, written
-from thetaone.rematerialization.storage import storage_bytes
 
 
 def profile(
@@ -135,7 +137,7 @@ def measured_chain(
         input_bytes=first.untyped_storage().nbytes(),
         stages=tuple(stages[index] for index in range(len(subjects))),
         input_requires_grad=first.requires_grad,
-        load_seconds=measure_region(first.device, 4 * repeats),
+        load_seconds=measure_region(subjects[0], 4 * repeats),
         separate=separate,
         moving=tuple(
             f"{subjects[index].name}.{name}"
@@ -187,10 +189,10 @@ def capture(found: Blocks, run: Callable[[], Any]) -> tuple[list[Subject], str]:
     Raises:
         ProfileError: A block is not called exactly once, or not in order.
     """
-    notes = _Notes(len(found.names))
+    notes = _Notes(found)
     # a full backward hook would take what is watched for a tensor of the graph
     quiet = unhooked(found.modules, forward=False)
-    with quiet, notes.taken(found), dropped_tapes(), torch.enable_grad():
+    with quiet, notes.taken(), dropped_tapes(), torch.enable_grad():
         result = run()
         notes.look_for_kept()
         del result
@@ -215,21 +217,20 @@ class _Notes:
     with it than hand it to the next block gets regions of one block.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, found: Blocks) -> None:
+        self._found = found
         self.subjects: list[Subject] = []
         self.separate = ""
-        self._length = length
         self._kinds: dict[str, Subject] = {}
         self._before: tuple[str, Call, list[torch.Tensor]] | None = None  # the last one that ran
         self._out: list[tuple[str, weakref.ref[Watched]]] = []
 
     @contextmanager
-    def taken(self, found: Blocks) -> Iterator[None]:
+    def taken(self) -> Iterator[None]:
         """Watch the blocks by hooks."""
         handles: list[Any] = []
-        watched = self._watched if found.container is None else None
-        for name, block in zip(found.names, found.modules, strict=True):
-            before, after = partial(self._called, name), partial(self._returned, name, watched)
+        for name, block in zip(self._found.names, self._found.modules, strict=True):
+            before, after = partial(self._called, name), partial(self._returned, name)
             handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(block.register_forward_hook(after))
         try:
@@ -258,19 +259,13 @@ class _Notes:
         own = [own_cache(unwatched(value)) for value in args]
         return tuple(own), {key: own_cache(unwatched(kwargs[key])) for key in kwargs}
 
-    def _returned(
-        self,
-        name: str,
-        watched: Callable[..., Any] | None,
-        block: nn.Module,
-        args: Any,
-        output: Any,
-    ) -> Any:
+    def _returned(self, name: str, block: nn.Module, args: Any, output: Any) -> Any:
         activation = activation_of(output, where=label(block, name))
         self._before = name, self._call, random_state(activation)
-        if watched is not None and len(self.subjects) < self._length:
-            return like_output(output, watched(name, activation))
-        return None
+        last = len(self.subjects) == len(self._found.names)
+        if last or self._found.container is not None:  # nobody but a container has it in hand
+            return None
+        return like_output(output, self._watched(name, activation))
 
     def _watched(self, name: str, activation: torch.Tensor) -> Watched:
         used = partial(self._differs, f"the model uses the output of {name} itself")

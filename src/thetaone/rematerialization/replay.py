@@ -167,7 +167,7 @@ class Moment:
                     if name in one.values or tensor is None:
                         continue
                     if version_of(tensor) != one.versions[name]:
-                        self._refuse(one.module, name, "was changed")
+                        self._refuse(one.module, name, "is a large buffer and was changed")
         if (
             self.call is not None
             and tuple(map(version_of, self.call.tensors)) != self.call.versions
@@ -204,8 +204,7 @@ class Moment:
     def _refuse(self, module: nn.Module, name: str, how: str) -> NoReturn:
         raise RecomputationError(
             f"{self._where(module, name)} {how} between the forward and the backward, which would "
-            "recompute with what it is now: finish the backward first, or keep this block's tape. "
-            "A large buffer that a block itself changes is known after the first time"
+            "recompute with what it is now: finish the backward first, or keep this block's tape"
         )
 
 

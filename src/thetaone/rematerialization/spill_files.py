@@ -73,8 +73,8 @@ class SpillFiles:
 
 
 def aligned_buffer() -> memoryview:
-    """Page-aligned memory outside the heap for one chunk, as O_DIRECT requires."""
-    return memoryview(mmap.mmap(-1, CHUNK_BYTES))
+    """Page-aligned memory for one chunk, as O_DIRECT requires; a forked process has its own."""
+    return memoryview(mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def write_all(

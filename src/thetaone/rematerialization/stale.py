@@ -10,9 +10,9 @@ from thetaone.errors import ProfileError, ScheduleError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import Schedule
 from thetaone.rematerialization.blocks import Blocks, describe_parameters, find_blocks
-from thetaone.rematerialization.measure import untouched
 from thetaone.rematerialization.profiler import capture, describe
 from thetaone.rematerialization.specialize import as_written
+from thetaone.rematerialization.undisturbed import untouched
 
 
 def require_current(

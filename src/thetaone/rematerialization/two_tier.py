@@ -13,7 +13,7 @@ from thetaone.rematerialization.disk_floor import floor_regions
 from thetaone.rematerialization.disk_tier import DiskTier
 from thetaone.rematerialization.grouped import groups, table_size, within_groups
 from thetaone.rematerialization.levels import memory_levels
-from thetaone.rematerialization.plan import CACHE_BYTES, SHORT, TRIES, budget_bytes, planner
+from thetaone.rematerialization.plan import CACHE_BYTES, budget_bytes, planner, worth_judging
 from thetaone.rematerialization.policies import judged
 from thetaone.rematerialization.simulator import simulate
 from thetaone.rematerialization.two_tier_table import Table, disk_levels, problem, solve
@@ -170,14 +170,9 @@ class TwoTierPlanner:
         """The schedule of the highest level of a table that fits in bytes and in the quota."""
         seconds, levels = table.whole()[-1], table.given.levels
         previous = np.concatenate([[np.inf], seconds[:-1]])
-        every = 1 if self.chain.length <= SHORT else 4
-        waste = min(levels.waste, TRIES * int(levels.values[-1] - levels.values[-2]))
-        for level in np.flatnonzero(seconds < previous)[::-1]:
-            if levels.values[level] - waste > budget:
-                continue  # so much rounding is not given back
-            if levels.values[level] > budget and level % every:
-                continue
-            found = self._within_quota(self._at(number, table, int(level)))
+        steps: list[int] = np.flatnonzero(seconds < previous).tolist()
+        for level in worth_judging(steps, levels, self.chain.length, budget):
+            found = self._within_quota(self._at(number, table, level))
             if found and found[0].peak_bytes <= budget:
                 return found
         return []

@@ -77,10 +77,6 @@ class Problem:
         forward = costs.limit_taping[s] + costs.activation[t + 1]
         return max(int(forward), int(costs.limit_backward[s]))
 
-    def back(self, s: int, tier: Tier) -> float:
-        """Seconds of coming back to a_s."""
-        return self.costs.load_seconds + (float(self.read[s]) if tier == "disk" else 0.0)
-
 
 def problem(
     costs: ChainArrays,
