@@ -187,7 +187,7 @@ def test_a_block_that_fails_leaves_nothing(index: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spare", [0.0, 1.5, 10.0])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, 2, 47, 67, 68, 69])  # the last four broke an older judge
 def test_no_schedule_by_hand_holds_more_than_its_plan(
     seed: int, spare: float, tmp_path: Path
 ) -> None:
@@ -265,14 +265,11 @@ def test_another_default_device_does_not_matter(tmp_path: Path) -> None:
     expected = gradients(looping(6, dropout=0.1))
     with DiskTier(tmp_path, cost=COST) as tier:
         model = spilled([on_disk(0, 2, "ram"), on_disk(2, 5)], tier)
-        model.zero_grad()
-        torch.manual_seed(3)
-        x = X.clone().requires_grad_()
-        y = model(x)
-        with torch.device("meta"):
-            y.square().sum().backward()
-    assert x.grad is not None
-    assert torch.equal(x.grad, expected[1])
+        torch.set_default_device("meta")
+        try:
+            assert same(gradients(model), expected)
+        finally:
+            torch.set_default_device(None)
 
 
 class NoDirect(SpillFiles):

@@ -32,16 +32,17 @@ NUMBERS = 1.5e8  # that all layers of a table may hold, 0.6 GB in single precisi
 T = TypeVar("T")
 
 
-def table_size(chain: Chain, units: int, layers: int = 1) -> tuple[int, int]:
+def table_size(chain: Chain, parts: Intervals, units: int, layers: int = 1) -> tuple[int, int]:
     """Neighbours to plan as one, and memory levels, so that a table stays within bounds.
 
     Args:
         chain: What each stage costs.
+        parts: Its intervals.
         units: Least number of memory levels [count].
         layers: Tables of that size filled side by side [count]: tiers by levels of disk.
     """
     many, few = LEVELS_PER_STAGE
-    count = intervals(chain).count
+    count = parts.count
     if count <= many * chain.length:  # equal blocks: a step that divides their tapes is found
         many = few
     size, levels = 1, max(units, many * chain.length)

@@ -131,9 +131,9 @@ class Planner:
         self.chain = chain
         costs, parts = chain_arrays(chain), intervals(chain)
         self.store_all = store_all(chain)
-        self._parts, self._floor = parts, memory_floor(costs, parts)
+        self.parts, self._floor = parts, memory_floor(costs, parts)
         self.floor_bytes = int(self._floor.peak[parts.by_start[0, -1]])
-        size, units = table_size(chain, memory_units)
+        size, units = table_size(chain, parts, memory_units)
         levels = memory_levels(costs, self.store_all.peak_bytes, units)
         if size == 1:
             self.table = solve(costs, parts, levels)
@@ -172,7 +172,7 @@ class Planner:
         for level in worth_judging(self.steps, self.table.levels, self.chain.length, budget):
             found = self.at_level(level)
             if found.peak_bytes <= budget:
-                slowest = float(self._floor.seconds[self._parts.by_start[0, -1]])
+                slowest = float(self._floor.seconds[self.parts.by_start[0, -1]])
                 return found if found.total_seconds < slowest else self.floor
         return self.floor
 
@@ -190,7 +190,7 @@ class Planner:
         pending = [(0, self.chain.length - 1)]
         while pending:
             s, t = pending.pop()
-            split = int(self._floor.split[self._parts.by_start[s, t]])
+            split = int(self._floor.split[self.parts.by_start[s, t]])
             if split == 0:
                 if t > s:
                     pending.append((s + 1, t))

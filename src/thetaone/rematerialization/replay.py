@@ -246,8 +246,7 @@ class First:
             self.moment.cpu = cpu
         if not all(map(torch.equal, devices[1], _device_states(self.moment.device)[1])):
             self.moment.devices = devices
-        if kind is None:
-            self.moment.learn()
+        self.moment.learn()
 
 
 class Again:

@@ -8,7 +8,7 @@ import numpy as np
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records.chain import Chain
 from thetaone.records.schedule import DiskCost, Schedule
-from thetaone.rematerialization.costs import Ints, chain_arrays, intervals
+from thetaone.rematerialization.costs import Ints, chain_arrays
 from thetaone.rematerialization.disk_floor import floor_regions
 from thetaone.rematerialization.disk_tier import DiskTier
 from thetaone.rematerialization.grouped import groups, table_size, within_groups
@@ -122,7 +122,11 @@ class TwoTierPlanner:
         self.policy = f"fastest persistent schedule over memory and disk ({', '.join(notes)})"
         self._judged: dict[tuple[int, int], Schedule] = {}
         whole = problem(
-            chain_arrays(chain), intervals(chain), last.levels, disk, np.zeros(1, dtype=np.int64)
+            chain_arrays(chain),
+            self.memory_only.parts,
+            last.levels,
+            disk,
+            np.zeros(1, dtype=np.int64),
         )
         least = judged(chain, floor_regions(whole), policy=self.policy, disk=self.unlimited)
         self.floors = [self.memory_only.floor, *self._within_quota(least)]
@@ -132,8 +136,8 @@ class TwoTierPlanner:
     def _table(self, disk_levels: Ints, memory_units: int) -> Table:
         """The table with these levels of disk; long chains of unlike blocks go in groups."""
         chain, disk = self.chain, self.unlimited
-        costs, parts = chain_arrays(chain), intervals(chain)
-        size, units = table_size(chain, memory_units, 2 * len(disk_levels))
+        costs, parts = chain_arrays(chain), self.memory_only.parts
+        size, units = table_size(chain, parts, memory_units, 2 * len(disk_levels))
         levels = memory_levels(costs, self.memory_only.store_all.peak_bytes, units)
         if size == 1:
             return solve(problem(costs, parts, levels, disk, disk_levels))
