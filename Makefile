@@ -3,22 +3,58 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_OPTIONS ?=
+WORKERS ?= auto
+TESTS ?=
+PYTEST := python -m pytest -n $(WORKERS) -q
+MAKE_VENV := PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh
 
-.PHONY: setup demo test test-all lint types contracts docs check clean
+.PHONY: help setup demo test test-all test-lower test-newest test-core test-float64 coverage lint types contracts docs check \
+	bench-compare gpu-wheels gpu-check gpu-dry-run release clean
+
+help: ## what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/make_venv.sh
-	PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh $(VENV)
+	$(MAKE_VENV) $(VENV) constraints.txt test,peers,docs,dev,plot,examples,ray
+
+# Each kind of environment varies one thing against .venv: no extras, every lower bound, or the newest.
+.venv-core/.installed: pyproject.toml constraints.txt scripts/make_venv.sh
+	$(MAKE_VENV) .venv-core constraints.txt test
+
+.venv-lower/.installed: pyproject.toml scripts/lower_bounds.py scripts/make_venv.sh
+	mkdir -p .venv-lower
+	$(PYTHON) scripts/lower_bounds.py > .venv-lower/constraints.txt
+	$(MAKE_VENV) .venv-lower .venv-lower/constraints.txt test,peers,ray
+
+.venv-newest/.installed: pyproject.toml scripts/make_venv.sh
+	$(MAKE_VENV) .venv-newest /dev/null test,peers,ray
 
 setup: $(VENV)/.installed ## build .venv
 
 demo: setup ## the main job, end to end, in about three minutes; writes out/index.html
 	$(BIN)/thetaone transfer lm --widths 32,64,128 --target 256 --memory 64MiB --report out/
 
-test: setup ## the default tests, on every core
-	$(BIN)/python -m pytest -n auto -q
+test: setup ## the default tests, on every core; TESTS=tests/laws for some of them
+	$(BIN)/$(PYTEST) $(TESTS)
 
 test-all: setup ## the slow, exhaustive suites too
-	$(BIN)/python -m pytest -n auto -q -m "slow or not slow"
+	$(BIN)/$(PYTEST) -m "slow or not slow" $(TESTS)
+
+test-lower: .venv-lower/.installed ## every dependency at its lower bound, torch's CUDA build included: 7 GB
+	.venv-lower/bin/$(PYTEST) -W default::DeprecationWarning $(TESTS) # old releases meet newer ones that they need
+
+test-newest: .venv-newest/.installed ## the newest release of every dependency
+	.venv-newest/bin/$(PYTEST) $(TESTS)
+
+test-core: .venv-core/.installed ## no extras, no peer libraries: what needs one is skipped, by name
+	THETAONE_TEST_EXTRAS=none .venv-core/bin/$(PYTEST) $(TESTS)
+
+test-float64: setup ## torch's default dtype is float64 in every test of a room that computes
+	THETAONE_TEST_DTYPE=float64 $(BIN)/$(PYTEST) \
+		$(or $(TESTS),tests/laws tests/parametrization tests/rematerialization tests/estimators tests/sweeps)
+
+coverage: setup ## the default tests with lines counted; fails below the stored figure
+	$(BIN)/$(PYTEST) --cov --cov-report=term:skip-covered $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,5 +71,20 @@ docs: setup
 
 check: lint types contracts docs test ## everything that the gate runs
 
+bench-compare: setup ## which figures of benchmarks/history moved since the run before
+	$(BIN)/python benchmarks/compare.py
+
+gpu-wheels: setup ## carry to .gpu-wheels what a CUDA machine with torch lacks
+	PYTHON=$(BIN)/python bash scripts/gpu_wheels.sh .gpu-wheels
+
+gpu-check: ## on a CUDA machine, no network needed, 8 minutes at most; writes out/gpu_check.json
+	bash scripts/gpu_check.sh --out out/gpu_check.json
+
+gpu-dry-run: setup ## the same at toy size, the CPU in place of the device
+	PYTHON=$(BIN)/python bash scripts/gpu_check.sh --dry-run --out out/gpu_dry_run.json
+
+release: setup ## VERSION=0.3.0 gathers changelog.d under it; builds dist/ and tries the wheel by itself
+	PYTHON=$(PYTHON) BIN=$(BIN) bash scripts/release.sh $(VERSION)
+
 clean:
-	rm -rf $(VENV) site out .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-core .venv-lower .venv-newest dist site out .coverage .pytest_cache .ruff_cache .hypothesis

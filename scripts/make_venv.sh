@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the virtual environment of the project from constraints.txt. No root needed.
+# Builds a virtual environment of the project: make_venv.sh FOLDER CONSTRAINTS EXTRAS. No root needed.
 set -euo pipefail
-venv=$1
+venv=$1 constraints=$2 extras=$3
 python=${PYTHON:-python3}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -23,5 +23,5 @@ if [ ! -x "$venv/bin/pip" ]; then
 fi
 # shellcheck disable=SC2086 # PIP_OPTIONS is a list of options
 "$venv/bin/pip" install --quiet --disable-pip-version-check ${PIP_OPTIONS:-} \
-  --constraint constraints.txt --editable '.[test,docs,dev,plot,examples,ray]'
+  --constraint "$constraints" --editable ".[$extras]"
 touch "$venv/.installed"
