@@ -22,13 +22,16 @@ from bench_rematerialization import Block, gradients, mib, spread, timed
 from origin import commit
 from torch import Tensor, nn
 
-from thetaone.rematerialization.background import Answer
-from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import plan, planner
-from thetaone.rematerialization.policies import store_all
-from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization import (
+    Answer,
+    DiskTier,
+    TrainingMemory,
+    plan,
+    planner,
+    profile,
+    rematerialize,
+    store_all,
+)
 
 
 class Foreground(DiskTier):

@@ -11,7 +11,7 @@ import gymnasium
 import torch
 from origin import commit
 
-from thetaone.studies.policy import ENV_STEPS, LR, WIDTH, train_policy
+from thetaone.studies import ENV_STEPS, LR, WIDTH, train_policy
 
 TARGET = 475.0  # reward_threshold of CartPole-v1
 

@@ -26,14 +26,15 @@ from origin import commit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import DiskCost
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import Planner
-from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.revolve import revolve
-from thetaone.rematerialization.two_tier import TwoTierPlanner
+from thetaone.records import Chain, DiskCost, Stage
+from thetaone.rematerialization import (
+    Planner,
+    TrainingMemory,
+    TwoTierPlanner,
+    profile,
+    rematerialize,
+    revolve,
+)
 
 Forward = Callable[[Tensor], Tensor]
 MIB = 2**20

@@ -16,11 +16,9 @@ import torch
 from origin import commit
 from torch import nn
 
-from thetaone.records.sweep import EngineDecision
-from thetaone.sweeps.engines.local import run_local
-from thetaone.sweeps.engines.work import Work
-from thetaone.sweeps.space import TrialSpec, grid
-from thetaone.tasks.load import LoadedTask, load_task
+from thetaone.records import EngineDecision
+from thetaone.sweeps import TrialSpec, Work, grid, run_local
+from thetaone.tasks import LoadedTask, load_task
 
 
 def adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:

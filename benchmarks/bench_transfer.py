@@ -18,7 +18,7 @@ import torch
 from origin import commit
 
 import thetaone as t1
-from thetaone.sweeps.space import parse_lrs
+from thetaone.sweeps import parse_lrs
 
 WIDTHS = (64, 128, 256, 512, 1024)
 

@@ -19,8 +19,8 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "parametrization")]
 
 from architectures import ARCHITECTURES, HEAD, LAYERS  # noqa: E402
 
-from thetaone.parametrization.check import coordinate_check  # noqa: E402
-from thetaone.records.coordinates import CoordinateCheck  # noqa: E402
+from thetaone.parametrization import coordinate_check  # noqa: E402
+from thetaone.records import CoordinateCheck  # noqa: E402
 
 WIDTHS, SEEDS, STEPS, LR = (64, 128, 256, 512), 2, (1, 3), 2**-8
 OPTIMIZERS: dict[str, Any] = {"AdamW": torch.optim.AdamW}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from thetaone.records.transfer import TransferResult
-from thetaone.report.summary import headline
+from thetaone.records import TransferResult
+from thetaone.report import headline
 
 
 def main(source: str, target: str) -> None:

@@ -20,7 +20,7 @@ def assert_width_invariant(task: Any, *, widths: Sequence[int], lr: float, **opt
     Examples:
         >>> assert_width_invariant("lm", widths=[32, 64, 128], lr=2**-7, seeds=2, steps=[1])
     """
-    from thetaone.studies.invariance import coordinate_check
+    from thetaone.studies import coordinate_check
 
     check = coordinate_check(task, widths=widths, lr=lr, **options)
     if check.passed:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thetaone.cli.main import main
-from thetaone.records.estimates import EstimatorBakeoff
+from thetaone.records import EstimatorBakeoff
 
 
 def run(*arguments: str) -> int:

@@ -1,6 +1,6 @@
 import pytest
 
-from thetaone.cli.numbers import parse_integers
+from thetaone.cli._numbers import parse_integers
 from thetaone.errors import InputError
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
-from thetaone.rematerialization.plan import plan
-from thetaone.studies.memory_frontier import MemoryPlan, memory_frontier
-from thetaone.tasks.load import load_task
+from thetaone.rematerialization import plan
+from thetaone.studies import MemoryPlan, memory_frontier
+from thetaone.tasks import load_task
 
 
 def test_the_source_problem(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-from thetaone.cli.progress import Progress
+from thetaone.cli._progress import Progress
 
 
 def test_a_log_gets_the_first_and_the_last_word_of_a_phase(capsys) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thetaone.cli.main import main
-from thetaone.records.sweep import SweepResult
+from thetaone.records import SweepResult
 
 CALL = [
     "sweep",

@@ -21,9 +21,10 @@ from thetaone.estimators import (
     GumbelSoftmax,
     MeasureValued,
     StraightThrough,
+    quadratic_location,
+    tucker,
 )
-from thetaone.estimators.catalogue import CATALOGUE
-from thetaone.estimators.problems import quadratic_location, tucker
+from thetaone.estimators.judging._catalogue import CATALOGUE
 
 
 def applicable(name: str) -> tuple[Callable[[Tensor], Tensor], D.Distribution, Tensor] | None:

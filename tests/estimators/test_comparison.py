@@ -11,8 +11,8 @@ from torch import distributions as D
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
 from thetaone.estimators import DisARM, GumbelSoftmax, Pathwise, StraightThrough
-from thetaone.estimators import problems as known
-from thetaone.records.estimates import EstimatorComparison
+from thetaone.estimators.judging import _problems as known
+from thetaone.records import EstimatorComparison
 
 
 def compare(problem: known.Problem, **options: Any) -> EstimatorComparison:

@@ -18,17 +18,18 @@ from thetaone.estimators import (
     EvolutionStrategies,
     LeaveOneOut,
     MovingAverage,
+    Problem,
     ScoreFunction,
+    quadratic_location,
+    tucker,
 )
-from thetaone.estimators.baselines import tied
-from thetaone.estimators.bernoulli import bernoulli_logits, relaxed, relaxed_given
-from thetaone.estimators.catalogue import CATALOGUE
-from thetaone.estimators.closed_forms import problems
-from thetaone.estimators.conformance import conform, inapplicable
-from thetaone.estimators.integrand import Integrand
-from thetaone.estimators.log_ratio import log_ratio
-from thetaone.estimators.problems import Problem, quadratic_location, tucker
-from thetaone.estimators.structure import elementary, widen
+from thetaone.estimators._integrand import Integrand
+from thetaone.estimators.distributions import elementary, log_ratio, widen
+from thetaone.estimators.judging._catalogue import CATALOGUE
+from thetaone.estimators.judging._closed_forms import problems
+from thetaone.estimators.judging._conformance import conform, inapplicable
+from thetaone.estimators.methods._baselines import tied
+from thetaone.estimators.methods._bernoulli import bernoulli_logits, relaxed, relaxed_given
 
 PROBLEMS = {problem.name: problem for problem in problems()}
 LIGHT = ("tucker(θ=0.5, t=0.2)", "categorical", "gamma-rate", "bound-4")
@@ -153,7 +154,9 @@ class SeesItsOwnSample(ScoreFunction):
         values = f(draws[0])
         self.average.update(values.mean(0))
         box = log_ratio(distribution, draws[0], f.lead(values)).exp()
-        return box * values - (box - 1) * self.average.value
+        baseline = self.average.value
+        assert baseline is not None  # updated above
+        return box * values - (box - 1) * baseline
 
 
 class BatchMean(LeaveOneOut):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
-from thetaone.estimators.sampling import drawing_from
+from thetaone.estimators.distributions import drawing_from
 
 
 def generator(seed: int = 0) -> torch.Generator:

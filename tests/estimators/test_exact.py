@@ -22,7 +22,7 @@ from thetaone.estimators import (
     GumbelSoftmax,
     StraightThrough,
 )
-from thetaone.estimators.integrand import Integrand
+from thetaone.estimators._integrand import Integrand
 
 THETAS = [0.0, 1.0, -2.0, 0.7]
 
@@ -153,7 +153,7 @@ def test_rebar_without_its_last_term_is_not_exact() -> None:
     v, weight_v = bunched([0.0, 1.0])
     grid_u, grid_v = (part.flatten() for part in torch.meshgrid(u, v, indexing="ij"))
     weight = torch.outer(weight_u, weight_v).flatten()
-    from thetaone.estimators.bernoulli import relaxed, relaxed_given
+    from thetaone.estimators.methods._bernoulli import relaxed, relaxed_given
 
     def c(z: Tensor) -> Tensor:
         return toy((z / 0.5).sigmoid())

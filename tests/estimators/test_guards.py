@@ -11,7 +11,7 @@ from torch import distributions as D
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
 from thetaone.estimators import MovingAverage
-from thetaone.estimators.structure import moving_support, trainable
+from thetaone.estimators.distributions import moving_support, trainable
 
 
 def normal(requires_grad: bool = True, shape: tuple[int, ...] = ()) -> D.Normal:

@@ -9,9 +9,9 @@ from torch import distributions as D
 
 import thetaone as t1
 from thetaone.estimators import Estimator
-from thetaone.estimators.catalogue import CATALOGUE
-from thetaone.estimators.integrand import Integrand
-from thetaone.estimators.log_ratio import log_ratio
+from thetaone.estimators._integrand import Integrand
+from thetaone.estimators.distributions import log_ratio
+from thetaone.estimators.judging._catalogue import CATALOGUE
 
 # tensors of samples × dimensions alive at once, f's own square included
 MOST = {"score": 2.2, "leave-one-out": 2.2, "pathwise": 3.2}

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
-from thetaone.estimators.samples import jacobian
+from thetaone.estimators._gradient_samples import jacobian
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -8,11 +8,19 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
-from thetaone.estimators import ARM, REBAR, DisARM, Estimator, EvolutionStrategies, MeasureValued
-from thetaone.estimators.closed_forms import problems
-from thetaone.estimators.parameters import family
-from thetaone.estimators.problems import Problem, cosine
-from thetaone.estimators.replicates import replicate_gradients
+from thetaone.estimators import (
+    ARM,
+    REBAR,
+    DisARM,
+    Estimator,
+    EvolutionStrategies,
+    MeasureValued,
+    Problem,
+    cosine,
+)
+from thetaone.estimators._parameters import family
+from thetaone.estimators.judging._closed_forms import problems
+from thetaone.estimators.judging._replicates import replicate_gradients
 
 
 def poisson() -> Problem:

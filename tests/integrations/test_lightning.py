@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import InputError
+from thetaone.integrations._readings import LayerFaultWarning
 from thetaone.integrations.lightning import SpectralCallback
-from thetaone.integrations.readings import LayerFaultWarning
 from thetaone.parametrization import SpectralMonitor
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the trainer, about workers and logging

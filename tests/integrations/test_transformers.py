@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainerCallback, TrainingArguments
 
 from thetaone.errors import UnknownOptimizerError
-from thetaone.integrations.readings import LayerFaultWarning
+from thetaone.integrations._readings import LayerFaultWarning
 from thetaone.integrations.transformers import SpectralCallback, trainer_optimizers
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the trainer, about versions

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thetaone.errors import InputError
-from thetaone.laws.fits import fit_exponent, fit_vertex
+from thetaone.laws import fit_exponent, fit_vertex
 
 SIZES = np.array([64.0, 128.0, 256.0, 512.0, 1024.0])
 REPEATS = 2000

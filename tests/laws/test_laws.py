@@ -11,18 +11,17 @@ import torch
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
-from thetaone.laws.catalogue import laws, verify_laws
-from thetaone.laws.formulas import (
-    estimators,
-    features,
-    rematerialization,
-    sign_step,
-    spectral,
-    transfer,
-)
-from thetaone.laws.measurements import figure_one
-from thetaone.laws.verdict import Law
-from thetaone.records.laws import LawResult
+from thetaone.laws import verify_laws
+from thetaone.laws._catalogue import laws
+from thetaone.laws._verdict import Law
+from thetaone.laws.formulas import _estimators as estimators
+from thetaone.laws.formulas import _features as features
+from thetaone.laws.formulas import _rematerialization as rematerialization
+from thetaone.laws.formulas import _sign_step as sign_step
+from thetaone.laws.formulas import _spectral as spectral
+from thetaone.laws.formulas import _transfer as transfer
+from thetaone.laws.measurements import _figure_one as figure_one
+from thetaone.records import LawResult
 
 LAW_OF: dict[ModuleType, str] = {
     features: "features-at-init",

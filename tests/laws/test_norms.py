@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from thetaone.errors import InputError
-from thetaone.laws.norms import circular_convolution_norm, rms, rms_operator_norm
+from thetaone.laws import circular_convolution_norm, rms, rms_operator_norm
 
 
 def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

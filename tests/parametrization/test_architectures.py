@@ -7,7 +7,7 @@ import torch
 from architectures import ARCHITECTURES
 
 import thetaone as t1
-from thetaone.records.prescription import Prescription
+from thetaone.records import Prescription
 
 BLOCK = "model.layers.1."
 
@@ -21,7 +21,7 @@ def prescription(name: str) -> Prescription:
 
 
 def t1_blueprint(base: torch.nn.Module) -> Any:
-    from thetaone.parametrization.sites import read_blueprint
+    from thetaone.parametrization.reading import read_blueprint
 
     return read_blueprint(base, measure=False)
 

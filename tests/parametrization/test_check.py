@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import InputError, MismatchError, TaskError
-from thetaone.parametrization.recipes import make_recipe
-from thetaone.records.coordinates import CoordinateCheck
+from thetaone.parametrization import make_recipe
+from thetaone.records import CoordinateCheck
 
 WIDTHS = (64, 128, 256, 512)
 RATES = {"Adam": 2**-9, "AdamW": 2**-9, "SGD": 0.1}

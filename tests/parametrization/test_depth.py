@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import InputError, MismatchError, RoleError, TaskError
-from thetaone.parametrization.branches import read_branches
-from thetaone.parametrization.initialize import ScaleOutput
-from thetaone.parametrization.places import wildcard
-from thetaone.records.coordinates import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
+from thetaone.parametrization._names import wildcard
+from thetaone.parametrization.applying._initialize import ScaleOutput
+from thetaone.parametrization.reading import read_branches
+from thetaone.records import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM
 
 WIDTH, SHALLOW, DEEP = 16, 2, 8
 R = DEEP / SHALLOW

@@ -8,7 +8,7 @@ from pytorch_optimizer import Lion, SignSGD
 from small_tasks import MlpTask
 
 import thetaone as t1
-from thetaone.records.coordinates import FEATURE_UPDATE
+from thetaone.records import FEATURE_UPDATE
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 LIMITS = {"0": 0.05, "2": 0.05, "4": 0.06}  # input, hidden, readout

@@ -9,7 +9,7 @@ from small_tasks import MlpTask, TiedTask, mlp
 from torch import nn
 
 import thetaone as t1
-from thetaone.records.coordinates import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM, CoordinateCheck
+from thetaone.records import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM, CoordinateCheck
 
 WIDTHS = (64, 128, 256, 512)
 BASE = 64

@@ -10,7 +10,7 @@ from torch import nn
 
 import thetaone as t1
 from thetaone.errors import PrescriptionError, RoleError
-from thetaone.parametrization.sites import read_blueprint
+from thetaone.parametrization.reading import read_blueprint
 
 R = 4.0  # growth of the width, 32 -> 128
 

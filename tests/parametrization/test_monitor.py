@@ -8,7 +8,7 @@ from small_tasks import mlp
 from torch import nn
 
 from thetaone.errors import InputError
-from thetaone.parametrization.monitor import SpectralMonitor
+from thetaone.parametrization import SpectralMonitor
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:

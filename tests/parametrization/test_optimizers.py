@@ -19,13 +19,13 @@ from thetaone.parametrization import (
     SIGN,
     FlattenedRatiosWarning,
     UpdateFamily,
-    families,
+    make_recipe,
+    optimizer_class,
     per_group,
     register_update_family,
 )
-from thetaone.parametrization.mixed import MixedOptimizer
-from thetaone.parametrization.prescribe import optimizer_class
-from thetaone.parametrization.recipes import make_recipe
+from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
+from thetaone.parametrization.rules import _families as families
 
 # optimizer -> (factor on the rate of an input, a hidden and an output matrix, ε factor of hidden)
 FAMILIES: dict[Any, tuple[tuple[float, float, float], float]] = {

@@ -10,9 +10,9 @@ from test_modules import Conv1D as Transposed
 from torch import Tensor, nn
 
 import thetaone as t1
-from thetaone.parametrization.observe import matrices
-from thetaone.parametrization.through import through
-from thetaone.records.coordinates import FEATURE_UPDATE, OWN_UPDATE, UPDATE_NORM, CoordinateCheck
+from thetaone.parametrization.checking._observe import matrices
+from thetaone.parametrization.checking._through import through
+from thetaone.records import FEATURE_UPDATE, OWN_UPDATE, UPDATE_NORM, CoordinateCheck
 
 WIDTHS = (16, 32, 64, 128)
 

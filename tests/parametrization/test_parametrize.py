@@ -13,9 +13,9 @@ from torch import nn
 
 import thetaone as t1
 from thetaone.errors import MismatchError, PrescriptionError, RoleError, UnknownOptimizerError
-from thetaone.parametrization.initialize import ScaleInput
-from thetaone.parametrization.sites import rms_of
-from thetaone.records.prescription import Prescription
+from thetaone.parametrization.applying._initialize import ScaleInput
+from thetaone.parametrization.reading import rms_of
+from thetaone.records import Prescription
 
 OPTIMIZERS: list[tuple[Any, dict[str, Any]]] = [
     (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),

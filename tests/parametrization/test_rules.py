@@ -3,8 +3,7 @@
 import pytest
 
 from thetaone.errors import InputError, UnknownOptimizerError
-from thetaone.parametrization.decay import decay_factor
-from thetaone.parametrization.families import (
+from thetaone.parametrization import (
     GRADIENT,
     ORTHOGONAL,
     RELATIVE,
@@ -12,9 +11,11 @@ from thetaone.parametrization.families import (
     SIGN_DECOUPLED,
     UpdateFamily,
     register_update_family,
-    update_family,
+    scales,
 )
-from thetaone.parametrization.rules import Scales, scales
+from thetaone.parametrization.rules import update_family
+from thetaone.parametrization.rules._decay import decay_factor
+from thetaone.parametrization.rules._width import Scales
 
 # Tensor Programs V, Table 3, at width 8 times the base: role -> (σ², SGD rate, Adam rate)
 WIDER = 8.0

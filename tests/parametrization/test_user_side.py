@@ -13,7 +13,7 @@ import thetaone as t1
 from thetaone.cli.main import main
 from thetaone.errors import PrescriptionError
 from thetaone.parametrization import FlattenedRatiosWarning, per_group
-from thetaone.parametrization.sites import rms_of
+from thetaone.parametrization.reading import rms_of
 from thetaone.testing import assert_width_invariant
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from thetaone.errors import RecordError
-from thetaone.records.fits import Optimum, PowerLaw
+from thetaone.records import Optimum, PowerLaw
 
 LAW = PowerLaw(exponent=1.0, stderr=math.inf, interval=(-1, 2.5), prefactor=3, n_points=4)
 

@@ -1,8 +1,7 @@
 import pytest
 
 from thetaone.errors import InputError, RecordError
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import Region, Schedule
+from thetaone.records import Chain, Region, Schedule, Stage
 
 
 def stage(**changes: float) -> Stage:

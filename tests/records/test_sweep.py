@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from thetaone.records.fits import Optimum
-from thetaone.records.sweep import Drift, EngineDecision, SweepResult, Trial, final_loss
+from thetaone.records import Drift, EngineDecision, Optimum, SweepResult, Trial
+from thetaone.records.sweeps._sweep import final_loss
 
 
 def make_trial(

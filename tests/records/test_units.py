@@ -1,7 +1,7 @@
 import pytest
 
 from thetaone.errors import InputError
-from thetaone.records.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+from thetaone.records import format_bytes, format_seconds, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from thetaone.records.chain import Chain
-from thetaone.records.schedule import Region, Schedule
-from thetaone.rematerialization.policies import judged
-from thetaone.rematerialization.profiler import profile
+from thetaone.records import Chain, Region, Schedule
+from thetaone.rematerialization import profile
+from thetaone.rematerialization.planning._policies import judged
 
 
 class Residual(nn.Module):

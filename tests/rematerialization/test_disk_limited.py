@@ -10,9 +10,9 @@ PROGRAM = """
 import hashlib, sys, torch
 from pathlib import Path
 from tests.rematerialization.models import looping
-from thetaone.records.schedule import DiskCost
-from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.execute import rematerialize
+from thetaone.records.rematerialization._schedule import DiskCost
+from thetaone.rematerialization.disk._disk_tier import DiskTier
+from thetaone.rematerialization.execution._rematerialize import rematerialize
 torch.set_num_threads(1)
 mode, place = sys.argv[1:]
 cost = DiskCost(write_bytes_per_second=1e9, read_bytes_per_second=1e9)
@@ -71,7 +71,7 @@ def test_a_limited_process_trains_with_the_disk(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
-from thetaone.rematerialization.disk_tier import DiskTier
+from thetaone.rematerialization.disk._disk_tier import DiskTier
 tier = DiskTier(sys.argv[1])
 spill = tier.write(memoryview(bytes(2**21)))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -87,11 +87,11 @@ STEPS = """
 import hashlib, os, signal, sys
 import torch
 from tests.rematerialization.models import looping
-from thetaone.records.schedule import DiskCost, Region
-from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.policies import judged
-from thetaone.rematerialization.profiler import profile
+from thetaone.records.rematerialization._schedule import DiskCost, Region
+from thetaone.rematerialization.disk._disk_tier import DiskTier
+from thetaone.rematerialization.execution._rematerialize import rematerialize
+from thetaone.rematerialization.planning._policies import judged
+from thetaone.rematerialization.profiling._profile import profile
 
 mode, place = sys.argv[1:]
 torch.manual_seed(0)

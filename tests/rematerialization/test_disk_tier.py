@@ -21,14 +21,10 @@ from torch import nn
 
 from tests.rematerialization.models import looping
 from thetaone.errors import DiskTierError, InputError, RecomputationError, ScheduleError
-from thetaone.records.schedule import DiskCost, Region, Tier
-from thetaone.rematerialization.background import Answer
-from thetaone.rematerialization.disk_tier import DiskTier
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.policies import judged
-from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.spill_files import SpillFiles, aligned_buffer
+from thetaone.records import DiskCost, Region, Tier
+from thetaone.rematerialization import Answer, DiskTier, TrainingMemory, profile, rematerialize
+from thetaone.rematerialization.disk._spill_files import SpillFiles, aligned_buffer
+from thetaone.rematerialization.planning._policies import judged
 
 COST = DiskCost(write_bytes_per_second=1e9, read_bytes_per_second=1e9)
 X = torch.linspace(-1, 1, 64).reshape(4, 16)
@@ -450,7 +446,7 @@ def test_an_interrupt_in_backward_leaves_nothing(tmp_path: Path) -> None:
 def test_layout_and_type_survive(
     stride: tuple[int, int], dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    from thetaone.rematerialization.offload import Boundary
+    from thetaone.rematerialization.disk import Boundary
 
     tensor = torch.empty_strided((4, 16), stride, dtype=dtype).normal_()
     with DiskTier(tmp_path, cost=COST) as tier:

@@ -12,13 +12,9 @@ from torch import nn
 
 from tests.rematerialization.models import Looping, Residual, looping, nested, planned
 from thetaone.errors import BudgetTooSmallError, InputError, RecomputationError, ScheduleError
-from thetaone.records.schedule import DiskCost
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import plan
-from thetaone.rematerialization.policies import per_block
-from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.revolve import revolve
+from thetaone.records import DiskCost
+from thetaone.rematerialization import TrainingMemory, plan, profile, rematerialize, revolve
+from thetaone.rematerialization.planning._policies import per_block
 
 Step = Callable[[nn.Module, torch.Tensor], Any]
 

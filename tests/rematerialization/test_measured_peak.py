@@ -5,10 +5,7 @@ import torch
 from torch import nn
 
 from tests.rematerialization.models import shrinking_cnn, transformer
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import Planner
-from thetaone.rematerialization.profiler import profile
+from thetaone.rematerialization import Planner, TrainingMemory, profile, rematerialize
 
 MIB = 2**20
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.rematerialization.models import Looping, looping, planned
 from tests.rematerialization.two_processes import WRAPPERS, step
-from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization import rematerialize
 
 
 @pytest.mark.slow

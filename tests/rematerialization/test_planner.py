@@ -11,13 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thetaone.errors import BudgetTooSmallError, InputError
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import DiskCost, Region, Schedule
-from thetaone.rematerialization.frontier import frontier
-from thetaone.rematerialization.grouped import solve_grouped
-from thetaone.rematerialization.plan import Planner, plan
-from thetaone.rematerialization.policies import judged, segments, store_all
-from thetaone.rematerialization.simulator import simulate
+from thetaone.records import Chain, DiskCost, Region, Schedule, Stage
+from thetaone.rematerialization import Planner, frontier, plan, simulate, store_all
+from thetaone.rematerialization.planning._grouped import solve_grouped
+from thetaone.rematerialization.planning._policies import judged, segments
 
 
 @st.composite

@@ -9,17 +9,13 @@ from torch import nn
 
 from tests.rematerialization.models import Residual, looping
 from thetaone.errors import ProfileError, ScheduleError
-from thetaone.records.chain import Chain
-from thetaone.records.schedule import Schedule
-from thetaone.rematerialization.blocks import find_blocks
-from thetaone.rematerialization.calls import Call
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.executor import detach
-from thetaone.rematerialization.measure import Subject, measure_sizes
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import plan
-from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.storage import AllocatorPeak
+from thetaone.records import Chain, Schedule
+from thetaone.rematerialization import TrainingMemory, plan, profile, rematerialize
+from thetaone.rematerialization.accounting import AllocatorPeak
+from thetaone.rematerialization.blocks import Call, find_blocks
+from thetaone.rematerialization.execution._executor import detach
+from thetaone.rematerialization.profiling import Subject
+from thetaone.rematerialization.profiling._measure import measure_sizes
 
 
 def test_bytes_of_a_perceptron_by_hand() -> None:
@@ -186,7 +182,7 @@ def test_on_cuda_the_total_is_the_allocators(monkeypatch: pytest.MonkeyPatch) ->
     allocator = Allocator(monkeypatch)
     allocator.give(1000)
     monkeypatch.setattr(
-        "thetaone.rematerialization.memory.AllocatorPeak",
+        "thetaone.rematerialization.accounting._training_memory.AllocatorPeak",
         lambda devices: AllocatorPeak([torch.device("cuda", 0)] if list(devices) else []),
     )
     memory = TrainingMemory(nn.Linear(8, 4, bias=False))
@@ -231,7 +227,7 @@ def test_on_cuda_a_kernels_workspace_is_scratch(monkeypatch: pytest.MonkeyPatch)
     plain = measure_sizes(subject)
     assert (plain.forward_scratch, plain.backward_scratch) == (0, 0)
     monkeypatch.setattr(
-        "thetaone.rematerialization.measure.AllocatorPeak",
+        "thetaone.rematerialization.profiling._measure.AllocatorPeak",
         lambda devices: AllocatorPeak([torch.device("cuda", 0)]),
     )
     found = measure_sizes(subject)

@@ -15,13 +15,9 @@ from torch import nn
 from tests.rematerialization.models import Looping, Residual, looping, nested, planned
 from tests.rematerialization.test_executor import assert_same, backward, batch, state
 from thetaone.errors import BudgetTooSmallError, ProfileError, RecomputationError, ScheduleError
-from thetaone.records.chain import Chain
-from thetaone.records.schedule import Schedule
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.memory import TrainingMemory
-from thetaone.rematerialization.plan import Planner
-from thetaone.rematerialization.policies import judged, per_block, store_all
-from thetaone.rematerialization.profiler import profile
+from thetaone.records import Chain, Schedule
+from thetaone.rematerialization import Planner, TrainingMemory, profile, rematerialize, store_all
+from thetaone.rematerialization.planning._policies import judged, per_block
 
 Loop = Callable[[Looping, torch.Tensor], torch.Tensor]
 

@@ -3,12 +3,16 @@
 import pytest
 
 from thetaone.errors import InputError, ScheduleError
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import DiskCost, Region
-from thetaone.rematerialization.kept import compare_kept
-from thetaone.rematerialization.policies import judged, per_block, periodic, segments, square_root
-from thetaone.rematerialization.revolve import advances, revolve
-from thetaone.rematerialization.simulator import simulate
+from thetaone.records import Chain, DiskCost, Region, Stage
+from thetaone.rematerialization import compare_kept, revolve, simulate
+from thetaone.rematerialization.planning._binomial import advances
+from thetaone.rematerialization.planning._policies import (
+    judged,
+    per_block,
+    periodic,
+    segments,
+    square_root,
+)
 
 
 def chain(length: int, *, tape: int = 4) -> Chain:

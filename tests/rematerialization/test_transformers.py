@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from thetaone.rematerialization.execute import rematerialize
-from thetaone.rematerialization.profiler import profile
-from thetaone.rematerialization.revolve import revolve
+from thetaone.rematerialization import profile, rematerialize, revolve
 
 transformers: Any = pytest.importorskip("transformers")
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 5}

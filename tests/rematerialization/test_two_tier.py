@@ -9,16 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thetaone.errors import BudgetTooSmallError, InputError
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.schedule import DiskCost, Region, Schedule, Tier
-from thetaone.rematerialization.costs import chain_arrays, intervals
-from thetaone.rematerialization.grouped import groups, within_groups
-from thetaone.rematerialization.levels import Levels
-from thetaone.rematerialization.plan import plan
-from thetaone.rematerialization.policies import judged, store_all
-from thetaone.rematerialization.simulator import simulate
-from thetaone.rematerialization.two_tier import TwoTierPlanner
-from thetaone.rematerialization.two_tier_table import problem, solve
+from thetaone.records import Chain, DiskCost, Region, Schedule, Stage, Tier
+from thetaone.rematerialization import TwoTierPlanner, plan, simulate, store_all
+from thetaone.rematerialization.planning._costs import chain_arrays, intervals
+from thetaone.rematerialization.planning._grouped import groups, within_groups
+from thetaone.rematerialization.planning._levels import Levels
+from thetaone.rematerialization.planning._policies import judged
+from thetaone.rematerialization.planning._two_tier_table import problem, solve
 
 Family = tuple[tuple[int, int, Tier], ...]
 

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.rematerialization.models import Looping, looping, planned
-from thetaone.rematerialization.execute import rematerialize
+from thetaone.rematerialization import rematerialize
 
 
 def step(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

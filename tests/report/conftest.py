@@ -5,33 +5,35 @@ import random
 
 import pytest
 
-from thetaone.records.chain import Chain, Stage
-from thetaone.records.coordinates import (
+from thetaone.records import (
     ALIGNMENT,
     FEATURE_UPDATE,
     UPDATE_NORM,
     WEIGHT_NORM,
+    Chain,
     CoordinateCheck,
-    LayerVerdict,
-)
-from thetaone.records.fits import Optimum, PowerLaw
-from thetaone.records.laws import LawResult
-from thetaone.records.prescription import Prescription, Rule
-from thetaone.records.schedule import (
     Cost,
+    DirectSweepCost,
+    Drift,
+    EngineDecision,
     Frontier,
     FrontierPoint,
-    Region,
-    Schedule,
-    Timeline,
-)
-from thetaone.records.sweep import Drift, EngineDecision, SweepResult, Trial
-from thetaone.records.transfer import (
-    DirectSweepCost,
     GradientComparison,
+    LawResult,
+    LayerVerdict,
     MemoryAccount,
     MemoryPlan,
+    Optimum,
+    PowerLaw,
+    Prescription,
+    Region,
+    Rule,
+    Schedule,
+    Stage,
+    SweepResult,
+    Timeline,
     TransferResult,
+    Trial,
 )
 
 WIDTHS = (32, 64, 128)

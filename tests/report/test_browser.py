@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thetaone.records.transfer import TransferResult
+from thetaone.records import TransferResult
 from thetaone.report import write_report
 
 CHROMIUM = next(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from thetaone.cli.main import main
-from thetaone.records.transfer import TransferResult
+from thetaone.records import TransferResult
 
 
 def run(*arguments: str) -> int:

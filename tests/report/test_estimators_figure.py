@@ -3,16 +3,11 @@
 import math
 import re
 
-from thetaone.records.estimates import (
-    EstimatorBakeoff,
-    EstimatorComparison,
-    EstimatorRow,
-    Verdict,
-)
+from thetaone.records import EstimatorBakeoff, EstimatorComparison, EstimatorRow, Verdict
 from thetaone.report import describe, render
-from thetaone.report.figures.estimators import estimators_figure
-from thetaone.report.page import Table
-from thetaone.report.page import Verdict as Standing
+from thetaone.report.figures import estimators_figure
+from thetaone.report.page._contents import Table
+from thetaone.report.page._contents import Verdict as Standing
 
 
 def row(

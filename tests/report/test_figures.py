@@ -5,18 +5,22 @@ from collections.abc import Callable
 
 import pytest
 
-from thetaone.records.laws import LawResult
-from thetaone.records.schedule import Region, Schedule, Timeline
-from thetaone.records.transfer import TransferResult
-from thetaone.report.figure import Figure, Series
-from thetaone.report.figures.coordinates import exponent_figure, update_figure
-from thetaone.report.figures.drift import drift_figure
-from thetaone.report.figures.frontier import frontier_figure
-from thetaone.report.figures.laws import laws_figure
-from thetaone.report.figures.learning_rate import learning_rate_figure
-from thetaone.report.figures.schedule import schedule_figure
-from thetaone.report.figures.timeline import operation_kinds, timeline_figure
-from thetaone.report.figures.training import account_figure, moving_mean, training_figure
+from thetaone.records import LawResult, Region, Schedule, Timeline, TransferResult
+from thetaone.report import schedule_figure
+from thetaone.report.drawing import Figure, Series
+from thetaone.report.figures import (
+    account_figure,
+    drift_figure,
+    exponent_figure,
+    frontier_figure,
+    laws_figure,
+    learning_rate_figure,
+    timeline_figure,
+    training_figure,
+    update_figure,
+)
+from thetaone.report.figures._timeline import operation_kinds
+from thetaone.report.figures._training import moving_mean
 
 MIB = 2**20
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from thetaone.errors import ReportError
-from thetaone.records.transfer import TransferResult
-from thetaone.report import describe, ensure_writable, render, write_report
-from thetaone.report.html import inlined
-from thetaone.report.page import Verdict
-from thetaone.report.summary import headline
+from thetaone.records import TransferResult
+from thetaone.report import describe, ensure_writable, headline, render, write_report
+from thetaone.report.page._contents import Verdict
+from thetaone.report.page._html import inlined
 
 LOADING = {"src", "href", "data", "poster", "srcset", "action", "xlink:href"}
 

@@ -10,13 +10,12 @@ import pytest
 
 import thetaone.records
 from thetaone.errors import MissingExtraError
-from thetaone.records.base import Record
-from thetaone.records.transfer import TransferResult
-from thetaone.report.figure import Figure
-from thetaone.report.html import describe
-from thetaone.report.palette import DARK, LIGHT
-from thetaone.report.plotly_renderer import plotly_spec, resolve
-from thetaone.report.plots import plot_memory_plan
+from thetaone.records import Record, TransferResult
+from thetaone.report import describe
+from thetaone.report.drawing import Figure, plotly_spec
+from thetaone.report.drawing._palette import DARK, LIGHT
+from thetaone.report.drawing._plotly import resolve
+from thetaone.report.figures._plots import plot_memory_plan
 
 mpl.use("Agg")
 

@@ -5,11 +5,9 @@ import pytest
 import torch
 
 from thetaone.errors import InputError, ProfileError
-from thetaone.records.coordinates import FEATURE_UPDATE
-from thetaone.studies import cartpole
-from thetaone.studies.invariance import coordinate_check
-from thetaone.studies.transfer import transfer
-from thetaone.tasks.load import check_loss, load_task
+from thetaone.records import FEATURE_UPDATE
+from thetaone.studies import cartpole, coordinate_check, transfer
+from thetaone.tasks import check_loss, load_task
 
 
 def test_is_found_by_name_and_learns() -> None:
@@ -67,7 +65,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_transfers_without_a_memory_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thetaone.studies.transfer.verify_laws", list)
+    monkeypatch.setattr("thetaone.studies._transfer.verify_laws", list)
     result = transfer("cartpole", **SMALL)
     assert 2**-7 <= result.chosen_lr <= 2**-5
     # no two batches of episodes have one size, so no schedule made for one can run the next

@@ -5,8 +5,8 @@ import torch
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
-from thetaone.records.policy import PolicyRun
-from thetaone.studies.policy import train_policy
+from thetaone.records import PolicyRun
+from thetaone.studies import train_policy
 
 
 def test_command_prints_a_curve_and_writes_the_record(

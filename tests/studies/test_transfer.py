@@ -8,13 +8,13 @@ from torch import nn
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
-from thetaone.laws.catalogue import verify_laws
-from thetaone.records.transfer import TransferResult
-from thetaone.rematerialization.plan import plan
-from thetaone.studies.target import Target, plan_memory, train_target
-from thetaone.studies.transfer import transfer
-from thetaone.sweeps.space import TrialSpec
-from thetaone.tasks.load import load_task
+from thetaone.laws import verify_laws
+from thetaone.records import TransferResult
+from thetaone.rematerialization import plan
+from thetaone.studies import transfer
+from thetaone.studies._target import Target, plan_memory, train_target
+from thetaone.sweeps import TrialSpec
+from thetaone.tasks import load_task
 
 
 class Regression:
@@ -55,7 +55,7 @@ def quick_laws():
     """The laws have tests of their own; here the exact one stands for all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "thetaone.studies.transfer.verify_laws", lambda: verify_laws(["rematerialization"])
+            "thetaone.studies._transfer.verify_laws", lambda: verify_laws(["rematerialization"])
         )
         yield
 

@@ -11,13 +11,13 @@ import pytest
 from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
 
 from thetaone.errors import InputError
-from thetaone.records.sweep import EngineDecision, Trial
-from thetaone.sweeps.engines import local as local_module
-from thetaone.sweeps.engines import work as work_module
-from thetaone.sweeps.engines.local import run_local
-from thetaone.sweeps.engines.work import Measured, Work, count_flops, measure
-from thetaone.sweeps.space import TrialSpec
-from thetaone.sweeps.trials import spec_of
+from thetaone.records import EngineDecision, Trial
+from thetaone.sweeps import TrialSpec, Work, run_local
+from thetaone.sweeps._trials import spec_of
+from thetaone.sweeps.engines import _local as local_module
+from thetaone.sweeps.engines import _work as work_module
+from thetaone.sweeps.engines import count_flops
+from thetaone.sweeps.engines._work import Measured, measure
 
 
 def run(
@@ -141,8 +141,8 @@ FOREVER = """
 import sys
 sys.path[:0] = {path!r}
 from toy import Slow, adam, toy_grid
-from thetaone.sweeps.engines.local import run_local
-from thetaone.sweeps.engines.work import Work
+from thetaone.sweeps.engines._local import run_local
+from thetaone.sweeps.engines._work import Work
 specs = toy_grid(n_steps=100_000)
 for trial in run_local(
     Work(task=Slow(), make_optimizer=adam), specs, engine="processes", n_processes=2,

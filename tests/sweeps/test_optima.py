@@ -3,14 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from thetaone.records.sweep import Trial
-from thetaone.sweeps.optima import (
-    find_drift,
-    find_optima,
-    loss_at,
-    loss_curves,
-    transfer_penalties,
-)
+from thetaone.records import Trial
+from thetaone.sweeps import find_drift, find_optima, loss_curves, transfer_penalties
+from thetaone.sweeps._optima import loss_at
 
 GRID = np.arange(-10.0, -2.0)
 

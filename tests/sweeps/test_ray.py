@@ -5,10 +5,10 @@ import warnings
 import pytest
 from toy import Raising, Toy, adam, toy_grid
 
-from thetaone.records.sweep import EngineDecision
-from thetaone.sweeps.engines.ray import run_ray
-from thetaone.sweeps.engines.work import Work
-from thetaone.sweeps.trials import spec_of, train_trial
+from thetaone.records import EngineDecision
+from thetaone.sweeps import Work
+from thetaone.sweeps._trials import spec_of, train_trial
+from thetaone.sweeps.engines import run_ray
 
 pytest.importorskip("ray")
 

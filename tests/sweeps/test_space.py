@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thetaone.errors import InputError
-from thetaone.sweeps.engines.mix import chunks, makespan, stack_size
-from thetaone.sweeps.space import TrialSpec, grid, parse_lrs
+from thetaone.sweeps import TrialSpec, grid, parse_lrs
+from thetaone.sweeps.engines._makespan import chunks, makespan, stack_size
 
 AXES: dict[str, Any] = {
     "widths": [32, 64], "lrs": [0.5, 0.25], "seeds": [1, 0], "n_steps": 3,

@@ -7,9 +7,9 @@ import pytest
 from toy import toy_grid
 
 from thetaone.errors import StorageError
-from thetaone.sweeps.space import TrialSpec
-from thetaone.sweeps.storage import NoStore, Store, open_store
-from thetaone.sweeps.trials import failed_trial, make_trial
+from thetaone.sweeps import TrialSpec, make_trial, open_store
+from thetaone.sweeps._storage import NoStore, Store
+from thetaone.sweeps._trials import failed_trial
 
 SPECS = toy_grid()
 

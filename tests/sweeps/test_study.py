@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import thetaone as t1
 from thetaone.cli.main import app
 from thetaone.errors import InputError, MismatchError, TaskError, UnknownOptimizerError
-from thetaone.records.sweep import SweepEvent, SweepResult
+from thetaone.records import SweepEvent, SweepResult
 
 SMALL: dict[str, Any] = {
     "widths": [4, 8], "lrs": [2**-8, 2**-6, 2**-4], "seeds": [0, 1], "steps": 10,

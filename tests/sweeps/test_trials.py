@@ -6,10 +6,10 @@ from torch import nn
 from toy import Normalizing, Short, Toy, adam, toy_grid
 
 from thetaone.errors import TaskError
-from thetaone.sweeps.space import TrialSpec
-from thetaone.sweeps.stacked import train_stack
-from thetaone.sweeps.trials import MakeOptimizer, spec_of, train_trial
-from thetaone.sweeps.update import NotStackableError
+from thetaone.sweeps import MakeOptimizer, TrialSpec
+from thetaone.sweeps._trials import spec_of, train_trial
+from thetaone.sweeps.engines._stacked import train_stack
+from thetaone.sweeps.engines._stacked_update import NotStackableError
 
 
 def by_hand(spec: TrialSpec, make_optimizer: MakeOptimizer) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thetaone.sweeps.space import TrialSpec, grid
+from thetaone.sweeps import TrialSpec, grid
 
 Batch = tuple[Tensor, Tensor]
 

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError, MissingExtraError
-from thetaone.tasks import digits, lm
-from thetaone.tasks.load import check_loss, load_task
+from thetaone.tasks import check_loss, digits, lm, load_task
 
 
 @pytest.mark.parametrize("name", ["lm", "digits"])

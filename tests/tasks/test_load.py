@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import TaskError
-from thetaone.records.task import Task
-from thetaone.tasks import lm
-from thetaone.tasks.load import check_loss, load_task
+from thetaone.records import Task
+from thetaone.tasks import check_loss, lm, load_task
 
 WHOLE = """
 import torch

@@ -5,14 +5,14 @@ import traceback
 
 import typer
 
-from thetaone.cli.check import check
-from thetaone.cli.gradients import gradients
-from thetaone.cli.laws import laws
-from thetaone.cli.plan import plan
-from thetaone.cli.policy import policy
-from thetaone.cli.report import report
-from thetaone.cli.sweep import sweep
-from thetaone.cli.transfer import transfer
+from thetaone.cli._check import check
+from thetaone.cli._gradients import gradients
+from thetaone.cli._laws import laws
+from thetaone.cli._plan import plan
+from thetaone.cli._policy import policy
+from thetaone.cli._report import report
+from thetaone.cli._sweep import sweep
+from thetaone.cli._transfer import transfer
 from thetaone.errors import ThetaOneError
 
 app = typer.Typer(

@@ -1,43 +1,18 @@
-"""Gradients of expectations: one estimator a file, one driver. See README.md in this folder."""
+"""Gradients of expectations, ∇θ E_{x∼pθ} f(x): one estimator a file, one code path for all.
 
-import importlib
-from typing import Any
+- ``distributions``: what a torch distribution is made of; sampling with a generator, log ratios.
+- ``methods``: one estimator a file. Each puts all randomness in ``draw`` and is deterministic in
+  ``surrogate``: tests inject every possible draw.
+- ``_expectation`` (``expectation``), ``_gradient_samples``: draw, evaluate, hand back.
+- ``judging``: ``compare_estimators``, closed forms, the z-test of the conformance suite.
+- ``policy``: gradients of a policy's expected return.
 
-# public name -> the module of this room that defines it
-_HOME = {
-    "Expectation": "driver",
-    "expectation": "driver",
-    "gradient_samples": "samples",
-    "Estimator": "protocol",
-    "ScoreFunction": "score_function",
-    "MovingAverage": "baselines",
-    "LeaveOneOut": "leave_one_out",
-    "Antithetic": "antithetic",
-    "Pathwise": "pathwise",
-    "MeasureValued": "measure_valued",
-    "Enumeration": "enumeration",
-    "ControlVariate": "control_variate",
-    "DeltaMethod": "delta_method",
-    "EvolutionStrategies": "evolution_strategies",
-    "ARM": "arm",
-    "DisARM": "disarm",
-    "REBAR": "rebar",
-    "RELAX": "relax",
-    "VIMCO": "vimco",
-    "StraightThrough": "straight_through",
-    "GumbelSoftmax": "gumbel_softmax",
-}
+To add an estimator: write its file, add it to ``judging/_catalogue.py``; the conformance suite then
+runs it on every problem that it does not refuse.
 
-__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+Must not import: other rooms, pyro, storchastic.
+"""
 
+import lazy_loader
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'thetaone.estimators' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"thetaone.estimators.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

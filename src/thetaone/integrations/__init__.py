@@ -1,1 +1,13 @@
-"""See README.md in this folder."""
+"""Where other people's training loops meet the parametrization.
+
+Nothing is decided here; each file is thin and is the only place that imports its library, which an
+extra brings (``MissingExtraError`` when it is absent).
+
+- ``lightning``: ``SpectralCallback``; ``configure_optimizers`` returns what ``t1.parametrize``
+  returns, no more is needed.
+- ``transformers``: ``trainer_optimizers`` for ``Trainer(optimizers=…)``, ``SpectralCallback``.
+- ``_readings``: a monitor's readings as metrics and as warnings, for both.
+
+``torchrun`` with DDP or FSDP2 needs nothing of this: ``examples/fsdp2.py``.
+May import ``parametrization``, ``records``, ``errors``; not ``studies``, its sibling.
+"""

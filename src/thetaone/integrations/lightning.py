@@ -7,9 +7,9 @@ what ``t1.parametrize`` returns.
 from typing import Any
 
 from thetaone.errors import InputError, MissingExtraError
-from thetaone.integrations.readings import as_metrics, fresh_readings
-from thetaone.parametrization.monitor import SpectralMonitor
-from thetaone.records.spectral import SpectralReading
+from thetaone.integrations._readings import as_metrics, fresh_readings
+from thetaone.parametrization import SpectralMonitor
+from thetaone.records import SpectralReading
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -6,11 +6,9 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError, MissingExtraError, UnknownOptimizerError
-from thetaone.integrations.readings import as_metrics, fresh_readings
-from thetaone.parametrization.apply import parametrize
-from thetaone.parametrization.monitor import SpectralMonitor
-from thetaone.parametrization.prescribe import Base
-from thetaone.records.spectral import SpectralReading
+from thetaone.integrations._readings import as_metrics, fresh_readings
+from thetaone.parametrization import Base, SpectralMonitor, parametrize
+from thetaone.records import SpectralReading
 
 try:
     from transformers import (

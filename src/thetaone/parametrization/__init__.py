@@ -1,26 +1,18 @@
-"""Width and depth transfer: decides initialization and rates, applies them, checks them."""
+"""Width and depth: initialization, learning rate, weight decay and ε of every parameter.
 
-from thetaone.parametrization.families import (
-    GRADIENT,
-    ORTHOGONAL,
-    RELATIVE,
-    SIGN,
-    SIGN_DECOUPLED,
-    UpdateFamily,
-    register_update_family,
-)
-from thetaone.parametrization.monitor import SpectralMonitor
-from thetaone.parametrization.schedules import FlattenedRatiosWarning, per_group
+A rate tuned on a narrow model is then right for a wide or deep one.
 
-__all__ = [
-    "GRADIENT",
-    "ORTHOGONAL",
-    "RELATIVE",
-    "SIGN",
-    "SIGN_DECOUPLED",
-    "FlattenedRatiosWarning",
-    "SpectralMonitor",
-    "UpdateFamily",
-    "per_group",
-    "register_update_family",
-]
+- ``reading``: a model as a blueprint; its residual branches, attentions, sample inputs.
+- ``rules`` (pure, no torch): roles, Table 3, depth, update families, decay; ``decide``.
+- ``applying``: ``prescribe`` (read and decide), ``parametrize`` (acts: values in place, parameter
+  groups), recipes ``(model, width, lr) -> optimizer``.
+- ``checking``: the coordinate check and the live monitor.
+
+Nothing is stored on parameters, no layer is replaced.
+
+Must not import: other rooms than ``laws``, ``records``, ``errors``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

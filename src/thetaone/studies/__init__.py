@@ -1,1 +1,22 @@
-"""See README.md in this folder."""
+"""The only place where rooms meet: whole jobs.
+
+A study calls one room after another, hands their records on, and decides nothing that a room
+could decide.
+
+| file | joins | job |
+|---|---|---|
+| ``_invariance`` | tasks, parametrization | the coordinate check of a task by name |
+| ``_sweep`` | tasks, parametrization, sweeps | best learning rate of every width, and its drift |
+| ``_target`` | tasks, sweeps, rematerialization | plans the large model's memory; trains it |
+| ``_transfer`` | sweep, target, parametrization, laws, report | tune small, train large |
+| ``_memory_frontier`` | tasks, rematerialization | what training a task's model takes in memory |
+| ``_estimator_bakeoff`` | estimators | every estimator on problems whose gradient is known |
+| ``cartpole``, ``_policy`` | estimators, a task | the policy task, and its training |
+| ``_environment`` | | what a result was measured on |
+
+``cli`` calls one study a command. Must not import: ``integrations``, its sibling.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from thetaone.errors import InputError
-from thetaone.estimators.policy.environments import collect_episodes, make_environments
-from thetaone.estimators.policy.episodes import Episodes
-from thetaone.estimators.policy.loss import Policy, policy_gradient_loss
+from thetaone.estimators import (
+    Episodes,
+    Policy,
+    collect_episodes,
+    make_environments,
+    policy_gradient_loss,
+)
 
 ENVIRONMENT = "CartPole-v1"
 N_OBSERVED = 4

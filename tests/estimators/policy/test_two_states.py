@@ -9,9 +9,10 @@ from torch import Tensor
 
 from tests.estimators.policy import two_states as mdp
 from tests.estimators.policy.two_states import DISCOUNT, THETA, TwoStates
-from thetaone.estimators.policy import baselines, loss, returns
-from thetaone.estimators.policy.environments import collect_episodes
-from thetaone.estimators.policy.episodes import Episodes
+from thetaone.estimators import Episodes, collect_episodes
+from thetaone.estimators.policy import _baselines as baselines
+from thetaone.estimators.policy import _loss as loss
+from thetaone.estimators.policy import _returns as returns
 
 GROUPS = [(3, 2), (2, 3)]  # (horizon, episodes): 144 and 216 groups, truncated ones among them
 

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.distributions import Categorical
 
-from thetaone.estimators.policy.episodes import Episodes
+from thetaone.estimators import Episodes
 
 START_IN_1 = 0.3
 REWARD = ((1.0, 0.0), (2.0, 3.0))

@@ -1,1 +1,8 @@
-"""Records in, figure data out: one figure a file, pure."""
+"""Records in, figure data out: one figure a file, pure.
+
+Must not import: ``page``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

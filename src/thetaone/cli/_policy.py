@@ -1,0 +1,39 @@
+"""``thetaone policy``: trains a policy and prints its learning curve."""
+
+from pathlib import Path
+
+import typer
+
+
+def policy(
+    task: str = typer.Argument(help="Bundled policy task: cartpole."),
+    seed: int = typer.Option(0, help="Of initialization, start states and actions."),
+    steps: int = typer.Option(300_000, help="Environment steps to spend."),
+    width: int = typer.Option(64, help="Of the policy's hidden layers."),
+    lr: float = typer.Option(0.01, help="Adam's learning rate."),
+    output: Path | None = typer.Option(None, help="Also write the record as JSON here."),
+    as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
+    plot: Path | None = typer.Option(None, help="Draw the learning curve into this file."),
+) -> None:
+    """Train a policy by policy gradient; print its learning curve."""
+    from thetaone.cli._progress import Progress
+    from thetaone.errors import InputError
+    from thetaone.records import PolicyUpdate
+    from thetaone.studies import train_policy
+
+    if task != "cartpole":
+        raise InputError(f"no policy task {task!r}: the bundled one is cartpole")
+    for path in (output, plot):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise InputError(f"{path}: its folder does not exist; create it first")
+    with Progress() as progress:
+
+        def show(update: PolicyUpdate) -> None:
+            progress("policy", update.env_steps, steps, f"return {update.mean_return:.1f}")
+
+        run = train_policy(seed=seed, env_steps=steps, width=width, lr=lr, progress=show)
+    print(run.to_json() if as_json else run)
+    if output is not None:
+        run.to_json(output)
+    if plot is not None:
+        run.plot().savefig(plot)

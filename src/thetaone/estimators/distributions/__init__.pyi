@@ -1,0 +1,17 @@
+from ._implicit_reparametrization import has_implicit as has_implicit
+from ._implicit_reparametrization import implicit_sample as implicit_sample
+from ._log_ratio import log_ratio as log_ratio
+from ._log_ratio import magic_box as magic_box
+from ._sampling import drawing_from as drawing_from
+from ._sampling import rsample as rsample
+from ._sampling import sample as sample
+from ._sampling import uniform as uniform
+from ._structure import describe as describe
+from ._structure import discrete as discrete
+from ._structure import elementary as elementary
+from ._structure import moving_support as moving_support
+from ._structure import sum_coordinates as sum_coordinates
+from ._structure import trainable as trainable
+from ._structure import widen as widen
+from ._weak_derivatives import KNOWN as KNOWN
+from ._weak_derivatives import WeakDerivative as WeakDerivative

@@ -1,0 +1,149 @@
+"""The only place that knows gymnasium: makes vector environments and plays episodes in them."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thetaone.errors import InputError, MissingExtraError
+from thetaone.estimators.distributions import drawing_from
+from thetaone.estimators.policy._episodes import Episodes
+from thetaone.estimators.policy._loss import Policy
+
+
+def make_environments(name: str, n_envs: int, **options: Any) -> Any:
+    """``n_envs`` copies of a gymnasium environment that step together.
+
+    Takes the environment's own vectorised implementation where it has one (CartPole: one NumPy
+    call for all), else steps them one after the other.
+
+    Args:
+        name: Registered id, ``"CartPole-v1"``.
+        n_envs: Copies, at least 2: the baseline of each episode is the others [count].
+        **options: For the environment's constructor.
+
+    Raises:
+        MissingExtraError: gymnasium is not installed.
+        InputError: gymnasium does not know the name, or too few copies.
+
+    Examples:
+        >>> make_environments("CartPole-v1", 4).num_envs
+        4
+    """
+    if n_envs < 2:
+        raise InputError(f"n_envs={n_envs}: need at least 2, the baseline of each is the others")
+    gymnasium = _gymnasium()
+    try:
+        spec = gymnasium.spec(name)
+        mode = "vector_entry_point" if spec.vector_entry_point else "sync"
+        return gymnasium.make_vec(name, num_envs=n_envs, vectorization_mode=mode, **options)
+    except gymnasium.error.Error as error:
+        raise InputError(f"gymnasium cannot make {name!r}: {error}") from error
+
+
+def collect_episodes(
+    environments: Any,
+    policy: Policy,
+    *,
+    seed: int,
+    generator: torch.Generator,
+    max_steps: int | None = None,
+) -> Episodes:
+    """One whole episode in every environment, from its reset.
+
+    One each, not "the first K that end": those would be the short ones. An environment that has
+    finished goes on stepping until the longest has ended; nothing of that is recorded. How it goes
+    on is its autoreset mode, and each mode has a trap that is handled here:
+
+    - ``NEXT_STEP``: the step after the end only resets (reward 0, action ignored): no transition.
+    - ``SAME_STEP``: the observation returned with the end is the *next* episode's first one; the
+      last one seen is in ``infos["final_obs"]``.
+    - ``DISABLED``: an ended environment must not be stepped: it is reset by mask first.
+
+    Args:
+        environments: A gymnasium vector environment.
+        policy: Observations ``[k, *observation]`` to a distribution with batch shape ``[k]``.
+        seed: Of the environments' own randomness.
+        generator: Where actions are drawn from.
+        max_steps: Cut episodes off here, as truncated [count]; None: the environment's own limit.
+
+    Returns:
+        As many episodes as environments.
+
+    Raises:
+        InputError: No autoreset mode, or no limit on the length of an episode.
+    """
+    mode = _autoreset_mode(environments)
+    limit = _limit(environments, max_steps)
+    observation, _ = environments.reset(seed=seed)
+    alive = np.ones(environments.num_envs, dtype=bool)
+    ended = truncated = ~alive
+    last = np.array(observation)
+    steps: list[tuple[Any, Tensor, Any, Any]] = []
+    with drawing_from(generator), torch.no_grad():
+        while alive.any():
+            if mode == "Disabled" and ended.any():
+                observation, _ = environments.reset(options={"reset_mask": ended})
+            action = policy(_tensor(observation)).sample()
+            after, reward, terminated, cut, infos = environments.step(action.numpy())
+            steps.append((observation, action, np.where(alive, reward, 0.0), alive))
+            cut = cut | (len(steps) >= limit)
+            ended = terminated | cut
+            last[alive] = (_seen_last(after, infos) if mode == "SameStep" else after)[alive]
+            truncated = truncated | (alive & cut & ~terminated)
+            alive = alive & ~ended
+            observation = after
+    seen, actions, rewards, living = zip(*steps, strict=True)
+    return Episodes(
+        observations=_tensor(np.stack(seen)), actions=torch.stack(actions),
+        rewards=_tensor(np.stack(rewards)), alive=torch.from_numpy(np.stack(living)),
+        truncated=torch.from_numpy(truncated), last_observations=_tensor(last),
+        n_simulated=len(steps) * environments.num_envs,
+    )  # fmt: skip
+
+
+def _seen_last(after: Any, infos: dict[str, Any]) -> Any:
+    """Observations after the step, before any reset that the step included."""
+    if "_final_obs" not in infos:
+        return after
+    own = np.array(after)
+    for k in np.flatnonzero(infos["_final_obs"]):
+        own[k] = infos["final_obs"][k]
+    return own
+
+
+def _autoreset_mode(environments: Any) -> str:
+    mode = environments.metadata.get("autoreset_mode")
+    name = getattr(mode, "value", mode)
+    if name not in ("NextStep", "SameStep", "Disabled"):
+        raise InputError(
+            f"{environments} does not say how it resets (metadata['autoreset_mode'] is {mode!r}): "
+            "set it to a gymnasium.vector.AutoresetMode, or steps between episodes would pass for "
+            "transitions"
+        )
+    return name
+
+
+def _limit(environments: Any, max_steps: int | None) -> int:
+    spec = getattr(environments, "spec", None)
+    limit = max_steps if max_steps is not None else getattr(spec, "max_episode_steps", None)
+    if limit is None or limit < 1:
+        raise InputError(
+            f"max_steps={limit} for {environments}: it has no time limit of its own, so an episode "
+            "might never end. Pass max_steps of at least 1"
+        )
+    return limit
+
+
+def _tensor(values: Any) -> Tensor:
+    """The values as float32, the dtype of the policy's weights."""
+    return torch.as_tensor(np.asarray(values, dtype=np.float32))
+
+
+def _gymnasium() -> Any:
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise MissingExtraError("gymnasium", "rl") from error
+    return gymnasium

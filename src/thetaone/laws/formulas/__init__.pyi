@@ -1,0 +1,12 @@
+from ._estimators import cubic_gradient_mu as cubic_gradient_mu
+from ._features import init_std as init_std
+from ._features import mean_square_feature as mean_square_feature
+from ._rematerialization import backward_seconds as backward_seconds
+from ._rematerialization import break_even_load_seconds as break_even_load_seconds
+from ._rematerialization import optimal_backward_forwards as optimal_backward_forwards
+from ._rematerialization import periodic_forwards as periodic_forwards
+from ._rematerialization import periodic_loads as periodic_loads
+from ._sign_step import mean_square_update as mean_square_update
+from ._sign_step import sign_step_rate as sign_step_rate
+from ._transfer import feature_update_growth as feature_update_growth
+from ._transfer import hidden_adam_rate_factor as hidden_adam_rate_factor

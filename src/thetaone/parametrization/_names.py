@@ -1,0 +1,76 @@
+"""Names across depths: which numbers count blocks of a stack, and what a block is called. No torch.
+
+A stack is a numbered container that holds another number of blocks in the target than in the base.
+A name's place has ``*`` for the number of a block of such a stack: it is the same at every depth.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from thetaone.records import Blueprint
+
+Parts = tuple[str, ...]
+
+
+def wildcard(name: str) -> str:
+    """A name with every number replaced: a glob pattern of all its likes.
+
+    Examples:
+        >>> wildcard("layers.3.mlp.weight")
+        'layers.*.mlp.weight'
+    """
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def read_stacks(target: Blueprint, base: Blueprint) -> frozenset[str]:
+    """The places of the containers whose blocks differ in number."""
+    found: set[str] = set()
+    ours, theirs = ([tuple(site.name.split(".")) for site in b.sites] for b in (target, base))
+    _walk((), ours, theirs, found)
+    return frozenset(found)
+
+
+def place(name: str, stacks: frozenset[str]) -> str:
+    """A name with ``*`` for the numbers that count blocks of a stack.
+
+    Examples:
+        >>> place("decoder.3.layer.1.weight", frozenset({"decoder"}))
+        'decoder.*.layer.1.weight'
+    """
+    parts: list[str] = []
+    for part in name.split("."):
+        counts = part.isdigit() and ".".join(parts) in stacks
+        parts.append("*" if counts else part)
+    return ".".join(parts)
+
+
+def block(name: str) -> str:
+    """The first numbered block a name lies in; the name itself when it lies in none.
+
+    Examples:
+        >>> block("decoder.block.3.layer.0.weight")
+        'decoder.block.3'
+    """
+    parts = name.split(".")
+    first = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts) - 1)
+    return ".".join(parts[: first + 1])
+
+
+def _walk(prefix: Parts, target: list[Parts], base: list[Parts], found: set[str]) -> None:
+    numbers = [{parts[0] for parts in side if parts[0].isdigit()} for side in (target, base)]
+    stacked = numbers[0] != numbers[1] and all(numbers)
+    if stacked:
+        found.add(".".join(prefix))
+    ours, theirs = (_children(side, stacked) for side in (target, base))
+    for key in ours.keys() & theirs.keys():
+        if ours[key] and theirs[key]:
+            _walk((*prefix, key), ours[key], theirs[key], found)
+
+
+def _children(names: Iterable[Parts], stacked: bool) -> dict[str, list[Parts]]:
+    children: dict[str, list[Parts]] = defaultdict(list)
+    for first, *rest in names:
+        key = "*" if stacked and first.isdigit() else first
+        if rest:
+            children[key].append(tuple(rest))
+    return children

@@ -1,0 +1,193 @@
+"""``parametrize``: one call from a plain model to a plain optimizer with the right rates."""
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thetaone.errors import InputError
+from thetaone.parametrization.applying._initialize import (
+    initialize,
+    named,
+    redraw,
+    scale_outputs,
+    scale_tied_readouts,
+)
+from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
+from thetaone.parametrization.applying._prescribe import (
+    CHOICES,
+    Base,
+    Optimizers,
+    check_belongs,
+    prescribe,
+    read_members,
+)
+from thetaone.parametrization.applying._schedules import guard_ratios
+from thetaone.parametrization.reading import read_blueprint
+from thetaone.parametrization.rules import INDEPENDENT, Member
+from thetaone.records import Prescription, Rule
+
+Group = dict[str, Any]
+
+
+def parametrize(
+    model: nn.Module,
+    *,
+    base: Base,
+    optimizer: Optimizers = torch.optim.AdamW,
+    lr: float | Tensor,
+    rescale: bool = True,
+    init: str | None = None,
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Make the learning rate tuned on ``base`` the right one for ``model``.
+
+    Initial values are rescaled in place and the optimizer gets one group per distinct rate; no
+    layer is replaced, nothing is stored on parameters. At the base width the result is bit for
+    bit what plain torch does.
+
+    Args:
+        model: The target, freshly initialized.
+        base: See ``prescribe``.
+        optimizer: See ``prescribe``.
+        lr: Learning rate at the base width; a tensor keeps its device and type in every group.
+        rescale: ``False`` leaves the values alone (a checkpoint will be loaded).
+        init: ``"orthogonal"`` or ``"gaussian"`` draws matrices anew; ``None`` keeps yours.
+        generator: For ``init``.
+        **options: Choices of ``prescribe``; the rest goes to the optimizer's constructor.
+
+    Returns:
+        An instance of the optimizer class (of ``MixedOptimizer`` for a mapping of several).
+
+    Raises:
+        PrescriptionError: See ``prescribe``; the model is untouched.
+
+    Examples:
+        >>> wide, narrow = nn.Linear(64, 64), nn.Linear(16, 16)
+        >>> adam = parametrize(wide, base=narrow, optimizer=torch.optim.Adam, lr=0.5)
+        >>> [group["lr"] for group in adam.param_groups]
+        [0.125, 0.5]
+    """
+    own = {key: value for key, value in options.items() if key not in CHOICES}
+    members = read_members(optimizer, own)
+    prescription = prescribe(model, base=base, optimizer=optimizer, **options)
+    blueprint = read_blueprint(model, measure=False)
+    check_belongs(prescription, blueprint)
+    built = build_optimizer(model, prescription, members, lr)
+    if init is not None:
+        redraw(model, prescription, init, generator)
+    if rescale:
+        initialize(model, prescription)
+    readouts = {site.name: site.readout for site in blueprint.sites if site.readout}
+    scale_tied_readouts(
+        model,
+        {readouts[r.name]: r.multiplier for r in prescription.rules if r.name in readouts},
+    )
+    scale_outputs(model, prescription.outputs)
+    return built
+
+
+def build_optimizer(
+    model: nn.Module,
+    prescription: Prescription,
+    members: Mapping[str, Member],
+    lr: float | Tensor,
+) -> torch.optim.Optimizer:
+    """The optimizer with merged groups, without touching the model's values.
+
+    Args:
+        model: Whose parameters are stepped.
+        prescription: Its rules.
+        members: Optimizers by role; each steps the rules that name its class.
+        lr: Learning rate at the base width.
+    """
+    by_class = {member.cls.__name__: member for member in members.values()}
+    parameters = named(model)
+    parts: list[torch.optim.Optimizer] = []
+    for name, member in by_class.items():
+        rules = [rule for rule in prescription.rules if rule.optimizer == name]
+        if not rules:
+            continue
+        options = dict(member.options)
+        rate = options.pop("lr", lr)
+        own = Member(cls=member.cls, options=options)
+        groups = _groups(rules, parameters, own, rate, prescription.decay_policy)
+        part = member.cls(groups, lr=rate, **options)
+        if member.family.sums_squares:
+            _scale_sums(part, rules, parameters)
+        parts.append(part)
+    if not parts:
+        raise InputError(
+            f"the prescription is for {prescription.optimizer} and optimizer= names "
+            f"{', '.join(by_class)}: pass the same optimizer, or prescribe again"
+        )
+    built = parts[0] if len(parts) == 1 else MixedOptimizer(parts)
+    guard_ratios(built)
+    return built
+
+
+def _groups(
+    rules: list[Rule],
+    parameters: Mapping[str, nn.Parameter],
+    member: Member,
+    lr: float | Tensor,
+    policy: str,
+) -> list[Group]:
+    """Parameters with equal options in one group, in order of first appearance."""
+    merged: dict[tuple[tuple[str, Any], ...], Group] = {}
+    for rule in rules:
+        values = _values(rule, member, lr, independent=policy == INDEPENDENT)
+        key = tuple((k, repr(v)) for k, v in values.items())
+        group = merged.setdefault(key, {"params": [], **values})
+        group["params"].append(parameters[rule.name])
+    return list(merged.values())
+
+
+def _values(rule: Rule, member: Member, lr: float | Tensor, *, independent: bool) -> Group:
+    """The options of one parameter that differ from the optimizer's own."""
+    rate = lr * rule.lr_factor if rule.lr_factor != 1.0 else lr
+    values: Group = {"lr_factor": rule.lr_factor}
+    if isinstance(rate, Tensor):
+        values["lr"] = rate.clone()  # schedules write into it: a shared one is scheduled twice
+    elif rule.lr_factor != 1.0:
+        values["lr"] = rate
+    eps = _default(member, "eps")
+    if eps is not None and rule.eps_factor != 1.0:
+        values["eps"] = _scaled_eps(eps, rule)
+    decay = _default(member, "weight_decay")
+    if decay and (independent or rule.decay_factor != 1.0):
+        per_rate = decay / float(lr) if independent else decay
+        values["weight_decay"] = per_rate * rule.decay_factor
+    return values
+
+
+def _scaled_eps(eps: Any, rule: Rule) -> Any:
+    """ε is compared with the gradient; Adafactor's second one with the RMS of the weight."""
+    if not isinstance(eps, tuple):
+        return eps * rule.eps_factor
+    first, second = eps
+    return (None if first is None else first * rule.eps_factor, second * rule.init_factor)
+
+
+def _default(member: Member, option: str) -> Any:
+    if option in member.options:
+        return member.options[option]
+    parameter = _parameters(member.cls).get(option)
+    return None if parameter is None else parameter.default
+
+
+@cache
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(cls).parameters
+
+
+def _scale_sums(
+    optimizer: torch.optim.Optimizer, rules: list[Rule], parameters: Mapping[str, nn.Parameter]
+) -> None:
+    """Adagrad starts its sum of squared gradients at one value: give each its own scale."""
+    for rule in rules:
+        optimizer.state[parameters[rule.name]]["sum"].mul_(rule.eps_factor**2)

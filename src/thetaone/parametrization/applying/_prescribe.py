@@ -1,0 +1,206 @@
+"""``prescribe``: reads model and base, decides, changes nothing."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError, MismatchError, UnknownOptimizerError
+from thetaone.parametrization.reading import (
+    Sample,
+    measure_meta,
+    named_branches,
+    read_blueprint,
+    read_branches,
+)
+from thetaone.parametrization.rules import Choices, Member, decide, stack_growth, update_family
+from thetaone.records import Blueprint, Branch, Prescription
+
+Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
+Optimizers = type | str | Mapping[str, Any]
+
+CHOICES = (*Choices.__dataclass_fields__, "sample")
+
+
+def prescribe(
+    model: nn.Module, *, base: Base, optimizer: Optimizers = torch.optim.AdamW, **options: Any
+) -> Prescription:
+    """Initialization, learning rate, decay and ε of every parameter; nothing is changed.
+
+    Tensor Programs V, Table 3, in ratios to the base: at the base width every factor is 1.
+
+    Args:
+        model: The target; may be on the meta device.
+        base: A model at the width where the learning rate was tuned, a factory of one, its
+            blueprint, or a saved prescription (checked against ``model`` and returned).
+            ``None`` prescribes from each layer's own fans (the spectral condition).
+        optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes or
+            ``(class, options)``, with ``"rest"`` for the other roles.
+        **options: ``roles=``, ``folds=``, ``decay=``, ``decay_vectors=``, ``frozen=``,
+            ``depth_exponent=``, ``branches=`` (see ``Choices``); ``sample=``, inputs of one forward
+            pass (a tensor, a tuple, a mapping of keywords, or a callable of the model) in which
+            residual branches are found when depth differs and the inputs cannot be guessed; the
+            rest are options of the optimizer that its rule may depend on.
+
+    Returns:
+        The prescription; ``print`` it for a table.
+
+    Raises:
+        PrescriptionError: With a subclass that names the cause, the parameter and what to do.
+
+    Examples:
+        >>> wide, narrow = nn.Linear(64, 64), nn.Linear(16, 16)
+        >>> prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
+        0.25
+    """
+    sample = options.pop("sample", None)
+    choices = Choices(**{key: options.pop(key) for key in CHOICES if key in options})
+    if isinstance(base, Prescription):
+        check_belongs(base, read_blueprint(model, measure=False))
+        return base
+    members = read_members(optimizer, options)
+    target, narrow = read_blueprint(model, measure=False), read_base(base)
+    if isinstance(base, nn.Module) and narrow is not None:
+        narrow = measure_meta(base, narrow, model)
+    if narrow is not None and choices.depth_exponent is not None and stack_growth(target, narrow):
+        target, narrow = _with_branches(model, base, target, narrow, choices, sample)
+    return decide(target, narrow, members, choices)
+
+
+def _with_branches(
+    model: nn.Module,
+    base: Base,
+    target: Blueprint,
+    narrow: Blueprint,
+    choices: Choices,
+    sample: Sample,
+) -> tuple[Blueprint, Blueprint]:
+    """Both blueprints with the residual branches of the models they are of.
+
+    A blueprint has brought its own, or shares the target's. A branch of the base that no forward
+    factor ends is the target's too: names and code are the same.
+    """
+    if choices.branches:
+        return _add(target, named_branches(model, choices.branches)), narrow
+    if isinstance(base, nn.Module):
+        narrow = _add(narrow, read_branches(base, sample))
+    if sample is None and narrow.branches and all(b.scale == 1.0 for b in narrow.branches):
+        return target, narrow
+    return _add(target, read_branches(model, sample)), narrow
+
+
+def _add(blueprint: Blueprint, branches: tuple[Branch, ...]) -> Blueprint:
+    return blueprint.model_copy(update={"branches": branches})
+
+
+def read_base(base: Base) -> Blueprint | None:
+    """The blueprint of whatever the user calls a base.
+
+    A factory is called with torch's RNG forked, so the caller's stream goes on undisturbed.
+    """
+    if base is None or isinstance(base, Blueprint):
+        return base
+    if isinstance(base, nn.Module):
+        return read_blueprint(base)
+    if isinstance(base, Prescription) or not callable(base):
+        raise InputError(
+            f"base={type(base).__name__}: pass a model, a factory without arguments, a blueprint, "
+            "a prescription, or None for the spectral condition"
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return read_blueprint(base())
+
+
+def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str, Member]:
+    """The optimizer of each role, from a class, a name, or a mapping.
+
+    A name is of ``torch.optim``, else of ``pytorch_optimizer``; ``"Muon+AdamW"`` is the first for
+    hidden matrices and the second for the rest.
+
+    Raises:
+        UnknownOptimizerError: Not an optimizer, or of no known update family.
+
+    Examples:
+        >>> read_members("SGD", {})["rest"].cls.__name__
+        'SGD'
+        >>> {role: member.cls.__name__ for role, member in read_members("Muon+AdamW", {}).items()}
+        {'hidden': 'Muon', 'rest': 'AdamW'}
+    """
+    members: dict[str, Member] = {}
+    for role, entry in by_role(optimizer).items():
+        entry, own = entry if isinstance(entry, tuple) else (entry, {})
+        cls = optimizer_class(entry) if isinstance(entry, str) else entry
+        update_family(cls)
+        members[role] = Member(cls=cls, options={**options, **own})
+    return members
+
+
+def by_role(optimizer: Optimizers) -> Mapping[str, Any]:
+    """Role to optimizer: a mapping as it is, ``"Muon+AdamW"`` as two, anything else for all.
+
+    Examples:
+        >>> by_role("Muon+AdamW")
+        {'hidden': 'Muon', 'rest': 'AdamW'}
+    """
+    if isinstance(optimizer, Mapping):
+        return optimizer
+    if isinstance(optimizer, str) and optimizer.count("+") == 1:
+        return dict(zip(("hidden", "rest"), optimizer.split("+"), strict=True))
+    return {"rest": optimizer}
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """The class of a name: of ``torch.optim``, else of ``pytorch_optimizer``, where installed.
+
+    Raises:
+        UnknownOptimizerError: Neither has it.
+
+    Examples:
+        >>> optimizer_class("AdamW").__module__
+        'torch.optim.adamw'
+    """
+    cls = getattr(torch.optim, name, None)
+    where = "torch.optim"
+    if cls is None:
+        try:
+            import pytorch_optimizer
+        except ImportError:
+            where += " (pip install 'thetaone[optimizers]' brings Lion, SignSGD and others)"
+        else:
+            cls = getattr(pytorch_optimizer, name, None)
+            where += " or pytorch_optimizer"
+    if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+        raise UnknownOptimizerError(
+            f"optimizer={name!r} is not in {where}: pass the class itself, or a name such as SGD, "
+            "Adam, AdamW, or Muon+AdamW for hidden matrices and the rest"
+        )
+    return cls
+
+
+def check_belongs(prescription: Prescription, target: Blueprint) -> None:
+    """Refuse a prescription that was made for another model.
+
+    Raises:
+        MismatchError: A parameter is missing, new, or of another shape.
+    """
+    rules = {rule.name: rule for rule in prescription.rules}
+    trained = {site.name: site for site in target.sites if site.trainable}
+    for name, site in trained.items():
+        if name not in rules:
+            raise MismatchError(
+                f"{name} {site.shape} has no rule in the prescription: it was added later, or the "
+                "prescription is of another model. Prescribe again"
+            )
+        if rules[name].shape != site.shape:
+            raise MismatchError(
+                f"{name} is {site.shape} and the prescription is for {rules[name].shape}: "
+                "prescribe again for this model"
+            )
+    gone = [name for name in rules if name not in trained]
+    if gone:
+        raise MismatchError(
+            f"the prescription has a rule for {gone[0]}, which this model does not train: "
+            "it is of another model. Prescribe again"
+        )

@@ -1,0 +1,219 @@
+"""A parametrization as something to call: ``(model, width, lr) -> optimizer``. Picklable."""
+
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError, MismatchError, RoleError, TaskError
+from thetaone.parametrization._names import wildcard
+from thetaone.parametrization.applying._parametrize import parametrize
+from thetaone.parametrization.applying._prescribe import CHOICES, Optimizers, by_role, read_members
+from thetaone.parametrization.reading import read_blueprint
+from thetaone.parametrization.rules import assign, match_base
+from thetaone.records import Blueprint, Task
+
+Builder = Callable[[nn.Module, int, float], torch.optim.Optimizer]
+BASE_DRAWS = 4  # base models whose initial sizes are pooled: halves the noise of small tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Builds the optimizer of a model of any width from the rate tuned at the base width.
+
+    Attributes:
+        label: ``mup``, ``sp``, or the name of the user's callable.
+        optimizer: Class, name or mapping, as ``prescribe`` takes it.
+        options: Options of ``parametrize`` and of the optimizer.
+        base: Blueprint of the base model (``mup``).
+        base_width: Width of the base [features].
+        builder: The user's callable, when there is one.
+    """
+
+    label: str
+    optimizer: Optimizers
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    base: Blueprint | None = None
+    base_width: int = 0
+    builder: Builder | None = None
+
+    def __call__(self, model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        """The optimizer of ``model``; in ``mup`` its initial values are rescaled in place.
+
+        Raises:
+            InputError: ``width`` lies below the base.
+            MismatchError: The model is not wider though ``width`` is.
+        """
+        if self.builder is not None:
+            return self.builder(model, width, lr)
+        if self.base is None and len(by_role(self.optimizer)) > 1:  # nothing grows over itself
+            own = read_blueprint(model)
+            return parametrize(model, base=own, optimizer=self.optimizer, lr=lr, **self.options)
+        if self.base is None:
+            (member,) = read_members(self.optimizer, self.options).values()
+            return member.cls(model.parameters(), **{"lr": lr, **member.options})
+        self._check_width(model, width)
+        return parametrize(
+            model, base=self.base, optimizer=self.optimizer, lr=lr, **dict(self.options)
+        )
+
+    def _check_width(self, model: nn.Module, width: int) -> None:
+        if width < self.base_width:
+            raise InputError(
+                f"width={width} lies below the base width {self.base_width}: the base is the "
+                "narrowest model, where the rate is tuned. Lower base_width or raise the width"
+            )
+        if width > self.base_width and self.base is not None:
+            wide = read_blueprint(model, measure=False)
+            check_grows(self.base, wide, self.base_width, width)
+
+
+def check_grows(narrow: Blueprint, wide: Blueprint, base_width: int, width: int) -> None:
+    """Refuse a task whose model does not depend on its width.
+
+    Raises:
+        MismatchError: All shapes are the same.
+    """
+    if [site.shape for site in narrow.sites] == [site.shape for site in wide.sites]:
+        raise MismatchError(
+            f"model(width={width}) has the same shapes as model(width={base_width}): the model's "
+            "width does not change. Make task.model use its width argument"
+        )
+
+
+def make_recipe(
+    parametrization: str | Builder,
+    task: Task,
+    base_width: int,
+    optimizer: Optimizers = torch.optim.AdamW,
+    options: Mapping[str, Any] | None = None,
+    *,
+    depth: int | None = None,
+) -> Recipe:
+    """A recipe for ``mup``, ``sp`` (plain torch) or the user's own callable.
+
+    For ``mup`` the base is built ``BASE_DRAWS`` times with torch's RNG forked, and only its shapes
+    and initial sizes are kept, so that the recipe is small and can be sent to another process.
+
+    Args:
+        parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
+        task: Whose ``model(base_width)`` is the base.
+        base_width: Width at which the learning rate is tuned [features].
+        optimizer: Class, name or mapping, as ``prescribe`` takes it.
+        options: Choices of ``prescribe`` and options of the optimizer.
+        depth: Depth of the base, for models of several depths; ``None``: ``task.model(width)``.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: An unknown parametrization.
+        UnknownOptimizerError: No update family is known for the optimizer.
+        TaskError: ``task.model`` does not return a module.
+    """
+    options = dict(options or {})
+    if callable(parametrization):
+        label = getattr(parametrization, "__name__", type(parametrization).__name__)
+        return Recipe(label=label, optimizer=optimizer, builder=parametrization)
+    read_members(optimizer, {})
+    mixed = by_role(optimizer)
+    if parametrization == "sp" and len(mixed) == 1:
+        plain = {key: value for key, value in options.items() if key not in CHOICES}
+        return Recipe(label="sp", optimizer=optimizer, options=plain)
+    if parametrization not in ("mup", "sp"):
+        raise InputError(
+            f"parametrization={parametrization!r}: choose 'mup', 'sp', or pass a callable "
+            "(model, width, lr) -> optimizer"
+        )
+    base = base_blueprint(lambda: build_model(task, base_width, depth))
+    if len(mixed) > 1:
+        with torch.random.fork_rng():
+            wider = read_blueprint(build_model(task, 2 * base_width, depth), measure=False)
+        found = named_roles(wider, base, set(mixed))
+        options["roles"] = {**found, **options.get("roles", {})}
+    if parametrization == "sp":
+        return Recipe(label="sp", optimizer=optimizer, options=options)
+    return Recipe(
+        label="mup", optimizer=optimizer, options=options, base=base, base_width=base_width
+    )
+
+
+def named_roles(wider: Blueprint, base: Blueprint, roles: set[str]) -> dict[str, str]:
+    """The parameters that have one of some roles, as overrides that hold at the base width too.
+
+    There nothing grows, and shapes do not tell which optimizer of a mixed set-up steps what.
+
+    Args:
+        wider: The same model at another width.
+        base: At the base width.
+        roles: Those looked for.
+
+    Returns:
+        Glob pattern (the name itself where a pattern would catch another role) to role.
+    """
+    bases = match_base(wider, base)
+    alike: dict[str, dict[str, str]] = defaultdict(dict)
+    for site in wider.sites:
+        try:
+            role = assign(site, bases[site.name]).role
+        except RoleError:  # open: an override of the user's says what it is
+            role = ""
+        alike[wildcard(site.name)][site.name] = role
+    named: dict[str, str] = {}
+    for pattern, own in alike.items():
+        names = {pattern: next(iter(own.values()))} if len(set(own.values())) == 1 else own
+        named |= {name: role for name, role in names.items() if role in roles}
+    return named
+
+
+def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) -> Blueprint:
+    """The blueprint of a base, its initial sizes pooled over several draws.
+
+    Torch's RNG is forked: the caller's stream goes on undisturbed.
+
+    Args:
+        factory: Builds the base.
+        draws: How often [count].
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [read_blueprint(factory()) for _ in range(draws)]
+    sites = [
+        site.model_copy(update={"rms": _pooled([d.sites[i].rms for d in drawn])})
+        for i, site in enumerate(drawn[0].sites)
+    ]
+    return drawn[0].model_copy(update={"sites": tuple(sites)})
+
+
+def build_model(task: Task, width: int, depth: int | None = None) -> nn.Module:
+    """``task.model(width)``, or ``task.model(width, depth)``.
+
+    Raises:
+        TaskError: It is not a module.
+    """
+    model = task.model(width) if depth is None else _deep(task, width, depth)
+    if not isinstance(model, nn.Module):
+        raise TaskError(
+            f"task.model(width={width}) returned {type(model).__name__}: return a torch.nn.Module"
+        )
+    return model
+
+
+def _deep(task: Task, width: int, depth: int) -> nn.Module:
+    make = cast(Callable[[int, int], nn.Module], task.model)
+    try:
+        inspect.signature(make).bind(width, depth)
+    except TypeError:
+        raise TaskError(
+            "task.model takes no depth: define model(width, depth) to compare depths"
+        ) from None
+    return make(width, depth)
+
+
+def _pooled(sizes: list[float | None]) -> float | None:
+    squares = [size**2 for size in sizes if size is not None]
+    return (sum(squares) / len(squares)) ** 0.5 if len(squares) == len(sizes) else None

@@ -1,0 +1,260 @@
+"""From two blueprints to a prescription: the pure heart of the room. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from math import prod
+from typing import Any
+
+from thetaone.errors import InputError, PrescriptionError, RoleError
+from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
+from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
+from thetaone.parametrization.rules._families import UpdateFamily, update_family
+from thetaone.parametrization.rules._folds import forward_folds
+from thetaone.parametrization.rules._roles import Assignment, assign, match_base, override
+from thetaone.parametrization.rules._width import (
+    FIXED,
+    MATRIX,
+    VECTOR,
+    WHY,
+    Scales,
+    bilinear_init,
+    init_factor,
+    scales,
+)
+from thetaone.records import LOOKUP, RAW, Blueprint, Prescription, Rule, Site
+from thetaone.records import VECTOR as VECTOR_SITE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One optimizer of a set-up, and the options it is built with."""
+
+    cls: type
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def family(self) -> UpdateFamily:
+        """Its update family."""
+        return update_family(self.cls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the user decides about a prescription.
+
+    Attributes:
+        roles: Glob pattern of names to role; wins over what shapes say.
+        folds: Glob pattern to a forward factor folded into the parameter.
+        decay: Weight-decay policy.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: α of the factor depth^-α on residual branches, 1/2 to 1; ``None`` leaves
+            depth alone.
+        branches: Glob patterns of the parameters or modules that end residual branches, when a
+            forward pass cannot show them.
+        frozen: ``error`` or ``skip``: what to do with parameters without gradient.
+    """
+
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+    folds: Mapping[str, float] = field(default_factory=dict[str, float])
+    decay: str = SHRINKAGE
+    decay_vectors: bool = True
+    depth_exponent: float | None = 1.0
+    branches: Sequence[str] = ()
+    frozen: str = "error"
+
+
+def decide(
+    target: Blueprint, base: Blueprint | None, members: Mapping[str, Member], choices: Choices
+) -> Prescription:
+    """The prescription of a target, from its base or (``base=None``) from its own fans.
+
+    Args:
+        target: What is to be trained.
+        base: Where the learning rate was tuned.
+        members: Optimizer of each role; ``rest`` for the roles not named.
+        choices: The user's choices.
+
+    Returns:
+        One rule a trainable parameter.
+
+    Raises:
+        PrescriptionError: See its subclasses for each cause.
+    """
+    if choices.decay not in POLICIES:
+        raise InputError(f"decay={choices.decay!r}: choose one of {', '.join(POLICIES)}")
+    bases = match_base(target, base) if base is not None else {}
+    folds = forward_folds(target, base)
+    folds |= _row_norm_folds(target, bases)
+    depth = depth_rules(target, base, choices.depth_exponent) if base else DepthRules()
+    rules: list[Rule] = []
+    roles: set[str] = set()
+    for site in target.sites:
+        if not _is_trained(site, choices):
+            continue
+        forced = override(site.name, choices.roles)
+        if base is None:
+            assignment = _spectral(site, forced)
+        else:
+            assignment = assign(site, bases[site.name], forced)
+        fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
+        deep = depth.of(site.name)
+        roles.add(forced or assignment.role)
+        member = _member(members, site, forced or assignment.role)
+        rules.append(_rule(site, assignment, member, choices, fold, deep))
+    _check_roles_found(members, roles)
+    return Prescription(
+        optimizer="+".join(dict.fromkeys(member.cls.__name__ for member in members.values())),
+        rules=tuple(rules),
+        decay_policy=choices.decay,
+        spectral=base is None,
+        outputs=dict(depth.outputs),
+    )
+
+
+def _row_norm_folds(target: Blueprint, bases: Mapping[str, Site]) -> dict[str, float]:
+    """``weight_norm``: the norm of a row goes with σ·√fan_in of the weight it belongs to."""
+    folds: dict[str, float] = {}
+    for name, base in bases.items():
+        for direction, norm in (("original1", "original0"), ("weight_v", "weight_g")):
+            other = name.removesuffix(direction) + norm
+            if name.endswith(direction) and other in target.by_name:
+                role, _, r_in, r_out = assign(target.by_name[name], base)
+                folds[other] = init_factor(role, r_in, r_out) * r_in**0.5
+    return folds
+
+
+def _is_trained(site: Site, choices: Choices) -> bool:
+    if site.trainable:
+        return True
+    if choices.frozen != "skip":
+        raise PrescriptionError(
+            f"{site.name} is frozen (requires_grad=False), so no rate can be prescribed for it: "
+            "pass frozen='skip' to leave frozen parameters as they are"
+        )
+    return False
+
+
+def _spectral(site: Site, forced: str | None) -> Assignment:
+    """Fans relative to a unit base: 1 in, 1 out, σ = 1."""
+    if forced == FIXED:
+        return Assignment(FIXED, site, 1.0, 1.0)
+    if forced == VECTOR or site.kind == VECTOR_SITE:
+        return Assignment(VECTOR, site, 1.0, float(prod(site.shape)))
+    if site.kind == RAW:
+        raise PrescriptionError(
+            f"{site.name} {site.shape} belongs to {site.module}, whose use of it is not known: "
+            "pass base=, which shows what grows, or roles={'" + site.name + "': 'vector'}"
+        )
+    return Assignment(MATRIX, site, float(site.fan_in), float(site.fan_out))
+
+
+def _check_roles_found(members: Mapping[str, Member], roles: set[str]) -> None:
+    """Refuse a mapping whose optimizer for a role would step nothing, so that another one does."""
+    missing = members.keys() - roles - {"rest"}
+    if missing and len({member.cls for member in members.values()}) > 1:
+        role = min(missing)
+        raise RoleError(
+            f"optimizer= names role {role!r}, which no parameter has: roles are told by what grows "
+            "from base to target, so nothing is told where both have one width, or without a "
+            f"base. Name them: roles={{'layers.*.weight': {role!r}}}"
+        )
+
+
+def _member(members: Mapping[str, Member], site: Site, role: str) -> Member:
+    member = members.get(role, members.get("rest"))
+    if member is None:
+        raise InputError(
+            f"{site.name} has role {role!r} and no optimizer: the mapping names "
+            f"{', '.join(members)}; add 'rest'"
+        )
+    if not member.family.matrices_only:
+        return member
+    if len(site.shape) == 2 and site.kind not in (VECTOR_SITE, LOOKUP):
+        return member
+    if "rest" in members and members["rest"] is not member:
+        return members["rest"]
+    what = "an embedding" if site.kind == LOOKUP else f"of shape {site.shape}"
+    raise PrescriptionError(
+        f"{member.cls.__name__} takes matrices only and {site.name} is {what}: pass "
+        f"optimizer={{'hidden': {member.cls.__name__}, 'rest': torch.optim.AdamW}}"
+    )
+
+
+def _rule(
+    site: Site,
+    assignment: Assignment,
+    member: Member,
+    choices: Choices,
+    fold: float,
+    deep: DepthScales,
+) -> Rule:
+    role, base, r_in, r_out = assignment
+    fold *= deep.fold
+    s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
+    if site.fan_one:
+        r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
+        s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
+    s = _with_matrices(s, site, base, spectral=role == MATRIX)
+    family = member.family
+    lr = family.lr_factor(s, member.options)
+    decay = decay_factor(choices.decay, s, lr, family, member.options)
+    if not choices.decay_vectors and len(site.shape) < 2:
+        decay = 0.0
+    init_std = _init_std(site, base, role, s.init)
+    return Rule(
+        name=site.name,
+        role=role,
+        shape=site.shape,
+        base_shape=None if role == MATRIX else base.shape,
+        fan_in=site.fan_in,
+        fan_out=site.fan_out,
+        base_fan_in=1 if role == MATRIX else base.fan_in,
+        base_fan_out=1 if role == MATRIX else base.fan_out,
+        init_std=init_std,
+        init_factor=s.init,
+        lr_factor=lr,
+        decay_factor=decay,
+        eps_factor=s.gradient,
+        multiplier=_multiplier(site, base, role, fold) if site.readout else 1.0,
+        optimizer=member.cls.__name__,
+        why=_why(site, s, family, fold, deep),
+    )
+
+
+def _multiplier(site: Site, base: Site, role: str, fold: float) -> float:
+    """On a tied readout's input: 1/r_in in all, less what weight and forward pass bring."""
+    fan_in, scale = (1, 1.0) if role == MATRIX else (base.readout_fan_in, base.readout_scale)
+    return fan_in / site.readout_fan_in / fold / (site.readout_scale / scale)
+
+
+def _with_matrices(s: Scales, site: Site, base: Site, *, spectral: bool) -> Scales:
+    if len(site.shape) < 2:
+        return s
+    rows, columns = site.shape[0], prod(site.shape[1:])
+    base_matrix = (1, 1) if spectral else (base.shape[0], prod(base.shape[1:]))
+    return replace(s, matrix=(rows, columns), base_matrix=base_matrix)
+
+
+def _init_std(site: Site, base: Site, role: str, factor: float) -> float | None:
+    """RMS of the target's initial values; ``None`` leaves them as the user made them."""
+    if role == MATRIX:
+        return factor
+    if (site.shape == base.shape and factor == 1.0) or base.rms is None:
+        return None
+    return base.rms * factor
+
+
+def _fold(name: str, folds: Mapping[str, float]) -> float:
+    return prod(factor for pattern, factor in folds.items() if fnmatchcase(name, pattern))
+
+
+def _why(site: Site, s: Scales, family: UpdateFamily, fold: float, deep: DepthScales) -> str:
+    parts = [WHY[s.role], f"{family.name}-like step"]
+    if site.readout:
+        parts.append(f"tied to {site.readout}, whose input is scaled")
+    if deep != DepthScales():
+        parts.append("in a residual branch")
+    if fold != 1.0:
+        parts.append(f"forward factor {fold:.4g} folded in")
+    return "; ".join(parts)

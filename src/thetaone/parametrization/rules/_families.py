@@ -1,0 +1,156 @@
+"""Update families: how the size of a step follows from the learning rate. No torch.
+
+Every optimizer multiplies its learning rate with some update; the family says how that update
+scales, given what Table 3 wants (``size``) and what the gradient does by itself (``gradient``):
+
+==========  ===========================================  ======================================
+family      entry of ΔW                                  factor on the learning rate
+==========  ===========================================  ======================================
+sign        η · O(1)                                     size
+gradient    η · gradient                                 size / gradient
+relative    η · RMS(W) · O(1)                            size / init
+orthogonal  η · s(shape) · U Vᵀ, spectral norm η·s       size · √(r_in r_out) · s(base)/s(target)
+==========  ===========================================  ======================================
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thetaone.errors import UnknownOptimizerError
+from thetaone.parametrization.rules._width import Scales
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFamily:
+    """How one kind of optimizer turns a learning rate into a step.
+
+    Attributes:
+        name: For messages and tables.
+        lr_factor: ``(scales, options) -> factor`` on the learning rate.
+        decoupled: Weight decay multiplies the weight (AdamW); otherwise it is added to the
+            gradient. An option ``weight_decouple`` or ``decoupled_weight_decay`` overrides.
+        matrices_only: The optimizer takes two-dimensional parameters only.
+        sums_squares: Keeps a sum of squared gradients with an initial value (Adagrad).
+    """
+
+    name: str
+    lr_factor: Callable[[Scales, Options], float]
+    decoupled: bool = False
+    matrices_only: bool = False
+    sums_squares: bool = False
+
+    def is_decoupled(self, options: Options) -> bool:
+        """Whether these options give decoupled weight decay."""
+        for key in ("weight_decouple", "decoupled_weight_decay"):
+            if key in options:
+                return bool(options[key])
+        return self.decoupled
+
+
+def sign_rate(scales: Scales, _: Options) -> float:
+    """Entries of the update are O(1): the factor is the update size itself."""
+    return scales.size
+
+
+def gradient_rate(scales: Scales, _: Options) -> float:
+    """The update is the gradient: what the gradient does by itself is divided out."""
+    return scales.size / scales.gradient
+
+
+def relative_rate(scales: Scales, _: Options) -> float:
+    """The update is proportional to the weight's own RMS, which scales like the init."""
+    return scales.size / scales.init
+
+
+def orthogonal_rate(scales: Scales, options: Options) -> float:
+    """The update is a semi-orthogonal matrix times a scale made from the shape.
+
+    Spectral norm wanted: size · √(r_in r_out), that is √(r_out/r_in) in width. torch's
+    ``adjust_lr_fn`` multiplies with √max(1, rows/columns) ("original", the default) or with
+    0.2·√max(rows, columns) ("match_rms_adamw"); what it does to the ratio is divided out.
+    """
+    wanted = scales.size * (scales.fan_in * scales.fan_out) ** 0.5
+    if scales.matrix is None or scales.base_matrix is None:
+        return wanted
+    adjust = options.get("adjust_lr_fn")
+    return wanted * _muon_scale(scales.base_matrix, adjust) / _muon_scale(scales.matrix, adjust)
+
+
+def _muon_scale(matrix: tuple[int, int], adjust: str | None) -> float:
+    rows, columns = matrix
+    if adjust is None or adjust == "original":
+        return max(1.0, rows / columns) ** 0.5
+    if adjust == "match_rms_adamw":
+        return 0.2 * max(rows, columns) ** 0.5
+    return 1.0
+
+
+SIGN = UpdateFamily(name="sign", lr_factor=sign_rate)
+SIGN_DECOUPLED = UpdateFamily(name="sign", lr_factor=sign_rate, decoupled=True)
+ADAGRAD = UpdateFamily(name="sign", lr_factor=sign_rate, sums_squares=True)
+GRADIENT = UpdateFamily(name="gradient", lr_factor=gradient_rate)
+RELATIVE = UpdateFamily(name="relative", lr_factor=relative_rate, decoupled=True)
+ORTHOGONAL = UpdateFamily(
+    name="orthogonal", lr_factor=orthogonal_rate, decoupled=True, matrices_only=True
+)
+
+_FAMILIES: dict[str, UpdateFamily] = {
+    "SGD": GRADIENT,
+    "Adam": SIGN,
+    "AdamW": SIGN_DECOUPLED,
+    "NAdam": SIGN,
+    "RAdam": SIGN,
+    "Adamax": SIGN,
+    "RMSprop": SIGN,
+    "Adagrad": ADAGRAD,
+    "Adafactor": RELATIVE,
+    "Lion": SIGN_DECOUPLED,
+    "SignSGD": SIGN_DECOUPLED,
+    "Muon": ORTHOGONAL,
+}
+
+
+def register_update_family(optimizer: type, family: UpdateFamily) -> None:
+    """Say which update family an optimizer class belongs to, by its name.
+
+    Args:
+        optimizer: The class; its subclasses are found too.
+        family: E.g. ``SIGN``, ``GRADIENT``, or a new ``UpdateFamily``.
+
+    Examples:
+        >>> class MySignDescent: ...
+        >>> register_update_family(MySignDescent, SIGN)
+        >>> update_family(MySignDescent).name
+        'sign'
+    """
+    _FAMILIES[optimizer.__name__] = family
+
+
+def update_family(optimizer: type) -> UpdateFamily:
+    """The family of an optimizer class, looked up by name along its bases.
+
+    Raises:
+        UnknownOptimizerError: No class among the bases is registered.
+
+    Examples:
+        >>> from torch.optim import AdamW
+        >>> update_family(AdamW).name
+        'sign'
+    """
+    if not isinstance(optimizer, type):
+        raise UnknownOptimizerError(
+            f"optimizer={type(optimizer).__name__} instance: pass the class, e.g. torch.optim.AdamW"
+            "; an optimizer built before initialization and rates are prescribed holds old ones"
+        )
+    for base in optimizer.__mro__:
+        if base.__name__ in _FAMILIES:
+            return _FAMILIES[base.__name__]
+    raise UnknownOptimizerError(
+        f"optimizer={optimizer.__name__} belongs to no known update family "
+        f"({', '.join(sorted(_FAMILIES))}). Say how its step scales with "
+        "thetaone.parametrization.register_update_family(cls, family), "
+        "where family is SIGN, GRADIENT, RELATIVE, ORTHOGONAL or an UpdateFamily of your own"
+    )

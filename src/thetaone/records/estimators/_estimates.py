@@ -1,0 +1,159 @@
+"""What a comparison of gradient estimators found."""
+
+from math import isnan
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from thetaone.records._base import Record
+from thetaone.records._table import text_table
+from thetaone.records._units import format_seconds
+
+Verdict = Literal["agrees", "biased as declared", "biased", "too noisy to tell", "no reference"]
+
+
+class EstimatorRow(Record):
+    """One estimator's gradient, measured over independent repeats.
+
+    Attributes:
+        estimator: Name, with its options.
+        declared: What the estimator says of itself: ``unbiased`` or why it is not.
+        unbiased: Whether it claims the gradient of the expectation itself.
+        mean: Mean gradient, one entry a coordinate.
+        mean_stderr: Standard error of each entry.
+        bias_z: The largest |mean − reference| over coordinates, in standard errors, signed; NaN
+            without a reference.
+        bias_limit: |bias_z| that chance exceeds in one comparison of 150 000.
+        resolution: Five standard errors of the gradient's norm, relative to that norm: the bias
+            that this comparison can see.
+        variance: Variance of one estimate of ``n_samples`` draws, summed over coordinates.
+        variance_stderr: Its standard error.
+        evaluations: Evaluations of f for one estimate [count].
+        seconds: Median wall time of one estimate [s].
+        seconds_stderr: Its standard error [s].
+        efficiency: 1 / (variance · seconds) [1/s]; inf for a variance of 0.
+        efficiency_stderr: Its standard error.
+        verdict: In words.
+    """
+
+    estimator: str
+    declared: str = "unbiased"
+    unbiased: bool = True
+    mean: tuple[float, ...]
+    mean_stderr: tuple[float, ...]
+    bias_z: float
+    bias_limit: float
+    resolution: float
+    variance: float
+    variance_stderr: float
+    evaluations: int
+    seconds: float
+    seconds_stderr: float
+    efficiency: float
+    efficiency_stderr: float
+    verdict: Verdict
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing speaks against using it as a gradient of the expectation."""
+        return self.unbiased and self.verdict in ("agrees", "no reference")
+
+
+class EstimatorComparison(Record):
+    """Estimators of one gradient side by side: bias, variance, cost, and which to take.
+
+    Attributes:
+        problem: What was compared on.
+        coordinates: Name of each entry of the gradient.
+        reference: The gradient that bias is judged against, one entry a coordinate.
+        reference_stderr: Its standard error; zeros when exact.
+        reference_kind: Where it comes from: ``exact``, ``enumeration``, ``leave-one-out`` …
+        n_samples: Draws of one estimate [count].
+        repeats: Independent estimates for each estimator [count].
+        rows: One an estimator.
+        skipped: Estimators that do not apply, with the reason.
+        flags: What the user should know before trusting a gradient here.
+        recommendation: Name of the estimator to take; empty when none can be trusted.
+        reason: Why that one.
+    """
+
+    renderer: ClassVar[str] = "thetaone.report.figures._plots:estimator_comparison"
+
+    problem: str
+    coordinates: tuple[str, ...]
+    reference: tuple[float, ...]
+    reference_stderr: tuple[float, ...]
+    reference_kind: str
+    n_samples: int
+    repeats: int
+    rows: tuple[EstimatorRow, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    flags: tuple[str, ...] = ()
+    recommendation: str = ""
+    reason: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every estimator that claims to be unbiased agrees with the reference."""
+        return not any(row.unbiased and row.verdict == "biased" for row in self.rows)
+
+    def row(self, estimator: str) -> EstimatorRow:
+        """The row of an estimator, by name."""
+        found = {row.estimator: row for row in self.rows}
+        if estimator not in found:
+            raise KeyError(f"no row {estimator!r}; rows: {', '.join(found)}")
+        return found[estimator]
+
+    def __str__(self) -> str:
+        title = (
+            f"{self.problem}: {self.n_samples} samples an estimate, {self.repeats} estimates, "
+            f"reference: {self.reference_kind}"
+        )
+        columns = ["estimator", "claim", "bias z", "variance", "f evals", "time", "efficiency"]
+        rows = [_cells(row) for row in self.rows]
+        lines = [text_table([*columns, "verdict"], rows, title=title)]
+        lines += [f"flag: {flag}" for flag in self.flags]
+        if self.skipped:
+            lines.append("does not apply: " + ", ".join(name for name, _ in self.skipped))
+        if self.recommendation:
+            lines.append(f"take {self.recommendation}: {self.reason}")
+        return "\n".join(lines)
+
+
+class EstimatorBakeoff(Record):
+    """Comparisons on several problems, with what they were measured on.
+
+    Attributes:
+        comparisons: One a problem.
+        command: How to get the result again.
+        environment: Versions, machine, threads.
+        wall_seconds: Wall time of all comparisons [s].
+    """
+
+    comparisons: tuple[EstimatorComparison, ...]
+    command: str = ""
+    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    wall_seconds: float = 0.0
+
+    def comparison(self, problem: str) -> EstimatorComparison:
+        """The comparison on a problem, by name."""
+        found = {comparison.problem: comparison for comparison in self.comparisons}
+        if problem not in found:
+            raise KeyError(f"no problem {problem!r}; problems: {', '.join(found)}")
+        return found[problem]
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(comparison) for comparison in self.comparisons)
+
+
+def _cells(row: EstimatorRow) -> list[str]:
+    return [
+        row.estimator,
+        row.declared,
+        "–" if isnan(row.bias_z) else f"{row.bias_z:+.1f}",
+        f"{row.variance:.3g} ± {row.variance_stderr:.1g}",
+        str(row.evaluations),
+        format_seconds(row.seconds),
+        f"{row.efficiency:.3g} ± {row.efficiency_stderr:.1g}",
+        row.verdict,
+    ]

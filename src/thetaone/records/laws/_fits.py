@@ -1,0 +1,43 @@
+"""Results of fits: a power law, and the vertex of a loss curve."""
+
+from thetaone.records._base import Record
+
+
+class PowerLaw(Record):
+    """``value ≈ prefactor · size ** exponent``, fitted in log-log.
+
+    Attributes:
+        exponent: Slope of log value against log size [dimensionless].
+        stderr: Standard error of the exponent.
+        interval: Two-sided interval of the exponent at ``confidence``.
+        prefactor: Fitted value at size 1 [unit of the values].
+        confidence: Coverage of ``interval``, in (0, 1).
+        n_points: Points fitted [count].
+    """
+
+    exponent: float
+    stderr: float
+    interval: tuple[float, float]
+    prefactor: float
+    confidence: float = 0.95
+    n_points: int
+
+
+class Optimum(Record):
+    """The vertex of loss against log2 learning rate.
+
+    Attributes:
+        log2_lr: Position of the vertex [octaves].
+        stderr: Standard error of the position over seeds [octaves]; NaN with one seed.
+        interval: Two-sided interval of the position at ``confidence`` [octaves].
+        loss: Fitted loss at the vertex.
+        confidence: Coverage of ``interval``, in (0, 1).
+        at_edge: The lowest loss sits on the edge of the grid, so the optimum is only bounded.
+    """
+
+    log2_lr: float
+    stderr: float
+    interval: tuple[float, float]
+    loss: float
+    confidence: float = 0.95
+    at_edge: bool = False

@@ -1,0 +1,63 @@
+"""One line of the proof that a law holds on this machine."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from thetaone.records._base import Record
+from thetaone.records._table import text_table
+
+Relation = Literal["=", "≤", "≥"]
+
+
+class LawResult(Record):
+    """A predicted number beside the measured one.
+
+    Attributes:
+        name: The law, as ``verify_laws(names=[...])`` takes it; one law may give several results.
+        title: The law in words.
+        quantity: What is measured, with the case (sizes, rule).
+        predicted: Value of the formula, or the bound for ``relation`` ≤ and ≥.
+        measured: Value measured, same unit.
+        stderr: Standard error of the measurement; 0 for an exact count or identity.
+        relation: How measured relates to predicted when the law holds.
+        passed: The verdict.
+        note: What the verdict rests on, or why it failed.
+    """
+
+    name: str
+    title: str
+    quantity: str
+    predicted: float
+    measured: float
+    stderr: float
+    relation: Relation = "="
+    passed: bool
+    note: str = ""
+
+    def __str__(self) -> str:
+        return laws_table([self])
+
+
+def laws_table(results: Sequence[LawResult]) -> str:
+    """Predicted, measured, standard error and verdict of each result, as plain text."""
+    rows = [
+        (
+            result.name,
+            result.quantity,
+            f"{result.relation} {result.predicted:.6g}",
+            f"{result.measured:.6g}",
+            _doubt(result),
+            "pass" if result.passed else "FAIL",
+            result.note,
+        )
+        for result in results
+    ]
+    return text_table(
+        ("law", "quantity", "predicted", "measured", "std. error", "verdict", "note"), rows
+    )
+
+
+def _doubt(result: LawResult) -> str:
+    if result.stderr:
+        return f"{result.stderr:.2g}"
+    return "exact" if result.relation == "=" else "—"

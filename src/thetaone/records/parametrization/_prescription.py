@@ -1,0 +1,90 @@
+"""What each parameter of a model gets: initialization, learning rate, decay, and why."""
+
+from pydantic import Field
+
+from thetaone.records._base import Record
+from thetaone.records._table import text_table
+
+
+class Rule(Record):
+    """What one parameter gets, and why.
+
+    Every factor is relative to the base width; at the base width all of them are exactly 1.
+
+    Attributes:
+        name: Qualified name of the parameter in the target model.
+        role: ``input``, ``hidden``, ``output``, ``vector``, ``fixed`` or ``matrix`` (no base).
+        shape: Shape in the target.
+        base_shape: Shape in the base; ``None`` without a base.
+        fan_in: Input features a unit of the output sums over [count]; 1 for vectors, embeddings.
+        fan_out: Output features [count].
+        base_fan_in: Same as ``fan_in`` in the base.
+        base_fan_out: Same as ``fan_out`` in the base.
+        init_std: RMS of the initial values; ``None``: left as the user made it.
+        init_factor: ``init_std`` over the RMS in the base.
+        lr_factor: On the learning rate.
+        decay_factor: On the weight decay.
+        eps_factor: On Adam's ε (Adagrad's initial value gets its square).
+        multiplier: On the input of a tied readout, the only factor that acts in the forward pass.
+        optimizer: Class that steps this parameter, e.g. ``AdamW``.
+        why: The rule in words.
+    """
+
+    name: str
+    role: str
+    shape: tuple[int, ...]
+    base_shape: tuple[int, ...] | None = None
+    fan_in: int
+    fan_out: int
+    base_fan_in: int = 1
+    base_fan_out: int = 1
+    init_std: float | None = None
+    init_factor: float = 1.0
+    lr_factor: float = 1.0
+    decay_factor: float = 1.0
+    eps_factor: float = 1.0
+    multiplier: float = 1.0
+    optimizer: str = ""
+    why: str = ""
+
+
+class Prescription(Record):
+    """Initialization, learning rate, decay and ε of every parameter of one model.
+
+    Attributes:
+        optimizer: The optimizer it is made for, e.g. ``AdamW``.
+        rules: One rule a parameter, in the order of ``model.named_parameters()``.
+        decay_policy: Name of the weight-decay policy the decay factors follow.
+        spectral: ``True`` when made from each layer's own fans, without a base.
+        outputs: Factor on the output of the modules that end a residual branch which is linear in
+            no parameter; ``*`` stands for a block's number. Empty at the base depth.
+    """
+
+    optimizer: str
+    rules: tuple[Rule, ...]
+    decay_policy: str = "shrinkage"
+    spectral: bool = False
+    outputs: dict[str, float] = Field(default_factory=dict[str, float])
+
+    def __getitem__(self, name: str) -> Rule:
+        """The rule of one parameter, by its qualified name."""
+        for rule in self.rules:
+            if rule.name == name:
+                return rule
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        columns = ("parameter", "role", "shape", "init", "learning rate", "decay", "ε", "why")
+        title = f"Prescription for {self.optimizer} (decay policy: {self.decay_policy})"
+        table = text_table(columns, [_row(rule) for rule in self.rules], title=title, width=200)
+        lines = [f"output of {name}: ×{factor:.4g}" for name, factor in self.outputs.items()]
+        return "\n".join([table, *lines])
+
+
+def _row(rule: Rule) -> tuple[str, ...]:
+    shape = "×".join(map(str, rule.shape)) or "scalar"
+    if rule.base_shape is not None and rule.base_shape != rule.shape:
+        shape = f"{'×'.join(map(str, rule.base_shape))} → {shape}"
+    factors = (rule.lr_factor, rule.decay_factor, rule.eps_factor)
+    init = "as is" if rule.init_std is None else f"σ = {rule.init_std:.3g}"
+    return (rule.name, rule.role, shape, init, *(f"×{f:.4g}" for f in factors), rule.why)

@@ -1,0 +1,11 @@
+from ._chain import Chain as Chain
+from ._chain import Stage as Stage
+from ._schedule import CONDITIONS as CONDITIONS
+from ._schedule import Cost as Cost
+from ._schedule import DiskCost as DiskCost
+from ._schedule import Frontier as Frontier
+from ._schedule import FrontierPoint as FrontierPoint
+from ._schedule import Region as Region
+from ._schedule import Schedule as Schedule
+from ._schedule import Tier as Tier
+from ._schedule import Timeline as Timeline

@@ -1,0 +1,212 @@
+"""What one `transfer` found: rate, proof, memory, the trained target, and what it all cost."""
+
+import math
+from typing import ClassVar
+
+from pydantic import Field
+
+from thetaone.records._base import Record
+from thetaone.records._units import format_bytes, format_seconds
+from thetaone.records.laws import LawResult
+from thetaone.records.parametrization import CoordinateCheck, Prescription
+from thetaone.records.rematerialization import Chain, Cost, Frontier, Schedule
+from thetaone.records.sweeps import SweepResult, Trial
+
+
+class MemoryAccount(Record):
+    """Where the bytes of one training step of the target go.
+
+    Attributes:
+        budget_bytes: What the user allows for all of training; None: no limit [bytes].
+        weights_bytes: Parameters and buffers [bytes].
+        gradients_bytes: Gradients of the parameters that train [bytes].
+        optimizer_bytes: State of the optimizer after its first step [bytes].
+        outside_bytes: What else is there at the peak (embedding, head, loss, batch, temporaries of
+            the optimizer); negative where gradients are not all there yet when it is reached.
+        activation_budget_bytes: What is left for the chain: the planner's budget [bytes].
+        predicted_peak_bytes: All of these with the schedule's own peak, from trial steps [bytes].
+        measured_peak_bytes: Largest sum of live storages over the whole target run [bytes].
+        store_all_bytes: The same peak without rematerialization, predicted [bytes].
+    """
+
+    budget_bytes: int | None
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    outside_bytes: int
+    activation_budget_bytes: int
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    store_all_bytes: int
+
+    @property
+    def within_budget(self) -> bool:
+        """Whether the measured peak kept the user's budget; true without one."""
+        return self.budget_bytes is None or self.measured_peak_bytes <= self.budget_bytes
+
+
+class GradientComparison(Record):
+    """Gradients of one batch under rematerialization against store-all.
+
+    Attributes:
+        n_tensors: Parameters compared [count].
+        n_equal: Of these, bitwise equal [count].
+        largest_difference: Largest absolute difference of any entry.
+    """
+
+    n_tensors: int
+    n_equal: int
+    largest_difference: float
+
+    @property
+    def bitwise_equal(self) -> bool:
+        """Whether every gradient is the same to the last bit."""
+        return self.n_equal == self.n_tensors
+
+
+class MemoryPlan(Record):
+    """The target's chain, its frontier, the chosen schedule and the account of all bytes.
+
+    Attributes:
+        chain: Measured costs of the target's blocks.
+        frontier: Best time against bytes, from store-all to the floor.
+        schedule: The chosen schedule.
+        cost: The independent judge's replay of it, with the bytes live at every operation.
+        account: Bytes of everything, predicted and measured.
+        gradients: Rematerialized against store-all, on one batch.
+    """
+
+    chain: Chain
+    frontier: Frontier
+    schedule: Schedule
+    cost: Cost
+    account: MemoryAccount
+    gradients: GradientComparison
+
+
+class DirectSweepCost(Record):
+    """Cost of finding the rate by transfer, against sweeping the same grid at the target width.
+
+    The target's one final training is left out of both sides. The direct side is an estimate: the
+    target's measured seconds per step and counted FLOPs, times the trials of the same grid.
+
+    Attributes:
+        transfer_seconds: Wall time of the sweep that found the rate [s].
+        transfer_flops: Floating-point operations of that sweep [FLOP].
+        direct_seconds: Estimated wall time of the grid at the target, same processes [s].
+        direct_flops: Floating-point operations of the grid at the target [FLOP].
+        n_trials: Trials of the grid at one width: rates × seeds [count].
+    """
+
+    transfer_seconds: float
+    transfer_flops: float
+    direct_seconds: float
+    direct_flops: float
+    n_trials: int
+
+    @property
+    def times_less_time(self) -> float:
+        """How many times less wall time transfer takes."""
+        return self.direct_seconds / self.transfer_seconds
+
+    @property
+    def times_less_compute(self) -> float:
+        """How many times less compute transfer takes."""
+        return self.direct_flops / self.transfer_flops
+
+
+class TransferResult(Record):
+    """Everything that the report shows.
+
+    Attributes:
+        task: Name of the task.
+        optimizer: Name of the optimizer.
+        command: How to get this result again.
+        base_width: Width whose learning rate is transferred.
+        target_width: Width of the model trained at the end.
+        chosen_lr: The transferred learning rate.
+        mup: Sweep in the maximal update parametrization.
+        sp: Sweep in the standard parametrization; its base-width trials are those of ``mup``.
+        check_mup: Coordinate check of the maximal update parametrization.
+        check_sp: Coordinate check of the standard parametrization.
+        prescription: What every parameter of the target gets.
+        memory: The target's memory plan; None when the model has no chain of blocks.
+        memory_note: Why there is no plan; empty when there is one.
+        target: The target's training.
+        evaluation: The task's own ``evaluate`` of the trained target; None when it has none.
+        cost: Against a direct sweep.
+        laws: The laws, measured on this machine.
+        environment: Versions, machine, threads.
+        wall_seconds: Wall time of the whole job [s].
+        started: When it began, ISO 8601.
+    """
+
+    renderer: ClassVar[str] = "thetaone.report.figures._plots:transfer"
+
+    task: str
+    optimizer: str
+    command: str
+    base_width: int
+    target_width: int
+    chosen_lr: float
+    mup: SweepResult
+    sp: SweepResult
+    check_mup: CoordinateCheck
+    check_sp: CoordinateCheck
+    prescription: Prescription
+    memory: MemoryPlan | None
+    memory_note: str = ""
+    target: Trial
+    evaluation: float | None = None
+    cost: DirectSweepCost
+    laws: tuple[LawResult, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict[str, str])
+    wall_seconds: float
+    started: str
+
+    def __str__(self) -> str:
+        return "\n".join(f"{label:<22}{text}" for label, text in summary_lines(self))
+
+
+def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
+    """The ten lines a reader needs: label and text."""
+    mup, sp, cost = result.mup, result.sp, result.cost
+    penalty = max(mup.penalties.values(), default=float("nan"))
+    return [
+        ("learning rate", f"{result.chosen_lr:.3g} (2^{math.log2(result.chosen_lr):.2f})"),
+        ("µP", str(mup.drift or "no drift: fewer than two optima")),
+        ("SP", str(sp.drift or "no drift: fewer than two optima")),
+        ("transfer penalty", f"{penalty:.2%} at worst over widths {_join(mup.widths)} (µP)"),
+        ("coordinate check µP", _verdict(result.check_mup)),
+        ("coordinate check SP", _verdict(result.check_sp)),
+        ("memory", _memory_line(result)),
+        ("target", f"width {result.target_width}: loss {result.target.final_loss:.4f}"),
+        (
+            "cost of the rate",
+            f"{cost.times_less_compute:.1f}× less compute, {cost.times_less_time:.1f}× less time "
+            f"than the same grid at width {result.target_width} (estimated)",
+        ),
+        ("time", format_seconds(result.wall_seconds)),
+    ]
+
+
+def _verdict(check: CoordinateCheck) -> str:
+    if check.passed:
+        return "passed"
+    return f"failed in {_join(check.failed_layers)}"
+
+
+def _memory_line(result: TransferResult) -> str:
+    if result.memory is None:
+        return result.memory_note
+    account = result.memory.account
+    text = f"measured peak {format_bytes(account.measured_peak_bytes)}"
+    if account.budget_bytes is not None:
+        kept = "within" if account.within_budget else "OVER"
+        text += f", {kept} the budget of {format_bytes(account.budget_bytes)}"
+    equal = "bitwise equal" if result.memory.gradients.bitwise_equal else "NOT bitwise equal"
+    return f"{text}; store-all {format_bytes(account.store_all_bytes)}; gradients {equal}"
+
+
+def _join(items: tuple[object, ...]) -> str:
+    return ", ".join(map(str, items))

@@ -1,0 +1,242 @@
+"""Results of a sweep over learning rate, width and seed: trials, optima, drift, penalties."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from thetaone.records._base import Record
+from thetaone.records._table import text_table
+from thetaone.records._units import format_seconds
+from thetaone.records.laws import Optimum
+
+FINAL_FRACTION = 0.2  # the share of a trial's last steps that its final loss averages
+
+TrialStatus = Literal["finished", "diverged", "failed"]
+
+
+def final_loss(losses: Sequence[float]) -> float:
+    """Mean loss of the last fifth of the steps, at least one: one number for one training.
+
+    The mean over a window carries less batch noise than the last step alone, and trials with the
+    same seed see the same batches, so what noise is left is common to all learning rates.
+
+    Args:
+        losses: Loss of each step, in order.
+
+    Returns:
+        The mean; NaN when there are no losses.
+
+    Examples:
+        >>> final_loss([9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0])
+        3.0
+    """
+    if not losses:
+        return math.nan
+    tail = losses[-max(1, round(FINAL_FRACTION * len(losses))) :]
+    return math.fsum(tail) / len(tail)
+
+
+class Trial(Record):
+    """One training: what was asked, every step's loss, how it ended, what it cost.
+
+    Attributes:
+        parametrization: ``"mup"``, ``"sp"`` or the label of a recipe.
+        width: Width of the model.
+        lr: Learning rate, as given at the base width.
+        seed: Seed of the initialization and of the batches.
+        losses: Loss of each step before its update; ends early when the training diverged.
+        status: ``finished``; ``diverged`` (NaN, inf or exploded: a result, not a crash);
+            ``failed`` (an exception or a dead worker).
+        reason: Why it diverged or failed.
+        n_steps: Steps asked for [count].
+        n_parameters: Parameters trained [count].
+        cost_flops: Floating-point operations of the steps done, counted [FLOP].
+        wall_seconds: Time spent training; a stacked trial carries its share [s].
+    """
+
+    parametrization: str
+    width: int
+    lr: float
+    seed: int
+    losses: tuple[float, ...]
+    status: TrialStatus
+    reason: str = ""
+    n_steps: int
+    n_parameters: int = 0
+    cost_flops: float = 0.0
+    wall_seconds: float = 0.0
+
+    @property
+    def final_loss(self) -> float:
+        """Mean of the last fifth of the losses; inf when diverged, NaN when failed."""
+        if self.status == "diverged":
+            return math.inf
+        return final_loss(self.losses) if self.status == "finished" else math.nan
+
+
+class EngineDecision(Record):
+    """How the trials were run, and the measurement behind it.
+
+    Attributes:
+        engine: ``"serial"``, ``"processes"``, ``"stacked"`` or ``"ray"``; ``"none"`` when every
+            trial was found in the storage.
+        n_processes: Trainings (or stacks) at a time [count].
+        n_threads: Threads of each [count].
+        stacks: Width -> models trained as one stack under vmap [count]; 1 is one by one.
+        seconds: What was measured: ``"width 64, stacked"`` -> time of a step of one trial [s].
+        reason: One sentence.
+    """
+
+    engine: str
+    n_processes: int = 1
+    n_threads: int = 1
+    stacks: dict[int, int] = Field(default_factory=dict[int, int])
+    seconds: dict[str, float] = Field(default_factory=dict[str, float])
+    reason: str
+
+
+class Drift(Record):
+    """How far the best learning rate moved from the smallest to the largest width.
+
+    Attributes:
+        octaves: log2 of the ratio of the two best rates; 0 when the rate transfers [octaves].
+        stderr: Standard error from the spread over seeds; NaN with one seed [octaves].
+        interval: Two-sided interval at ``confidence`` [octaves].
+        confidence: Coverage of ``interval``, in (0, 1).
+        from_width: The smallest width.
+        to_width: The largest width.
+        bounded_only: An optimum sits on the edge of the grid: the drift is only a bound.
+    """
+
+    octaves: float
+    stderr: float
+    interval: tuple[float, float]
+    confidence: float = 0.95
+    from_width: int
+    to_width: int
+    bounded_only: bool = False
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        edge = " (an optimum is on the edge of the grid: widen lrs)" if self.bounded_only else ""
+        return (
+            f"drift {self.octaves:+.2f} octaves [{low:+.2f}, {high:+.2f}] "
+            f"over width {self.from_width} → {self.to_width}{edge}"
+        )
+
+
+class SweepResult(Record):
+    """Every trial of a sweep, and what they say about the learning rate.
+
+    Attributes:
+        task: Name of the task.
+        parametrization: ``"mup"``, ``"sp"`` or the label of a recipe.
+        optimizer: Name of the optimizer.
+        base_width: Width whose learning rate is transferred.
+        trials: All trials, ordered by width, rate, seed.
+        engine: How they were run.
+        optima: Width -> best learning rate; a width where every rate diverged is absent.
+        drift: Movement of the optimum over the widths; None with fewer than two optima.
+        penalties: Width -> relative excess loss at the base's best rate over that width's best
+            (0.01 is 1 %); inf when training diverges there.
+        n_trained: Trials trained by this call [count].
+        n_reused: Trials found in the storage [count].
+        wall_seconds: Time of this call [s].
+    """
+
+    renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_sweep"
+
+    task: str
+    parametrization: str
+    optimizer: str
+    base_width: int
+    trials: tuple[Trial, ...]
+    engine: EngineDecision
+    optima: dict[int, Optimum] = Field(default_factory=dict[int, Optimum])
+    drift: Drift | None = None
+    penalties: dict[int, float] = Field(default_factory=dict[int, float])
+    n_trained: int
+    n_reused: int
+    wall_seconds: float
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths swept, ascending."""
+        return tuple(sorted({trial.width for trial in self.trials}))
+
+    @property
+    def lrs(self) -> tuple[float, ...]:
+        """Learning rates swept, ascending."""
+        return tuple(sorted({trial.lr for trial in self.trials}))
+
+    @property
+    def best_lr(self) -> float:
+        """The best learning rate at the base width: the one to transfer; NaN when unknown."""
+        optimum = self.optima.get(self.base_width)
+        return math.nan if optimum is None else 2.0**optimum.log2_lr
+
+    def final_losses(self, width: int) -> dict[float, tuple[float, ...]]:
+        """Learning rate -> final loss of every seed that did not fail, at one width."""
+        losses: dict[float, tuple[float, ...]] = {}
+        for trial in sorted(self.trials, key=lambda trial: (trial.lr, trial.seed)):
+            if trial.width == width and trial.status != "failed":
+                losses[trial.lr] = (*losses.get(trial.lr, ()), trial.final_loss)
+        return losses
+
+    def __str__(self) -> str:
+        rows = [_optimum_row(self, width) for width in self.widths]
+        columns = ["width", "parameters", "best log2 lr", "interval", "loss", "penalty", "diverged"]
+        title = f"{self.task}: {self.parametrization}, {self.optimizer}"
+        lines = [text_table(columns, rows, title=title)]
+        if self.drift is not None:
+            lines.append(str(self.drift))
+        lines.append(
+            f"{self.n_trained} trials trained, {self.n_reused} reused, "
+            f"{format_seconds(self.wall_seconds)}; engine {self.engine.engine}: "
+            f"{self.engine.reason}"
+        )
+        failed = [trial for trial in self.trials if trial.status == "failed"]
+        if failed:
+            lines.append(f"{len(failed)} trials failed; the first: {failed[0].reason}")
+        return "\n".join(lines)
+
+
+class SweepEvent(Record):
+    """What a running sweep reports to whoever watches it (a progress bar, a log).
+
+    Attributes:
+        kind: ``"planned"`` (once, when totals are known), ``"engine"`` (once, how it will run),
+            ``"trial"`` (after each trial trained).
+        n_done: Trials done or reused so far [count].
+        n_total: Trials of the sweep [count].
+        message: One line.
+        trial: The trial just ended, for ``"trial"``.
+    """
+
+    kind: Literal["planned", "engine", "trial"]
+    n_done: int
+    n_total: int
+    message: str
+    trial: Trial | None = None
+
+
+def _optimum_row(result: SweepResult, width: int) -> list[str]:
+    trials = [trial for trial in result.trials if trial.width == width]
+    diverged = sum(trial.status == "diverged" for trial in trials)
+    parameters = f"{max(trial.n_parameters for trial in trials):,}"
+    optimum = result.optima.get(width)
+    if optimum is None:
+        return [str(width), parameters, "–", "–", "–", "–", f"{diverged}/{len(trials)}"]
+    low, high = optimum.interval
+    penalty = result.penalties.get(width, math.nan)
+    return [
+        str(width),
+        parameters,
+        f"{optimum.log2_lr:.2f}" + (" (edge)" if optimum.at_edge else ""),
+        f"[{low:.2f}, {high:.2f}]",
+        f"{optimum.loss:.4f}",
+        f"{100 * penalty:.2f} %",
+        f"{diverged}/{len(trials)}",
+    ]

@@ -1,0 +1,5 @@
+"""Runs a model's chain by a schedule: nested regions of ``torch.utils.checkpoint``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

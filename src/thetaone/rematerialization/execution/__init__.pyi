@@ -1,0 +1,1 @@
+from ._rematerialize import rematerialize as rematerialize

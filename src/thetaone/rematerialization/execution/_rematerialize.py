@@ -1,0 +1,128 @@
+"""The call: let a model train by a schedule, or within a budget."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError, ScheduleError
+from thetaone.records import Chain, Schedule
+from thetaone.rematerialization.blocks import as_written, find_blocks
+from thetaone.rematerialization.disk import DiskTier
+from thetaone.rematerialization.execution._executor import attach
+from thetaone.rematerialization.planning import budget_bytes, plan
+from thetaone.rematerialization.profiling import (
+    Subject,
+    measured_chain,
+    profile,
+    require_current,
+    require_same_blocks,
+)
+
+
+def rematerialize(
+    model: nn.Module,
+    schedule: Schedule | None = None,
+    *,
+    sample: Any = None,
+    chain: Chain | None = None,
+    budget: int | float | str | None = None,
+    disk: DiskTier | str | Path | None = None,
+    blocks: str | None = None,
+    memory_units: int = 500,
+) -> nn.Module:
+    """Make a model recompute activations in its backward as a schedule says.
+
+    The same object comes back: same parameters, hooks, state_dict and outputs, and bitwise the same
+    gradients, buffers and random state. Without gradients (``torch.no_grad``) nothing changes.
+
+    Args:
+        model: An ``nn.Sequential``, or a model whose forward loops over a list of blocks.
+        schedule: From ``plan``; or give ``sample`` and ``budget``.
+        sample: Inputs of one training step: a tensor, a tuple of arguments or a dict of keywords.
+        chain: A profile of this model and sample made before, e.g. ``Chain.from_json(text)``; None
+            measures now.
+        budget: Bytes that the chain of blocks may hold beyond its input, e.g. ``"2GiB"``, or a
+            fraction of store-all.
+        disk: A directory or a ``DiskTier`` for kept activations.
+        blocks: Qualified name of the list of blocks; None finds it.
+        memory_units: Levels of memory in the planner's table [count].
+
+    Raises:
+        InputError: Neither a schedule nor both ``sample`` and ``budget``, or all of them.
+        ScheduleError: The schedule is for other blocks.
+        BudgetTooSmallError: No schedule fits the budget.
+        ProfileError: The model has no chain of blocks, one cannot be recomputed, or ``chain`` is
+            a profile of something else.
+
+    Examples:
+        >>> model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
+        >>> model = rematerialize(model, sample=torch.zeros(4, 8), budget=0.9)
+        >>> model(torch.zeros(4, 8)).sum().backward()
+    """
+    if (schedule is None) == (sample is None) or (sample is None) != (budget is None):
+        raise InputError(
+            "rematerialize needs either a schedule or both sample=… and budget=…; "
+            f"got schedule={'yes' if schedule else 'no'}, "
+            f"sample={'no' if sample is None else 'yes'}, budget={budget}"
+        )
+    replan, alone = None, False
+    tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
+    if schedule is None:
+        assert budget is not None
+        args, kwargs = as_call(sample)
+        if chain is None:
+            chain = profile(model, *args, blocks=blocks, **kwargs)
+        else:
+            require_current(chain, model, *args, blocks=blocks, **kwargs)
+        limit = budget_bytes(chain, budget)
+        schedule = plan(chain, limit, disk=tier, memory_units=memory_units)
+        alone = bool(chain.separate)
+        replan = WithinBudget(type(model).__name__, limit, memory_units, tier)
+    else:
+        alone = all(one.stop == one.start + 1 and one.tier == "ram" for one in schedule.regions)
+    with as_written(model):
+        found = find_blocks(model, blocks)
+    require_same_blocks(schedule, found)
+    if tier is None and any(region.tier == "disk" for region in schedule.regions):
+        raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
+    return attach(model, found, schedule, replan, tier, alone=alone)
+
+
+@dataclass(frozen=True)
+class WithinBudget:
+    """Plans anew, within the same bytes, for an input of another size.
+
+    Attributes:
+        model: Name of the model's class.
+        budget_bytes: For the chain of blocks [bytes].
+        memory_units: Levels of memory in the planner's table [count].
+        disk: Second tier, if there is one.
+    """
+
+    model: str
+    budget_bytes: int
+    memory_units: int
+    disk: DiskTier | None = None
+
+    def __call__(self, subjects: list[Subject]) -> Schedule:
+        """Profile the blocks at this size and plan them.
+
+        Raises:
+            BudgetTooSmallError: This size does not fit.
+        """
+        chain = measured_chain(subjects, 1, model=self.model)
+        return plan(chain, self.budget_bytes, disk=self.disk, memory_units=self.memory_units)
+
+
+def as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a sample."""
+    if isinstance(sample, dict):
+        return (), dict(sample)
+    if isinstance(sample, tuple | list):
+        return tuple(sample), {}
+    if isinstance(sample, torch.Tensor):
+        return (sample,), {}
+    raise InputError(f"sample is a {type(sample).__name__}; give a tensor, a tuple or a dict")

@@ -1,0 +1,73 @@
+"""Whether what was measured or planned before still applies to a model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import ProfileError, ScheduleError
+from thetaone.records import Chain, Schedule
+from thetaone.rematerialization.blocks import (
+    Blocks,
+    as_written,
+    describe_parameters,
+    find_blocks,
+    untouched,
+)
+from thetaone.rematerialization.profiling._profile import capture, describe
+
+
+def require_current(
+    chain: Chain,
+    model: nn.Module,
+    *inputs: Any,
+    blocks: str | None = None,
+    forward: Callable[..., Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Refuse a profile of another model, input, device or number of threads.
+
+    One forward without a tape finds what the profile would be of today; nothing is timed.
+
+    Args:
+        chain: A profile made before, e.g. ``Chain.from_json(text)``.
+        model: The model that it is to be used for.
+        inputs: What the model is called with.
+        blocks: As for ``profile``.
+        forward: As for ``profile``.
+        kwargs: Keyword arguments of the model.
+
+    Raises:
+        ProfileError: It is stale, or was written by hand; every difference is named.
+    """
+    run = forward or nn.Module.__call__
+    with as_written(model), torch.enable_grad(), untouched(model, (inputs, kwargs)):
+        subjects, _ = capture(find_blocks(model, blocks), lambda: run(model, *inputs, **kwargs))
+    today = describe(type(model).__name__, subjects)
+    changed = [
+        f"{name} was {chain.context.get(name, 'not noted')}, is {value}"
+        for name, value in today.items()
+        if chain.context.get(name) != value
+    ]
+    if changed:
+        raise ProfileError(f"the profile is stale: {'; '.join(changed)}. Profile this model anew")
+
+
+def require_same_blocks(schedule: Schedule, found: Blocks) -> None:
+    """Refuse a schedule for other blocks; one for a chain written by hand names none.
+
+    Raises:
+        ScheduleError: Another number of blocks, or other parameters.
+    """
+    if len(found.modules) != schedule.length:
+        raise ScheduleError(
+            f"the schedule has {schedule.length} stages and the model {len(found.modules)} blocks "
+            f"({found.names[0]} … {found.names[-1]}): profile and plan this model"
+        )
+    parameters = describe_parameters(found.modules)
+    if schedule.parameters not in ("", parameters):
+        raise ScheduleError(
+            f"the schedule was made for blocks of {schedule.parameters} parameters and these have "
+            f"{parameters}: profile and plan this model"
+        )

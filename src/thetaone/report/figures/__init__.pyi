@@ -1,0 +1,13 @@
+from ._coordinates import exponent_figure as exponent_figure
+from ._coordinates import update_figure as update_figure
+from ._drift import TOLERANCE_OCTAVES as TOLERANCE_OCTAVES
+from ._drift import drift_figure as drift_figure
+from ._estimators import estimators_figure as estimators_figure
+from ._frontier import frontier_figure as frontier_figure
+from ._laws import laws_figure as laws_figure
+from ._laws import z_score as z_score
+from ._learning_rate import learning_rate_figure as learning_rate_figure
+from ._schedule import schedule_figure as schedule_figure
+from ._timeline import timeline_figure as timeline_figure
+from ._training import account_figure as account_figure
+from ._training import training_figure as training_figure

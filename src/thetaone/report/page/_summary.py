@@ -1,0 +1,223 @@
+"""The head of a report: the finding, the numbers that carry it, and a verdict on each claim."""
+
+import math
+
+from thetaone.records import CoordinateCheck, Drift, TransferResult
+from thetaone.report.drawing import bytes_words, clock, percent, signed
+from thetaone.report.figures import TOLERANCE_OCTAVES
+from thetaone.report.page._contents import Cell, Fact, Table, Verdict
+
+
+def transfers(drift: Drift | None) -> bool | None:
+    """Whether the best rate stayed within the tolerance; None when the data do not decide.
+
+    Examples:
+        >>> transfers(None) is None
+        True
+    """
+    if drift is None or not math.isfinite(drift.octaves) or drift.bounded_only:
+        return None
+    return abs(drift.octaves) <= TOLERANCE_OCTAVES
+
+
+def headline(result: TransferResult) -> str:
+    """The finding in one line, and honest when there is none."""
+    rate, width = f"{result.chosen_lr:.3g}", tuned_width(result)
+    drift = result.mup.drift
+    stays = transfers(drift)
+    if drift is None or stays is None:
+        return f"Learning rate {rate}, best at width {width}: not yet proved to transfer"
+    if not stays:
+        return f"The best learning rate moves with width: {rate} is best at width {width} only"
+    return (
+        f"The best learning rate stays at {rate} from width {drift.from_width} to {drift.to_width}"
+    )
+
+
+def lead(result: TransferResult) -> str:
+    """Two sentences: the drift with and without the parametrization, and the target's memory."""
+    mup, sp = result.mup.drift, result.sp.drift
+    if mup is None or sp is None:
+        first = "A drift needs an optimum at two widths or more, and one side has fewer."
+    else:
+        first = (
+            f"From width {mup.from_width} to {mup.to_width} the best rate moves by "
+            f"{signed(mup.octaves)} octaves in the maximal update parametrization and by "
+            f"{signed(sp.octaves)} in the standard one."
+        )
+    n_parameters = f" ({result.target.n_parameters:,} parameters)"
+    if result.target.status != "finished":
+        return f"{first} The target of width {result.target_width}{n_parameters} did not finish."
+    second = (
+        f"The target of width {result.target_width}{n_parameters} was trained once, at this rate, "
+        f"to a loss of {result.target.final_loss:.3f}"
+    )
+    if result.memory is not None and result.memory.account.budget_bytes is not None:
+        account = result.memory.account
+        second += (
+            f", in {bytes_words(account.measured_peak_bytes)} of the "
+            f"{bytes_words(account.budget_bytes or 0)} it was allowed"
+        )
+    return f"{first} {second}."
+
+
+def facts(result: TransferResult) -> tuple[Fact, ...]:
+    """The numbers of the headline."""
+    found = [
+        Fact(
+            label="Chosen learning rate",
+            value=f"{result.chosen_lr:.3g}",
+            note=f"log₂ {signed(math.log2(result.chosen_lr))}, best at width {tuned_width(result)}",
+        ),
+        _drift_fact(result.mup.drift),
+        Fact(
+            label="Transfer penalty",
+            value=percent(worst_penalty(result)),
+            note=f"excess loss at width {result.base_width}'s best rate, worst of the widths",
+        ),
+    ]
+    if result.memory is not None:
+        account = result.memory.account
+        budget = "no budget" if account.budget_bytes is None else bytes_words(account.budget_bytes)
+        found.append(
+            Fact(
+                label="Peak memory",
+                value=bytes_words(account.measured_peak_bytes),
+                note=f"measured; budget {budget}; store-all {bytes_words(account.store_all_bytes)}",
+            )
+        )
+    found.append(
+        Fact(
+            label="Cost of the rate",
+            value=f"{result.cost.times_less_compute:.1f}× less",
+            note=f"compute than the same grid at width {result.target_width}; "
+            f"{result.cost.times_less_time:.1f}× less time (estimated)",
+        )
+    )
+    final = result.target.final_loss
+    evaluation = "" if result.evaluation is None else f"; evaluation {result.evaluation:.4g}"
+    found.append(
+        Fact(
+            label="Target loss",
+            value=f"{final:.3f}" if math.isfinite(final) else result.target.status,
+            note=f"width {result.target_width}, last fifth of the steps{evaluation}",
+        )
+    )
+    return tuple(found)
+
+
+def verdicts(result: TransferResult) -> Table:
+    """Each claim, what was measured, and whether it holds."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            "µP: the best rate stays put",
+            _drift_words(result.mup.drift),
+            f"at most ±{TOLERANCE_OCTAVES:g} octave",
+            _standing(transfers(result.mup.drift)),
+        ),
+        (
+            "SP: the best rate falls with width",
+            _drift_words(result.sp.drift),
+            f"below −{TOLERANCE_OCTAVES:g} octave",
+            _falls(result.sp.drift),
+        ),
+        (
+            "µP: every layer's features move alike at every width",
+            _check_words(result.check_mup),
+            "no layer fails",
+            _standing(result.check_mup.passed),
+        ),
+        (
+            "SP: the same check sees the difference",
+            _check_words(result.check_sp),
+            "some layer fails",
+            _standing(not result.check_sp.passed),
+        ),
+        *_memory_rows(result),
+        *_law_rows(result),
+    ]
+    return Table(
+        caption="Claims, measurements and verdicts",
+        columns=("claim", "measured", "needed", "verdict"),
+        rows=tuple(rows),
+        style="wide stack",
+    )
+
+
+def tuned_width(result: TransferResult) -> int:
+    """The widest small model with an optimum: its best rate is the one that is transferred."""
+    return max(result.mup.optima)
+
+
+def worst_penalty(result: TransferResult) -> float:
+    """Largest relative excess loss at the base's best rate over the widths swept in µP."""
+    return max(result.mup.penalties.values(), default=math.nan)
+
+
+def _drift_fact(drift: Drift | None) -> Fact:
+    if drift is None:
+        return Fact(label="Drift", value="unknown", note="fewer than two optima")
+    note = f"octaves, width {drift.from_width} → {drift.to_width}"
+    if math.isfinite(drift.stderr):
+        note += f"; interval {signed(drift.interval[0])} … {signed(drift.interval[1])}"
+    return Fact(label="Drift of the best rate (µP)", value=signed(drift.octaves), note=note)
+
+
+def _drift_words(drift: Drift | None) -> str:
+    if drift is None:
+        return "fewer than two optima"
+    words = f"{signed(drift.octaves)} octaves, width {drift.from_width} → {drift.to_width}"
+    return words + (" (a bound: edge of the grid)" if drift.bounded_only else "")
+
+
+def _check_words(check: CoordinateCheck) -> str:
+    layers = len({row.layer for row in check.rows})
+    if check.passed:
+        return f"{layers} of {layers} layers pass"
+    return f"{len(check.failed_layers)} of {layers} layers fail"
+
+
+def _memory_rows(result: TransferResult) -> list[tuple[Cell, ...]]:
+    if result.memory is None:
+        return [("Memory is planned", result.memory_note, "a chain of blocks", _standing(None))]
+    account, gradients = result.memory.account, result.memory.gradients
+    budget = "none set" if account.budget_bytes is None else bytes_words(account.budget_bytes)
+    return [
+        (
+            "The target trains within its budget",
+            f"peak {bytes_words(account.measured_peak_bytes)}",
+            budget,
+            _standing(None if account.budget_bytes is None else account.within_budget),
+        ),
+        (
+            "Rematerialization changes no gradient",
+            f"{gradients.n_equal} of {gradients.n_tensors} tensors bitwise equal",
+            "all",
+            _standing(gradients.bitwise_equal),
+        ),
+    ]
+
+
+def _law_rows(result: TransferResult) -> list[tuple[Cell, ...]]:
+    if not result.laws:
+        return []
+    held = sum(law.passed for law in result.laws)
+    total = len(result.laws)
+    return [("The laws hold here", f"{held} of {total} hold", "all", _standing(held == total))]
+
+
+def _falls(drift: Drift | None) -> Verdict:
+    if drift is None or not math.isfinite(drift.octaves):
+        return _standing(None)
+    return _standing(drift.octaves < -TOLERANCE_OCTAVES)  # a bound from the edge only adds to it
+
+
+def _standing(holds: bool | None) -> Verdict:
+    if holds is None:
+        return Verdict("open", "undecided")
+    return Verdict("holds", "holds") if holds else Verdict("fails", "does not hold")
+
+
+def duration(result: TransferResult) -> str:
+    """When it was made and how long it took."""
+    return f"{result.started[:16].replace('T', ' ')}, {clock(result.wall_seconds)}"

@@ -1,0 +1,11 @@
+from ._estimator_bakeoff import bakeoff as bakeoff
+from ._invariance import coordinate_check as coordinate_check
+from ._memory_frontier import MemoryPlan as MemoryPlan
+from ._memory_frontier import memory_frontier as memory_frontier
+from ._memory_frontier import planned_again as planned_again
+from ._policy import ENV_STEPS as ENV_STEPS
+from ._policy import LR as LR
+from ._policy import WIDTH as WIDTH
+from ._policy import train_policy as train_policy
+from ._sweep import sweep as sweep
+from ._transfer import transfer as transfer

@@ -1,0 +1,181 @@
+"""What training a task's model takes in memory: the chain, its frontier, a plan, and the rest."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError
+from thetaone.parametrization import optimizer_class
+from thetaone.records import (
+    Chain,
+    Cost,
+    DiskCost,
+    Frontier,
+    Record,
+    Schedule,
+    format_bytes,
+    text_table,
+)
+from thetaone.rematerialization import (
+    budget_bytes,
+    disk_cost,
+    frontier,
+    optimizer_tensors,
+    plan,
+    profile,
+    simulate,
+    storage_bytes,
+)
+from thetaone.tasks import load_task
+
+
+class MemoryPlan(Record):
+    """A planned training step and all that it keeps in memory.
+
+    Attributes:
+        task: Whose model.
+        width: Of the model.
+        chain: Measured blocks.
+        frontier: Time against memory.
+        schedule: The chosen schedule; None when no budget was given.
+        cost: The judge's replay of it, with its timeline.
+        weight_bytes: Parameters and buffers [bytes].
+        gradient_bytes: Gradients of the parameters [bytes].
+        optimizer_bytes: State of the optimizer [bytes].
+        optimizer: Its name.
+    """
+
+    renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_memory_plan"
+
+    task: str
+    width: int
+    chain: Chain
+    frontier: Frontier
+    schedule: Schedule | None = None
+    cost: Cost | None = None
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    optimizer: str
+
+    def __str__(self) -> str:
+        parts = [str(self.chain), str(self.frontier)]
+        if self.schedule is not None:
+            parts.append(str(self.schedule))
+        chain = self.schedule.peak_bytes if self.schedule else self.frontier.store_all_bytes
+        model = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes
+        rows = [
+            ["weights and buffers", format_bytes(self.weight_bytes)],
+            ["gradients", format_bytes(self.gradient_bytes)],
+            [f"state of {self.optimizer}", format_bytes(self.optimizer_bytes)],
+            ["input of the chain", format_bytes(self.chain.input_bytes)],
+            ["chain of blocks, " + ("planned" if self.schedule else "store-all"),
+             format_bytes(chain)],
+            ["sum (loss and readout come on top)",
+             format_bytes(model + self.chain.input_bytes + chain)],
+        ]  # fmt: skip
+        parts.append(text_table(["memory of a training step", ""], rows))
+        return "\n\n".join(parts)
+
+
+def memory_frontier(
+    task: Any,
+    *,
+    width: int,
+    depth: int | None = None,
+    budget: int | float | str | None = None,
+    blocks: str | None = None,
+    memory_units: int = 500,
+    disk: str | None = None,
+    seed: int = 0,
+    optimizer: str = "AdamW",
+) -> MemoryPlan:
+    """Profile a task's model, draw its frontier, and plan it within a budget.
+
+    Args:
+        task: A task, or what names one.
+        width: Width of the model.
+        depth: Depth, for a task whose ``model`` takes one.
+        budget: For the chain of blocks: bytes, ``"2GiB"`` or a fraction of store-all; None plans
+            nothing.
+        blocks: Qualified name of the list of blocks; None finds it.
+        memory_units: Levels of memory in the planner's table [count].
+        disk: Directory of a second tier, measured there; None plans in memory alone.
+        seed: Of the weights and the batch.
+        optimizer: Whose state is added to the account, with its default options: a name of
+            ``torch.optim`` or ``pytorch_optimizer``.
+
+    Raises:
+        UnknownOptimizerError: No optimizer of that name.
+        InputError: A budget that is no quantity, or an optimizer that cannot step this model.
+        BudgetTooSmallError: No schedule fits the budget.
+        ProfileError: The model has no chain of blocks.
+    """
+    cls = optimizer_class(optimizer)
+    loaded = load_task(task)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = loaded.model(width) if depth is None else loaded.model(width, depth)
+    batch = next(iter(loaded.batches(seed)))
+    chain = profile(model, batch, blocks=blocks, forward=loaded.loss)
+    schedule, cost, line = _planned(
+        chain, budget, None if disk is None else disk_cost(disk), memory_units
+    )
+    trained = storage_bytes(p for p in model.parameters() if p.requires_grad)
+    return MemoryPlan(
+        task=loaded.name,
+        width=width,
+        chain=chain,
+        frontier=line,
+        schedule=schedule,
+        cost=cost,
+        weight_bytes=storage_bytes([*model.parameters(), *model.buffers()]),
+        gradient_bytes=trained,
+        optimizer_bytes=_state_bytes(model, cls),
+        optimizer=optimizer,
+    )
+
+
+def planned_again(
+    known: MemoryPlan, budget: int | float | str, *, memory_units: int = 500
+) -> MemoryPlan:
+    """Another budget for what was measured before, with the disk it was planned with, if any.
+
+    Raises:
+        InputError: A budget that is no quantity.
+        BudgetTooSmallError: No schedule fits the budget.
+    """
+    disk = known.schedule.disk if known.schedule is not None else None
+    schedule, cost, line = _planned(known.chain, budget, disk, memory_units)
+    return known.model_copy(update={"schedule": schedule, "cost": cost, "frontier": line})
+
+
+def _planned(
+    chain: Chain, budget: int | float | str | None, disk: DiskCost | None, memory_units: int
+) -> tuple[Schedule | None, Cost | None, Frontier]:
+    schedule = cost = None
+    if budget is not None:
+        limit = budget_bytes(chain, budget)
+        schedule = plan(chain, limit, disk=disk, memory_units=memory_units)
+        cost = simulate(chain, schedule)
+    return (
+        schedule,
+        cost,
+        frontier(chain, chosen=schedule, memory_units=memory_units, disk=disk),
+    )
+
+
+def _state_bytes(model: nn.Module, cls: type[torch.optim.Optimizer]) -> int:
+    """Bytes that the optimizer keeps after a step; takes one, so the model is spent."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    try:
+        optimizer = cls(parameters, lr=1e-3)  # pyright: ignore[reportCallIssue]
+        optimizer.step()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"optimizer={cls.__name__} cannot step this model: {error}. Name another one"
+        ) from error
+    return storage_bytes(optimizer_tensors(optimizer))

@@ -1,0 +1,224 @@
+"""The large model: plans its memory, trains it within, compares its gradients with store-all."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
+from thetaone.records import Chain, GradientComparison, MemoryAccount, MemoryPlan, Schedule, Trial
+from thetaone.rematerialization import (
+    TrainingMemory,
+    frontier,
+    optimizer_tensors,
+    plan,
+    profile,
+    rematerialize,
+    require_current,
+    simulate,
+    storage_bytes,
+    store_all,
+)
+from thetaone.sweeps import (
+    MakeOptimizer,
+    TrialSpec,
+    batches_of,
+    count_parameters,
+    divergence,
+    make_trial,
+    seeded,
+    train_step,
+)
+from thetaone.tasks import LoadedTask
+
+CALIBRATION_STEPS = 2  # the second one runs with the optimizer's state in place
+TIMED_STEPS = 3  # after one to warm up
+MAX_TRIES = 4  # schedules, each with what the one before left of the budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """The large model's training: what to build, and how its optimizer is made."""
+
+    task: LoadedTask
+    spec: TrialSpec
+    recipe: MakeOptimizer
+
+    def build(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Model and optimizer from the spec's seed, the same bits at every call."""
+        with seeded(self.spec.seed):
+            model = self.task.model(self.spec.width)
+            return model, self.recipe(model, self.spec.width, self.spec.lr)
+
+    def batches(self) -> Iterator[Any]:
+        """The spec's batches, one a step."""
+        return batches_of(self.task, self.spec)
+
+
+def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
+    """Give the target's chain what the budget leaves beside weights, gradients and state.
+
+    budget = weights + gradients + optimizer state + outside + activations. What lies outside the
+    chain is measured with real steps, at first under the floor schedule: the ones that fit if any
+    do. Each next schedule takes what the steps before left of the budget, and is tried as well.
+
+    Args:
+        target: The large model's training.
+        budget_bytes: For all of training; None: as much as store-all takes [bytes].
+
+    Returns:
+        The plan; ``measured_peak_bytes`` is that of the trial steps.
+
+    Raises:
+        ProfileError: The model has no chain of blocks.
+        ScheduleError: Two batches make chains of different sizes.
+        BudgetTooSmallError: Not even the floor schedule fits; names the least budget that does.
+    """
+    model, _ = target.build()
+    with seeded(target.spec.seed):
+        batches = target.batches()
+        chain = profile(model, next(batches), forward=target.task.loss)
+        for second in islice(batches, 1):
+            _require_one_size(target, chain, model, second)
+    line = frontier(chain)
+    floor = plan(chain, budget=line.floor_bytes)
+    parts, floor_peak = _measure(target, floor)
+    if budget_bytes is not None and budget_bytes < floor_peak:
+        raise BudgetTooSmallError(
+            budget_bytes=budget_bytes, floor_bytes=floor_peak,
+            where=simulate(chain, floor).peak_stage,
+        )  # fmt: skip
+    schedule, spare, peak = _fit(target, chain, floor, floor_peak, budget_bytes)
+    weights, gradients, state = parts
+    outside = peak - sum(parts) - schedule.peak_bytes
+    account = MemoryAccount(
+        budget_bytes=budget_bytes, weights_bytes=weights, gradients_bytes=gradients,
+        optimizer_bytes=state, outside_bytes=outside, activation_budget_bytes=spare,
+        predicted_peak_bytes=peak, measured_peak_bytes=peak,
+        store_all_bytes=sum(parts) + outside + line.store_all_bytes,
+    )  # fmt: skip
+    return MemoryPlan(
+        chain=chain, frontier=frontier(chain, chosen=schedule), schedule=schedule,
+        cost=simulate(chain, schedule), account=account,
+        gradients=compare_gradients(target, schedule),
+    )  # fmt: skip
+
+
+def _require_one_size(target: Target, chain: Chain, model: nn.Module, batch: Any) -> None:
+    """A schedule made for one batch must do for the others: a later one may be larger."""
+    try:
+        require_current(chain, model, batch, forward=target.task.loss)
+    except ProfileError as error:
+        raise ScheduleError(f"two batches differ: {error}") from error
+
+
+def train_target(
+    target: Target, schedule: Schedule | None, *, on_step: Callable[[int, float], None]
+) -> tuple[Trial, int, nn.Module]:
+    """Train the target under its schedule and watch every storage.
+
+    Args:
+        target: The large model's training.
+        schedule: How its chain is rematerialized; None leaves the model as it is.
+        on_step: Called with steps done and the last loss.
+
+    Returns:
+        The trial, the largest sum of live storages over the whole run [bytes], the trained model.
+    """
+    model, optimizer = target.build()
+    run = model if schedule is None else rematerialize(model, schedule)
+    losses: list[float] = []
+    reason = ""
+    started = time.perf_counter()
+    with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
+        for batch in target.batches():
+            losses.append(train_step(target.task, run, optimizer, batch))
+            on_step(len(losses), losses[-1])
+            reason = divergence(losses)
+            if reason:
+                break
+    trial = make_trial(
+        target.spec, losses, reason=reason, wall_seconds=time.perf_counter() - started,
+        n_parameters=count_parameters(model),
+    )  # fmt: skip
+    return trial, memory.total_peak_bytes, model
+
+
+def step_seconds(target: Target, n_threads: int) -> float:
+    """Median wall time of a plain step of the target on so many threads [s]."""
+    model, optimizer = target.build()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    times: list[float] = []
+    for batch, _ in zip(target.batches(), range(TIMED_STEPS + 1), strict=False):
+        started = time.perf_counter()
+        train_step(target.task, model, optimizer, batch)
+        times.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    return statistics.median(times[1:])
+
+
+def compare_gradients(target: Target, schedule: Schedule) -> GradientComparison:
+    """Gradients of the first batch, rematerialized against store-all, bit by bit."""
+    plain, _ = target.build()
+    other, _ = target.build()
+    batch = next(target.batches())
+    expected = _gradients(target, plain, batch)
+    actual = _gradients(target, rematerialize(other, schedule), batch)
+    pairs = [(expected[name], actual[name]) for name in expected]
+    return GradientComparison(
+        n_tensors=len(pairs),
+        n_equal=sum(torch.equal(a, b) for a, b in pairs),
+        largest_difference=max(float((a - b).abs().max()) for a, b in pairs),
+    )
+
+
+def _gradients(target: Target, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    with seeded(target.spec.seed):
+        target.task.loss(model, batch).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _measure(target: Target, schedule: Schedule) -> tuple[tuple[int, int, int], int]:
+    """Bytes of weights, gradients and optimizer state, and the peak of real steps."""
+    model, optimizer = target.build()
+    run = rematerialize(model, schedule)
+    with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
+        for batch, _ in zip(target.batches(), range(CALIBRATION_STEPS), strict=False):
+            train_step(target.task, run, optimizer, batch)
+    weights = storage_bytes([*model.parameters(), *model.buffers()])
+    gradients = storage_bytes(p for p in model.parameters() if p.requires_grad)
+    state = storage_bytes(optimizer_tensors(optimizer))
+    return (weights, gradients, state), memory.total_peak_bytes
+
+
+def _fit(
+    target: Target, chain: Chain, floor: Schedule, floor_peak: int, budget_bytes: int | None
+) -> tuple[Schedule, int, int]:
+    """The fastest schedule found whose real steps fit, its budget, and their peak.
+
+    What is left of the budget is offered to the next schedule. That one may not use it all, or use
+    more: the gradients of the blocks are not all there when the activations are at their most, and
+    when that is depends on the schedule. Hence the tries.
+    """
+    most = store_all(chain).peak_bytes
+    if budget_bytes is None:
+        schedule = plan(chain, budget=most)
+        return schedule, most, _measure(target, schedule)[1]
+    best, spare, peak = floor, floor.peak_bytes, floor_peak
+    wanted = min(most, spare + budget_bytes - peak)
+    for _ in range(MAX_TRIES):
+        schedule = plan(chain, budget=max(wanted, spare))
+        if schedule.regions == best.regions:
+            break
+        tried = _measure(target, schedule)[1]
+        if tried <= budget_bytes:
+            best, spare, peak = schedule, wanted, tried
+        below = most if tried <= budget_bytes else schedule.peak_bytes - 1
+        wanted = min(below, wanted + budget_bytes - tried)
+    return best, spare, peak

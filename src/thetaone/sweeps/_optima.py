@@ -1,0 +1,132 @@
+"""What the trials say: the best rate of each width, its drift, the penalty of transferring it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.special import stdtrit
+
+from thetaone.laws import fit_vertex
+from thetaone.records import Drift, Optimum, Trial
+
+Array = NDArray[np.float64]
+Curve = tuple[Array, Array]  # log2 rates [n], final losses [seeds, n]
+
+
+def loss_curves(trials: Sequence[Trial]) -> dict[int, Curve]:
+    """Width -> log2 learning rates and final losses of every seed; inf where diverged.
+
+    A rate or a seed for which a trial failed is left out as a whole: rates first, so that a seed
+    is never compared on fewer rates than another.
+    """
+    curves: dict[int, Curve] = {}
+    for width in sorted({trial.width for trial in trials}):
+        found = {(t.lr, t.seed): t.final_loss for t in trials if t.width == width}
+        seeds = sorted({seed for _, seed in found})
+        lrs = [
+            lr
+            for lr in sorted({lr for lr, _ in found})
+            if not any(math.isnan(found.get((lr, seed), math.nan)) for seed in seeds)
+        ]
+        losses = np.array([[found[lr, seed] for lr in lrs] for seed in seeds], dtype=np.float64)
+        curves[width] = (np.log2(np.array(lrs, dtype=np.float64)), losses)
+    return curves
+
+
+def find_optima(curves: Mapping[int, Curve]) -> dict[int, Optimum]:
+    """Width -> vertex of its loss curve.
+
+    Absent where no vertex can be fitted: fewer than three rates, or every rate diverged.
+    """
+    return {
+        width: fit_vertex(log2_lrs, losses)
+        for width, (log2_lrs, losses) in curves.items()
+        if log2_lrs.size >= 3 and np.isfinite(losses.sum(axis=0)).any()
+    }
+
+
+def find_drift(
+    curves: Mapping[int, Curve], optima: Mapping[int, Optimum], *, confidence: float = 0.95
+) -> Drift | None:
+    """Octaves from the smallest to the largest width's optimum; None with fewer than two optima.
+
+    ``drift = vertex(largest) − vertex(smallest)``, ``stderr² = 2 · mean over widths of stderr²``.
+    Two or three seeds say little about their own scatter, so it is pooled over all widths that
+    have an inner optimum, taking it to be the same for each: Student-t interval with
+    widths · (seeds − 1) degrees of freedom. Seeds share batches across widths, which makes errors
+    cancel in the difference; this is not counted on. With one seed the two brackets bound it.
+    """
+    if len(optima) < 2:
+        return None
+    small, large = min(optima), max(optima)
+    octaves = optima[large].log2_lr - optima[small].log2_lr
+    bounded_only = optima[small].at_edge or optima[large].at_edge
+    pooled = [
+        (optimum.stderr**2, len(curves[width][1]) - 1)
+        for width, optimum in optima.items()
+        if math.isfinite(optimum.stderr)
+    ]
+    freedom = sum(degrees for _, degrees in pooled)
+    ends: dict[str, Any] = {"from_width": small, "to_width": large, "confidence": confidence}
+    if bounded_only or not freedom:
+        interval = (
+            optima[large].interval[0] - optima[small].interval[1],
+            optima[large].interval[1] - optima[small].interval[0],
+        )
+        return Drift(
+            octaves=octaves, stderr=math.nan, interval=interval, bounded_only=bounded_only, **ends
+        )
+    stderr = math.sqrt(2 * sum(degrees * variance for variance, degrees in pooled) / freedom)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
+    return Drift(octaves=octaves, stderr=stderr, interval=(octaves - half, octaves + half), **ends)
+
+
+def transfer_penalties(
+    curves: Mapping[int, Curve], optima: Mapping[int, Optimum], log2_lr: float
+) -> dict[int, float]:
+    """Width -> relative excess loss of training at ``2**log2_lr`` over that width's best.
+
+    ``(loss(log2_lr) − loss(vertex)) / |loss(vertex)|``, read off the measured curve
+    (``loss_at``); inf where training at that rate diverges, NaN outside the grid.
+    """
+    penalties: dict[int, float] = {}
+    for width, optimum in optima.items():
+        loss = loss_at(curves[width], log2_lr)
+        best = min(optimum.loss, loss)
+        penalties[width] = (loss - best) / abs(best) if math.isfinite(best) else loss
+    return penalties
+
+
+def loss_at(curve: Curve, log2_lr: float) -> float:
+    """Mean loss of the seeds at a rate between grid points.
+
+    The parabola through the lowest point and its neighbours between these; elsewhere monotone
+    cubic interpolation, which adds no bumps of its own. inf beside a diverged rate, NaN outside.
+
+    Args:
+        curve: log2 rates, ascending, and losses of every seed.
+        log2_lr: Where [octaves].
+
+    Examples:
+        >>> x = np.arange(-10.0, -4.0)
+        >>> round(loss_at((x, (x[None] + 7.25) ** 2 + 1), -7.25), 9)
+        1.0
+    """
+    x, losses = curve
+    mean = losses.mean(axis=0)
+    if not x[0] <= log2_lr <= x[-1]:
+        return math.nan
+    finite = np.isfinite(mean)
+    low = int(np.argmin(np.where(finite, mean, np.inf)))
+    around = slice(max(low - 1, 0), low + 2)
+    if finite[around].sum() == 3 and x[low - 1] <= log2_lr <= x[low + 1]:
+        parabola = np.polyfit(x[around] - x[low], mean[around], 2)
+        return float(np.polyval(parabola, log2_lr - x[low]))
+    right = int(np.searchsorted(x, log2_lr))
+    beside = [right] if x[right] == log2_lr else [right - 1, right]
+    if not finite[beside].all():
+        return math.inf
+    return float(PchipInterpolator(x[finite], mean[finite])(log2_lr))
