@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 import thetaone as t1
+from thetaone.estimators import LeaveOneOut, Pathwise, ScoreFunction
 
 N, D = 10_000, 100
 MU = torch.full((D,), 0.1, requires_grad=True)
@@ -126,13 +127,13 @@ def pyro_elbo(method: str) -> Callable[[], None]:
 
 def versions() -> dict[tuple[str, str], Callable[[], None]]:
     table: dict[tuple[str, str], Callable[[], None]] = {
-        ("score", "thetaone"): ours(t1.ScoreFunction()),
+        ("score", "thetaone"): ours(ScoreFunction()),
         ("score", "torch, log_prob"): torch_score,
         ("score", "torch, closed form"): closed_form(leave_one_out=False),
-        ("leave-one-out", "thetaone"): ours(t1.LeaveOneOut()),
+        ("leave-one-out", "thetaone"): ours(LeaveOneOut()),
         ("leave-one-out", "torch, log_prob"): torch_leave_one_out,
         ("leave-one-out", "torch, closed form"): closed_form(leave_one_out=True),
-        ("pathwise", "thetaone"): ours(t1.Pathwise()),
+        ("pathwise", "thetaone"): ours(Pathwise()),
         ("pathwise", "torch"): torch_pathwise,
         ("pathwise", "torch, rsample"): torch_pathwise_rsample,
     }

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 import thetaone as t1
+from thetaone.estimators import EvolutionStrategies
 
 
 def validation_error(log_penalty: Tensor) -> float:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> tuple[float, float]:
     for _ in range(options.steps):
         e = t1.expectation(
             validation_error, Independent(Normal(loc, 0.3), 1), vectorized=False,
-            estimator=t1.EvolutionStrategies("antithetic"), n_samples=8, generator=g,
+            estimator=EvolutionStrategies("antithetic"), n_samples=8, generator=g,
         )  # fmt: skip
         optimizer.zero_grad()
         e.backward()

@@ -15,7 +15,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import logsigmoid
 
 import thetaone as t1
-from thetaone.estimators import Estimator
+from thetaone.estimators import Estimator, LeaveOneOut, MeasureValued, Pathwise, ScoreFunction
 
 
 def data() -> tuple[Tensor, Tensor]:
@@ -65,7 +65,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     figure, axes = plt.subplots(figsize=(6, 4))
     accuracies: dict[str, float] = {}
-    for estimator in (t1.Pathwise(), t1.MeasureValued(), t1.LeaveOneOut(), t1.ScoreFunction()):
+    for estimator in (
+        Pathwise(),
+        MeasureValued(),
+        LeaveOneOut(),
+        ScoreFunction(),
+    ):
         curve, accuracies[estimator.name] = train(estimator, steps=options.steps)
         axes.plot(curve, label=f"{estimator.name}: accuracy {accuracies[estimator.name]:.3f}")
         print(f"{estimator.name}: ELBO {curve[-1]:.3f}, accuracy {accuracies[estimator.name]:.3f}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 import thetaone as t1
-from thetaone.estimators import Estimator
+from thetaone.estimators import RELAX, DisARM, Estimator, GumbelSoftmax, LeaveOneOut, Pathwise
 
 LATENTS = 16
 
@@ -71,7 +71,7 @@ def train(estimator: Estimator, *, steps: int, seed: int = 0) -> tuple[list[floa
         q = make(encoder(images))
         prior = make(torch.zeros_like(encoder(images)))
         final = t1.expectation(
-            lambda z: elbo(decoder, images, q, prior, z), q, estimator=t1.LeaveOneOut(),
+            lambda z: elbo(decoder, images, q, prior, z), q, estimator=LeaveOneOut(),
             n_samples=16, generator=g,
         )  # fmt: skip
     return curve, final.value.mean().item()
@@ -87,7 +87,12 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
 
     figure, axes = plt.subplots(figsize=(6, 4))
     curves: dict[str, list[float]] = {}
-    for estimator in (t1.Pathwise(), t1.DisARM(), t1.RELAX(), t1.GumbelSoftmax(0.5)):
+    for estimator in (
+        Pathwise(),
+        DisARM(),
+        RELAX(),
+        GumbelSoftmax(0.5),
+    ):
         curves[estimator.name], final = train(estimator, steps=options.steps)
         window = min(50, options.steps)
         smooth = torch.tensor(curves[estimator.name]).unfold(0, window, 1).mean(1)

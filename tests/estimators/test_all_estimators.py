@@ -17,9 +17,12 @@ from thetaone.estimators import (
     Antithetic,
     ControlVariate,
     DisARM,
+    Enumeration,
     EvolutionStrategies,
     GumbelSoftmax,
+    LeaveOneOut,
     MeasureValued,
+    Pathwise,
     StraightThrough,
     quadratic_location,
     tucker,
@@ -127,13 +130,13 @@ BERNOULLI = D.Bernoulli(logits=torch.tensor(0.0, requires_grad=True))
         (EvolutionStrategies(), NORMAL, "scale requires grad"),
         (MeasureValued(), D.Laplace(torch.tensor(0.0, requires_grad=True), 1.0), "no weak deriv"),
         (Antithetic(), D.Gamma(torch.tensor(1.0, requires_grad=True), 1.0), "no known mirror"),
-        (Antithetic(t1.Pathwise()), BERNOULLI, "has no rsample"),
+        (Antithetic(Pathwise()), BERNOULLI, "has no rsample"),
         (ControlVariate(), D.Cauchy(torch.tensor(0.0, requires_grad=True), 1.0), "finite mean"),
-        (t1.Enumeration(), NORMAL, "not finite"),
+        (Enumeration(), NORMAL, "not finite"),
     ],
     ids=lambda v: v.name if hasattr(v, "name") else "",
 )
-def test_refusals(estimator: t1.Enumeration, distribution: D.Distribution, match: str) -> None:
+def test_refusals(estimator: Enumeration, distribution: D.Distribution, match: str) -> None:
     with pytest.raises(EstimatorError, match=match):
         t1.expectation(lambda x: x**2, distribution, estimator=estimator)
 
@@ -146,7 +149,7 @@ def test_options_out_of_range() -> None:
     with pytest.raises(InputError, match="particles=1"):
         VIMCO(1)
     with pytest.raises(EstimatorError, match="stay unbiased when samples come in dependent pairs"):
-        Antithetic(t1.LeaveOneOut())
+        Antithetic(LeaveOneOut())
     with pytest.raises(EstimatorError, match="choose plain, antithetic or forward"):
         EvolutionStrategies("central")  # pyright: ignore[reportArgumentType]
     with pytest.raises(EstimatorError, match="pass h and expected together"):
@@ -156,7 +159,7 @@ def test_options_out_of_range() -> None:
 def test_too_many_outcomes() -> None:
     q = D.Independent(D.Bernoulli(logits=torch.zeros(20, requires_grad=True)), 1)
     with pytest.raises(EstimatorError, match=r"1\.05e\+06 joint outcomes, more than max_points"):
-        t1.expectation(lambda b: b.sum(-1), q, estimator=t1.Enumeration())
+        t1.expectation(lambda b: b.sum(-1), q, estimator=Enumeration())
     assert t1.expectation(lambda b: b.sum(-1), q).estimator == "DisARM"
 
 

@@ -10,7 +10,14 @@ from torch import distributions as D
 
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
-from thetaone.estimators import DisARM, GumbelSoftmax, Pathwise, StraightThrough
+from thetaone.estimators import (
+    DisARM,
+    GumbelSoftmax,
+    LeaveOneOut,
+    Pathwise,
+    ScoreFunction,
+    StraightThrough,
+)
 from thetaone.estimators.judging import _problems as known
 from thetaone.records import EstimatorComparison
 
@@ -78,7 +85,7 @@ def test_a_wrong_reference_is_noticed() -> None:
 
 
 def test_noise_is_not_taken_for_agreement() -> None:
-    found = compare(known.tucker(0.0), estimators=[t1.ScoreFunction()], repeats=50)
+    found = compare(known.tucker(0.0), estimators=[ScoreFunction()], repeats=50)
     assert found.row("ScoreFunction").verdict == "too noisy to tell"
 
 
@@ -100,7 +107,7 @@ def test_black_box_one_sample_at_a_time() -> None:
 
     found = t1.compare_estimators(
         f, lambda mu: D.Normal(mu, 1.0), torch.tensor(0.5, dtype=torch.float64),
-        estimators=[t1.LeaveOneOut(), t1.ScoreFunction()], n_samples=4, repeats=50,
+        estimators=[LeaveOneOut(), ScoreFunction()], n_samples=4, repeats=50,
         reference=torch.tensor(1.0), vectorized=False, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert len(found.rows) == 2

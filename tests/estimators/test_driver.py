@@ -8,6 +8,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
+from thetaone.estimators import LeaveOneOut, Pathwise, ScoreFunction
 from thetaone.estimators.distributions import drawing_from
 
 
@@ -15,11 +16,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-ESTIMATORS = [t1.ScoreFunction(), t1.LeaveOneOut(), t1.Pathwise()]
+ESTIMATORS = [ScoreFunction(), LeaveOneOut(), Pathwise()]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
-def test_gradient_and_value_of_a_gaussian_square(estimator: t1.LeaveOneOut) -> None:
+def test_gradient_and_value_of_a_gaussian_square(estimator: LeaveOneOut) -> None:
     mu = torch.tensor([0.3, -0.2], requires_grad=True, dtype=torch.float64)
     sigma = torch.tensor(0.8, requires_grad=True, dtype=torch.float64)
     normal = D.Independent(D.Normal(mu, sigma), 1)
@@ -38,7 +39,7 @@ def test_gradient_and_value_of_a_gaussian_square(estimator: t1.LeaveOneOut) -> N
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
-def test_second_derivative_is_right(estimator: t1.LeaveOneOut) -> None:
+def test_second_derivative_is_right(estimator: LeaveOneOut) -> None:
     # E x⁴ with x ~ N(µ, σ²): ∂²/∂µ² = 12(µ² + σ²)
     mu = torch.tensor(0.5, requires_grad=True, dtype=torch.float64)
     e = t1.expectation(
@@ -56,7 +57,10 @@ def test_generator_reproduces_and_leaves_the_global_rng_alone() -> None:
 
     def run(g: torch.Generator) -> Tensor:
         e = t1.expectation(
-            lambda x: x.sum(-1), D.Gamma(rate, 1.0), estimator=t1.LeaveOneOut(), generator=g
+            lambda x: x.sum(-1),
+            D.Gamma(rate, 1.0),
+            estimator=LeaveOneOut(),
+            generator=g,
         )
         return e.value.detach()
 
@@ -89,7 +93,7 @@ def test_batch_of_distributions_keeps_expectations_apart() -> None:
     weights = torch.randn(4, 3, generator=generator(1))
     q = D.Bernoulli(logits=logits)
     e = t1.expectation(
-        lambda b: (b * weights).sum(-1), q, estimator=t1.LeaveOneOut(), n_samples=50_000,
+        lambda b: (b * weights).sum(-1), q, estimator=LeaveOneOut(), n_samples=50_000,
         generator=generator(2),
     )  # fmt: skip
     assert e.value.shape == e.stderr.shape == (4,)
@@ -115,7 +119,7 @@ def test_gradient_reaches_what_produced_the_parameters_and_what_f_holds() -> Non
     logits = encoder(x)
     e = t1.expectation(
         lambda b: scale * b.sum(-1), D.Independent(D.Bernoulli(logits=logits), 1),
-        estimator=t1.LeaveOneOut(), n_samples=100_000, generator=generator(),
+        estimator=LeaveOneOut(), n_samples=100_000, generator=generator(),
     )  # fmt: skip
     e.backward()
     p = logits.detach().sigmoid()
@@ -148,7 +152,7 @@ def _families() -> dict[str, tuple[D.Distribution, Tensor, Tensor, str]]:
 
 @pytest.mark.parametrize("name", list(_families()))
 @pytest.mark.parametrize("estimator", ESTIMATORS[1:], ids=lambda e: e.name)
-def test_any_distribution(name: str, estimator: t1.LeaveOneOut) -> None:
+def test_any_distribution(name: str, estimator: LeaveOneOut) -> None:
     distribution, parameter, truth, _ = _families()[name]
 
     def f(x: Tensor) -> Tensor:
@@ -173,7 +177,7 @@ def test_one_sample_at_a_time_black_box_in_chunks() -> None:
         return (x**2).sum(-1)
 
     def options(f: object, **extra: object) -> dict[str, Any]:
-        return {"f": f, "distribution": D.Normal(mu, 1.0), "estimator": t1.LeaveOneOut(),
+        return {"f": f, "distribution": D.Normal(mu, 1.0), "estimator": LeaveOneOut(),
                 "n_samples": 100, "generator": generator(5)} | extra  # fmt: skip
 
     whole = t1.expectation(**options(vectorised))
@@ -193,7 +197,7 @@ def test_pathwise_in_chunks_has_the_same_gradient() -> None:
     results = []
     for max_bytes in (None, "1KiB"):
         e = t1.expectation(
-            lambda x: (weight * x.sin()).sum(-1), D.Normal(mu, 1.0), estimator=t1.Pathwise(),
+            lambda x: (weight * x.sin()).sum(-1), D.Normal(mu, 1.0), estimator=Pathwise(),
             n_samples=1000, generator=generator(), max_bytes=max_bytes,
         )  # fmt: skip
         results.append(torch.autograd.grad(e.value, (mu, weight)))
@@ -218,7 +222,11 @@ def test_score_on_an_attached_f_of_the_sample_is_right() -> None:
     mu = torch.tensor(0.3, requires_grad=True, dtype=torch.float64)
     q = D.Normal(mu, 1.0)
     e = t1.expectation(
-        lambda x: x**2, q, estimator=t1.ScoreFunction(), n_samples=200_000, generator=generator()
+        lambda x: x**2,
+        q,
+        estimator=ScoreFunction(),
+        n_samples=200_000,
+        generator=generator(),
     )
     e.backward()
     assert mu.grad is not None
@@ -230,7 +238,11 @@ def test_f_may_depend_on_the_parameters_itself() -> None:
     sigma = torch.tensor(2.0, requires_grad=True, dtype=torch.float64)
     q = D.Normal(torch.zeros((), dtype=torch.float64), sigma)
     e = t1.expectation(
-        q.log_prob, q, estimator=t1.LeaveOneOut(), n_samples=200_000, generator=generator()
+        q.log_prob,
+        q,
+        estimator=LeaveOneOut(),
+        n_samples=200_000,
+        generator=generator(),
     )
     e.backward()
     assert sigma.grad is not None
@@ -252,7 +264,7 @@ def test_moving_average_never_sees_its_own_sample() -> None:
         assert average.value is None if expected is None else average.value == expected
         e = t1.expectation(
             lambda x: torch.ones_like(x), D.Normal(mu, 1.0),
-            estimator=t1.ScoreFunction(average), generator=generator(),
+            estimator=ScoreFunction(average), generator=generator(),
         )  # fmt: skip
         (gradient,) = torch.autograd.grad(e.value, mu)
         # a constant f: once the average knows it, nothing is left of the noise
@@ -260,7 +272,9 @@ def test_moving_average_never_sees_its_own_sample() -> None:
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: e.name)
-def test_second_derivative_in_chunks_is_that_of_the_whole(estimator: t1.LeaveOneOut) -> None:
+def test_second_derivative_in_chunks_is_that_of_the_whole(
+    estimator: LeaveOneOut,
+) -> None:
     weight = torch.tensor(1.5, requires_grad=True, dtype=torch.float64)
     found = []
     for max_bytes in (None, 80):

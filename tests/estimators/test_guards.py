@@ -10,7 +10,7 @@ from torch import distributions as D
 
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
-from thetaone.estimators import MovingAverage
+from thetaone.estimators import ControlVariate, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
 from thetaone.estimators.distributions import moving_support, trainable
 
 
@@ -25,14 +25,14 @@ def square(x: Tensor) -> Tensor:
 def test_pathwise_on_a_discrete_distribution() -> None:
     q = D.Poisson(torch.tensor(2.0, requires_grad=True))
     with pytest.raises(EstimatorError, match=r"Poisson.*is discrete.*LeaveOneOut\(\)"):
-        t1.expectation(square, q, estimator=t1.Pathwise())
-    t1.expectation(square, q, estimator=t1.LeaveOneOut()).backward()
+        t1.expectation(square, q, estimator=Pathwise())
+    t1.expectation(square, q, estimator=LeaveOneOut()).backward()
 
 
 def test_pathwise_on_a_straight_through_distribution() -> None:
     q = D.OneHotCategoricalStraightThrough(logits=torch.zeros(3, requires_grad=True))
     with pytest.raises(EstimatorError, match=r"biased rsample.*StraightThrough\(\)"):
-        t1.expectation(lambda x: x[..., 0], q, estimator=t1.Pathwise())
+        t1.expectation(lambda x: x[..., 0], q, estimator=Pathwise())
 
 
 @pytest.mark.parametrize(
@@ -40,44 +40,44 @@ def test_pathwise_on_a_straight_through_distribution() -> None:
 )
 def test_f_cut_off_from_the_graph(f: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(EstimatorError, match="cut off from the graph"):
-        t1.expectation(f, normal(), estimator=t1.Pathwise())
-    t1.expectation(f, normal(), estimator=t1.LeaveOneOut()).backward()
+        t1.expectation(f, normal(), estimator=Pathwise())
+    t1.expectation(f, normal(), estimator=LeaveOneOut()).backward()
 
 
 def test_f_that_holds_parameters_is_no_excuse_for_a_cut() -> None:
     scale = torch.tensor(2.0, requires_grad=True)
     with pytest.raises(EstimatorError, match="cut off from the graph"):
-        t1.expectation(lambda x: scale * x.detach(), normal(), estimator=t1.Pathwise())
+        t1.expectation(lambda x: scale * x.detach(), normal(), estimator=Pathwise())
 
 
 def test_leave_one_out_with_one_sample() -> None:
     with pytest.raises(EstimatorError, match=r"needs at least 2.*n_samples>=2"):
-        t1.expectation(square, normal(), estimator=t1.LeaveOneOut(), n_samples=1)
+        t1.expectation(square, normal(), estimator=LeaveOneOut(), n_samples=1)
 
 
 def test_column_against_row() -> None:
     with pytest.raises(EstimatorError, match=r"\(64, 1\) for 64 samples; expected \(64,\)"):
-        t1.expectation(lambda x: square(x)[:, None], normal(), estimator=t1.LeaveOneOut())
+        t1.expectation(lambda x: square(x)[:, None], normal(), estimator=LeaveOneOut())
 
 
 def test_scalar_f_is_told_of_vectorized() -> None:
     with pytest.raises(EstimatorError, match="vectorized=False"):
-        t1.expectation(lambda x: square(x).sum(), normal(), estimator=t1.LeaveOneOut())
+        t1.expectation(lambda x: square(x).sum(), normal(), estimator=LeaveOneOut())
 
 
 def test_wrong_batch_shape() -> None:
     with pytest.raises(EstimatorError, match=r"\(64, 2\).*\(64, 3\)"):
-        t1.expectation(lambda x: x[:, :2], normal(shape=(3,)), estimator=t1.LeaveOneOut())
+        t1.expectation(lambda x: x[:, :2], normal(shape=(3,)), estimator=LeaveOneOut())
 
 
 def test_baseline_that_takes_the_sample() -> None:
     with pytest.raises(EstimatorError, match="a baseline that sees the sample biases"):
-        t1.ScoreFunction(lambda x: x.mean())  # pyright: ignore[reportArgumentType]
+        ScoreFunction(lambda x: x.mean())  # pyright: ignore[reportArgumentType]
 
 
 def test_baseline_with_one_value_a_sample() -> None:
     with pytest.raises(EstimatorError, match=r"shape \(64,\).*depend on the sample"):
-        t1.expectation(square, normal(), estimator=t1.ScoreFunction(lambda: torch.ones(64)))
+        t1.expectation(square, normal(), estimator=ScoreFunction(lambda: torch.ones(64)))
 
 
 def test_baseline_is_asked_before_f_is_evaluated() -> None:
@@ -91,18 +91,18 @@ def test_baseline_is_asked_before_f_is_evaluated() -> None:
         order.append("f")
         return square(x)
 
-    t1.expectation(f, normal(), estimator=t1.ScoreFunction(baseline))
+    t1.expectation(f, normal(), estimator=ScoreFunction(baseline))
     assert order == ["baseline", "f"]
 
 
 def test_unknown_baseline_name() -> None:
     with pytest.raises(EstimatorError, match="only baseline with a name is 'optimal'"):
-        t1.ScoreFunction("mean")  # pyright: ignore[reportArgumentType]
+        ScoreFunction("mean")  # pyright: ignore[reportArgumentType]
 
 
 def test_parameters_without_grad() -> None:
     with pytest.raises(EstimatorError, match=r"no parameter of Normal.*requires_grad_\(\)"):
-        t1.expectation(square, normal(requires_grad=False), estimator=t1.LeaveOneOut())
+        t1.expectation(square, normal(requires_grad=False), estimator=LeaveOneOut())
 
 
 def test_closure_parameters_without_grad() -> None:
@@ -127,22 +127,22 @@ def test_nan_from_f(bad: float) -> None:
         return torch.where(torch.arange(64) == 5, bad, square(x))
 
     with pytest.raises(EstimatorError, match="NaN or inf for 1 of 64 samples, first for sample 5"):
-        t1.expectation(f, normal(), estimator=t1.LeaveOneOut())
+        t1.expectation(f, normal(), estimator=LeaveOneOut())
 
 
-@pytest.mark.parametrize("estimator", [t1.ScoreFunction(), t1.LeaveOneOut()])
-def test_support_that_moves(estimator: t1.LeaveOneOut) -> None:
+@pytest.mark.parametrize("estimator", [ScoreFunction(), LeaveOneOut()])
+def test_support_that_moves(estimator: LeaveOneOut) -> None:
     q = D.Uniform(torch.tensor(0.0), torch.tensor(2.0, requires_grad=True))
     with pytest.raises(EstimatorError, match=r"support of Uniform.*moves.*Pathwise\(\)"):
         t1.expectation(square, q, estimator=estimator)
-    e = t1.expectation(square, q, estimator=t1.Pathwise(), n_samples=10_000)
+    e = t1.expectation(square, q, estimator=Pathwise(), n_samples=10_000)
     e.backward()
 
 
 def test_second_derivative_of_the_implicit_form() -> None:
     locs = torch.tensor([-1.0, 1.0], requires_grad=True)
     q = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Normal(locs, 1.0))
-    e = t1.expectation(square, q, estimator=t1.Pathwise())
+    e = t1.expectation(square, q, estimator=Pathwise())
     (first,) = torch.autograd.grad(e.value, locs, create_graph=True)
     with pytest.raises(EstimatorError, match="first derivatives only"):
         torch.autograd.grad(first.sum(), locs)
@@ -151,7 +151,7 @@ def test_second_derivative_of_the_implicit_form() -> None:
 @pytest.mark.parametrize("n_samples", [0, -1, 2.5])
 def test_number_of_samples(n_samples: int) -> None:
     with pytest.raises(InputError, match="whole number of at least 1"):
-        t1.expectation(square, normal(), estimator=t1.LeaveOneOut(), n_samples=n_samples)
+        t1.expectation(square, normal(), estimator=LeaveOneOut(), n_samples=n_samples)
 
 
 def test_estimator_name_instead_of_object() -> None:
@@ -167,7 +167,10 @@ def test_not_a_distribution() -> None:
 def test_byte_limit_below_one_sample() -> None:
     with pytest.raises(EstimatorError, match="one sample takes 40 bytes"):
         t1.expectation(
-            lambda x: x.sum(-1), normal(shape=(10,)), estimator=t1.LeaveOneOut(), max_bytes=39
+            lambda x: x.sum(-1),
+            normal(shape=(10,)),
+            estimator=LeaveOneOut(),
+            max_bytes=39,
         )
 
 
@@ -223,7 +226,7 @@ def test_a_transform_and_its_inverse_hold_each_other() -> None:
     q = D.TransformedDistribution(mixture, [D.ExpTransform()])
     q.log_prob(torch.tensor(1.0))  # makes the inverse
     assert trainable(q)  # and it ends
-    e = t1.expectation(torch.log, q, estimator=t1.Pathwise(), n_samples=20_000)
+    e = t1.expectation(torch.log, q, estimator=Pathwise(), n_samples=20_000)
     e.backward()
     assert locs.grad is not None
     torch.testing.assert_close(locs.grad, torch.full((2,), 0.5), atol=0.05, rtol=0)
@@ -233,17 +236,17 @@ def test_a_cdf_that_torch_cannot_differentiate() -> None:
     shape = torch.tensor([2.0, 3.0], requires_grad=True)
     q = D.MixtureSameFamily(D.Categorical(torch.ones(2)), D.Gamma(shape, 1.0))
     with pytest.raises(EstimatorError, match=r"cannot differentiate the cdf.*LeaveOneOut\(\)"):
-        t1.expectation(square, q, estimator=t1.Pathwise())
+        t1.expectation(square, q, estimator=Pathwise())
     assert t1.expectation(square, q).estimator == "LeaveOneOut"
 
 
 def test_a_mean_that_torch_does_not_know() -> None:
     q = D.TransformedDistribution(normal(), [D.ExpTransform()])
     with pytest.raises(EstimatorError, match="no known finite mean; pass h and expected"):
-        t1.expectation(square, q, estimator=t1.ControlVariate())
+        t1.expectation(square, q, estimator=ControlVariate())
 
 
 def test_an_optimal_baseline_for_parameters_of_a_transform() -> None:
     q = D.TransformedDistribution(D.Normal(0.0, 1.0), [D.AffineTransform(0.0, POSITIVE)])
     with pytest.raises(EstimatorError, match=r"shares tensors between samples.*LeaveOneOut\(\)"):
-        t1.expectation(square, q, estimator=t1.ScoreFunction("optimal"))
+        t1.expectation(square, q, estimator=ScoreFunction("optimal"))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
-from thetaone.estimators import Estimator
+from thetaone.estimators import Estimator, LeaveOneOut, Pathwise
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators.distributions import log_ratio
 from thetaone.estimators.judging._catalogue import CATALOGUE
@@ -67,13 +67,13 @@ def test_few_tensors_for_a_normal(name: str) -> None:
 
 
 def test_a_byte_limit_bounds_what_f_keeps() -> None:
-    whole = peak_tensors(t1.Pathwise(), families()[0], 10_000, 40)
-    chunked = peak_tensors(t1.Pathwise(), families()[0], 10_000, 40, max_bytes="40KiB")
+    whole = peak_tensors(Pathwise(), families()[0], 10_000, 40)
+    chunked = peak_tensors(Pathwise(), families()[0], 10_000, 40, max_bytes="40KiB")
     # what is left: the samples and their gradient
     assert chunked < 2.1 < 3.0 < whole
 
 
-class Pairwise(t1.LeaveOneOut):
+class Pairwise(LeaveOneOut):
     """All differences of two samples at once: the same estimate, samples² of memory."""
 
     def surrogate(self, f: Integrand, distribution: D.Distribution, draws: Tensor) -> Tensor:
@@ -83,5 +83,5 @@ class Pairwise(t1.LeaveOneOut):
 
 
 def test_a_quadratic_estimator_would_be_seen() -> None:
-    assert is_linear(t1.LeaveOneOut, families()[0])
+    assert is_linear(LeaveOneOut, families()[0])
     assert not is_linear(Pairwise, families()[0])

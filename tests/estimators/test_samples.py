@@ -8,6 +8,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
+from thetaone.estimators import LeaveOneOut, Pathwise, ScoreFunction
 from thetaone.estimators._gradient_samples import jacobian
 
 
@@ -24,10 +25,12 @@ SIGMA = torch.tensor(0.8, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
-    "estimator", [t1.ScoreFunction(), t1.LeaveOneOut(), t1.Pathwise()], ids=lambda e: e.name
+    "estimator",
+    [ScoreFunction(), LeaveOneOut(), Pathwise()],
+    ids=lambda e: e.name,
 )
 @pytest.mark.parametrize("n_samples", [2, 50])  # fewer rows than parameters, and more
-def test_mean_of_rows_is_the_gradient(estimator: t1.LeaveOneOut, n_samples: int) -> None:
+def test_mean_of_rows_is_the_gradient(estimator: LeaveOneOut, n_samples: int) -> None:
     options: dict[str, Any] = {"estimator": estimator, "n_samples": n_samples}
     rows = t1.gradient_samples(f, D.Normal, (MU, SIGMA), generator=generator(), **options)
     mu, sigma = MU.clone().requires_grad_(), SIGMA.clone().requires_grad_()
@@ -40,7 +43,7 @@ def test_mean_of_rows_is_the_gradient(estimator: t1.LeaveOneOut, n_samples: int)
 def test_one_sample_matches_the_formula() -> None:
     x = torch.randn(6, 2, generator=generator(), dtype=torch.float64) * SIGMA + MU
     rows = t1.gradient_samples(
-        f, lambda mu: D.Normal(mu, SIGMA), MU, estimator=t1.ScoreFunction(), n_samples=6,
+        f, lambda mu: D.Normal(mu, SIGMA), MU, estimator=ScoreFunction(), n_samples=6,
         generator=generator(),
     )  # fmt: skip
     torch.testing.assert_close(rows, f(x)[:, None] * (x - MU) / SIGMA**2)
@@ -49,7 +52,7 @@ def test_one_sample_matches_the_formula() -> None:
 def test_leave_one_out_is_the_sample_covariance() -> None:
     options: dict[str, Any] = {"n_samples": 20, "generator": generator()}
     rows = t1.gradient_samples(
-        f, lambda mu: D.Normal(mu, SIGMA), MU, estimator=t1.LeaveOneOut(), **options
+        f, lambda mu: D.Normal(mu, SIGMA), MU, estimator=LeaveOneOut(), **options
     )
     x = torch.randn(20, 2, generator=generator(), dtype=torch.float64) * SIGMA + MU
     score = (x - MU) / SIGMA**2
@@ -58,7 +61,7 @@ def test_leave_one_out_is_the_sample_covariance() -> None:
 
 
 def test_structures_of_parameters() -> None:
-    options: dict[str, Any] = {"n_samples": 3, "estimator": t1.LeaveOneOut()}
+    options: dict[str, Any] = {"n_samples": 3, "estimator": LeaveOneOut()}
     named = t1.gradient_samples(f, D.Normal, {"loc": MU, "scale": SIGMA}, **options)
     assert {name: tuple(rows.shape) for name, rows in named.items()} == {
         "loc": (3, 2), "scale": (3,)

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
-import thetaone as t1
 from thetaone.estimators import (
     ARM,
     REBAR,
     DisARM,
     Estimator,
     EvolutionStrategies,
+    LeaveOneOut,
     MeasureValued,
+    Pathwise,
     Problem,
+    ScoreFunction,
     cosine,
 )
 from thetaone.estimators._parameters import family
@@ -47,19 +49,19 @@ def forms() -> dict[str, tuple[Callable[[float, int, float], Estimator], Callabl
     """Estimator of (F, d, σ²·…) and Var of one coordinate, f = ‖x‖², N(µ·1, σ²I), m = dµ²."""
     return {
         "score": (
-            lambda m, d, s2: t1.ScoreFunction(),
+            lambda m, d, s2: ScoreFunction(),
             lambda m, mu2, d, s2: m**2 / s2 + 4 * m + 4 * mu2 + 2 * m * (d + 2)
             + s2 * (d + 2) * (d + 4),
         ),
         "score, b = F": (
-            lambda m, d, s2: t1.ScoreFunction(m + d * s2),
+            lambda m, d, s2: ScoreFunction(m + d * s2),
             lambda m, mu2, d, s2: 4 * m + 4 * mu2 + s2 * (2 * d + 8),
         ),
         "score, b*": (
-            lambda m, d, s2: t1.ScoreFunction(m + s2 * (d + 2)),
+            lambda m, d, s2: ScoreFunction(m + s2 * (d + 2)),
             lambda m, mu2, d, s2: 4 * m + 4 * mu2 + 2 * s2 * (d + 2),
         ),
-        "pathwise": (lambda m, d, s2: t1.Pathwise(), lambda m, mu2, d, s2: 4 * s2),
+        "pathwise": (lambda m, d, s2: Pathwise(), lambda m, mu2, d, s2: 4 * s2),
         "es antithetic": (
             lambda m, d, s2: EvolutionStrategies(), lambda m, mu2, d, s2: 4 * m + 4 * mu2
         ),
@@ -107,7 +109,7 @@ def test_variance_of_leave_one_out(d: int, mu: float, k: int, expected: float) -
     loc = torch.full((d,), mu, dtype=torch.float64)
     made = family(lambda loc: D.Independent(D.Normal(loc, torch.ones_like(loc)), 1), loc)
     rows, evaluations = replicate_gradients(
-        lambda x: (x**2).sum(-1), made, t1.LeaveOneOut(), n_samples=k, replicates=400_000 // d,
+        lambda x: (x**2).sum(-1), made, LeaveOneOut(), n_samples=k, replicates=400_000 // d,
         generator=generator(),
     )  # fmt: skip
     assert float(rows.var(0).mean()) == pytest.approx(expected, rel=0.05)
@@ -115,8 +117,8 @@ def test_variance_of_leave_one_out(d: int, mu: float, k: int, expected: float) -
 
 
 TOY = [
-    (t1.ScoreFunction(), 1, (0.01563, 0.01224, 0.006602)),
-    (t1.LeaveOneOut(), 2, (2.5e-7, 2.386e-7, 1.659e-7)),
+    (ScoreFunction(), 1, (0.01563, 0.01224, 0.006602)),
+    (LeaveOneOut(), 2, (2.5e-7, 2.386e-7, 1.659e-7)),
     (ARM(), 1, (8.33e-8, 1.458e-7, 1.42e-7)),
     (DisARM(), 1, (0.0, 1.328e-7, 1.409e-7)),
     (REBAR(temperature=0.5), 1, (0.0223, 0.0186, 0.0119)),  # untuned: worse than the plain score
@@ -147,9 +149,9 @@ def test_variance_on_the_toy(
 @pytest.mark.parametrize(
     ("problem", "estimator", "expected"),
     [
-        (cosine(), t1.Pathwise(), 0.235503),
-        (cosine(), t1.ScoreFunction(), 1.710155),
-        (poisson(), t1.ScoreFunction(), 388.333),
+        (cosine(), Pathwise(), 0.235503),
+        (cosine(), ScoreFunction(), 1.710155),
+        (poisson(), ScoreFunction(), 388.333),
         (poisson(), MeasureValued(), 12.0),
     ],
     ids=["cos-pathwise", "cos-score", "poisson-score", "poisson-measure"],
