@@ -53,7 +53,6 @@ def test_asked_twice_it_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFix
         (["--parametrization", "ntk"], "ntk"),
         (["--engine", "gpu"], "engine='gpu' is not one of"),
         (["--storage", "/proc/none/s.journal"], "cannot use the storage /proc/none/s.journal"),
-        (["--base-width", "32"], "width 8 is below base_width=32"),
     ],
 )
 def test_a_wrong_word_is_one_line(

@@ -19,7 +19,7 @@ from thetaone.parametrization import (
     SIGN,
     FlattenedRatiosWarning,
     UpdateFamily,
-    make_recipe,
+    make_parametrization,
     optimizer_class,
     per_group,
     register_update_family,
@@ -228,14 +228,16 @@ def stepped_by(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 @pytest.mark.parametrize("width", [32, 128])
 def test_a_mixed_recipe_gives_muon_the_same_matrices_at_the_base_width(width: int) -> None:
     """At the base nothing grows: roles come from a wider model of the task."""
-    recipe = make_recipe("mup", MlpTask(), 32, MIXTURE)
+    recipe = make_parametrization("mup", MlpTask(), 32, MIXTURE)
     model = MlpTask().model(width)
     who = stepped_by(recipe(model, width, 0.01), model)
     assert who == {"0.weight": "AdamW", "2.weight": "Muon", "4.weight": "AdamW"}
 
 
 def test_a_mixed_recipe_of_deeper_models_too() -> None:
-    recipe = make_recipe("mup", DeepTask(), 16, MIXTURE, {"sample": torch.ones(2, 32)}, depth=2)
+    recipe = make_parametrization(
+        "mup", DeepTask(), 16, MIXTURE, {"sample": torch.ones(2, 32)}, depth=2
+    )
     model = DeepTask().model(16, 6)
     who = stepped_by(recipe(model, 16, 0.01), model)
     muon = {name for name, optimizer in who.items() if optimizer == "Muon"}
@@ -259,7 +261,7 @@ def test_a_mixture_that_shapes_cannot_place_says_how_to(base: Any) -> None:
 def test_a_muon_step_has_the_same_spectral_norm_at_every_width(adjust: str | None) -> None:
     """‖ΔW‖₂ = η·√(out/in) up to the few tens of percent that Newton-Schulz leaves."""
     mixture = {**MIXTURE, "hidden": (torch.optim.Muon, {"lr": 0.02, "adjust_lr_fn": adjust})}
-    recipe = make_recipe("mup", MlpTask(), 32, mixture, {"weight_decay": 0.0})
+    recipe = make_parametrization("mup", MlpTask(), 32, mixture, {"weight_decay": 0.0})
     norms: list[float] = []
     for width in (32, 128, 512):
         model = MlpTask().model(width)
@@ -282,7 +284,7 @@ def test_a_mixture_by_name_is_plain_torch_at_the_base_width(parametrization: str
     hidden = plain.get_parameter("2.weight")
     rest = [p for p in plain.parameters() if p is not hidden]
     by_hand = [torch.optim.Muon([hidden], lr=0.01), torch.optim.AdamW(rest, lr=0.01)]
-    optimizer = make_recipe(parametrization, task, 64, "Muon+AdamW")(ours, 64, 0.01)
+    optimizer = make_parametrization(parametrization, task, 64, "Muon+AdamW")(ours, 64, 0.01)
     for batch, _ in zip(task.batches(0), range(10), strict=False):
         for model, optimizers in ((plain, by_hand), (ours, [optimizer])):
             model.zero_grad()

@@ -180,10 +180,27 @@ def test_a_saved_prescription_is_a_base() -> None:
     assert [g["lr"] for g in one.param_groups] == [g["lr"] for g in other.param_groups]
 
 
+@pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD", "Muon+AdamW"])
+def test_from_wide_to_narrow_is_the_way_back(optimizer: str) -> None:
+    """Either width may be the base: the factors of one way are the inverses of the other's."""
+    roles = {"2.weight": "hidden"} if optimizer == "Muon+AdamW" else {}
+    up = t1.prescribe(mlp(128), base=mlp(32), optimizer=optimizer, roles=roles)
+    down = t1.prescribe(mlp(32), base=mlp(128), optimizer=optimizer, roles=roles)
+    for one, other in zip(up.rules, down.rules, strict=True):
+        assert (one.role, one.name) == (other.role, other.name)
+        for factor in ("init_factor", "lr_factor", "eps_factor", "decay_factor"):
+            assert getattr(one, factor) * getattr(other, factor) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize(
     ("model", "base", "error", "message"),
     [
-        (lambda: mlp(32), lambda: mlp(64), MismatchError, r"base \(64, 32\) is wider than target"),
+        (
+            lambda: nn.Linear(32, 64),
+            lambda: nn.Linear(64, 32),
+            MismatchError,
+            r"one axis grows and another shrinks",
+        ),
         (
             lambda: nn.Embedding(60, 64),
             lambda: nn.Embedding(50, 64),

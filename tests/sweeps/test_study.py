@@ -116,7 +116,6 @@ class NoBatches(Toy):
         (Toy(), {"optimizer": "Adamw"}, UnknownOptimizerError, "Adamw"),
         (Toy(), {"widths": None}, InputError, "widths is not given and task Toy has no default"),
         (Toy(), {"widths": []}, InputError, r"widths=\[\]: need at least one"),
-        (Toy(), {"base_width": 8}, InputError, "width 4 is below base_width=8"),
         (Toy(), {"engine": "fast"}, InputError, "engine='fast' is not one of .*ray"),
     ],
 )

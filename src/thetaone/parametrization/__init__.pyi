@@ -1,9 +1,9 @@
 from .applying import Base as Base
 from .applying import FlattenedRatiosWarning as FlattenedRatiosWarning
 from .applying import Optimizers as Optimizers
-from .applying import Recipe as Recipe
+from .applying import Parametrization as Parametrization
 from .applying import by_role as by_role
-from .applying import make_recipe as make_recipe
+from .applying import make_parametrization as make_parametrization
 from .applying import optimizer_class as optimizer_class
 from .applying import parametrize as parametrize
 from .applying import per_group as per_group

@@ -1,6 +1,12 @@
+from ._arguments import check_options as check_options
 from ._base import Record as Record
 from ._table import text_table as text_table
 from ._task import Task as Task
+from ._training import OF_A_FUNCTION as OF_A_FUNCTION
+from ._training import RateSchedule as RateSchedule
+from ._training import TrainingLoop as TrainingLoop
+from ._training import rate_factor as rate_factor
+from ._training import training_loop as training_loop
 from ._units import format_bytes as format_bytes
 from ._units import format_seconds as format_seconds
 from ._units import parse_bytes as parse_bytes

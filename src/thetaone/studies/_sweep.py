@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from thetaone.errors import InputError, MismatchError, TaskError
-from thetaone.parametrization import Recipe, by_role, make_recipe
+from thetaone.parametrization import Parametrization, make_parametrization
 from thetaone.records import EngineDecision, SweepEvent, SweepResult, Trial
 from thetaone.sweeps import (
     TrialSpec,
@@ -93,13 +93,13 @@ def sweep(
     loaded = load_task(task)
     axes = settle_axes(loaded, widths=widths, lrs=lrs, seeds=seeds, steps=steps)
     base = min(axes["widths"]) if base_width is None else base_width
-    recipe = make_recipe(parametrization, loaded, base, optimizer, options)
+    recipe = make_parametrization(parametrization, loaded, base, optimizer, options)
     specs = grid(
         widths=axes["widths"], lrs=axes["lrs"], seeds=axes["seeds"], n_steps=axes["steps"],
         parametrization=recipe.label, base_width=base,
     )  # fmt: skip
     check_widths(loaded, recipe, specs)
-    name = optimizer_name(recipe)
+    name = recipe.optimizer_name
     store = open_store(storage, experiment=_experiment(loaded, recipe, name, options))
     work = Work(task=loaded, make_optimizer=recipe)
     found, decision, n_reused = run_trials(
@@ -139,7 +139,7 @@ def settle_axes(
     return axes
 
 
-def check_widths(task: LoadedTask, recipe: Recipe, specs: Sequence[TrialSpec]) -> None:
+def check_widths(task: LoadedTask, recipe: Parametrization, specs: Sequence[TrialSpec]) -> None:
     """Build each width once, with its optimizer and first loss, before anything is trained.
 
     What is wrong with the task or the optimizer is an error here; later it fails one trial.
@@ -162,16 +162,7 @@ def check_widths(task: LoadedTask, recipe: Recipe, specs: Sequence[TrialSpec]) -
             recipe(model, spec.width, spec.lr)
 
 
-def optimizer_name(recipe: Recipe) -> str:
-    """Name for tables: the class, or the classes of a mapping."""
-    if recipe.builder is not None:
-        return recipe.label
-    entries = by_role(recipe.optimizer).values()
-    kinds = [entry[0] if isinstance(entry, tuple) else entry for entry in entries]
-    return "+".join(kind if isinstance(kind, str) else kind.__name__ for kind in kinds)
-
-
-def _experiment(task: LoadedTask, recipe: Recipe, optimizer: str, options: object) -> str:
+def _experiment(task: LoadedTask, recipe: Parametrization, optimizer: str, options: object) -> str:
     """What makes stored trials comparable: task, optimizer, options, and this version's rules."""
     digest = hashlib.sha256(f"{__version__} {task.fingerprint} {options!r}".encode())
     digest.update(repr(recipe.optimizer).encode())

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from thetaone.errors import InputError, ProfileError, ScheduleError
 from thetaone.laws import verify_laws
-from thetaone.parametrization import Recipe, make_recipe, prescribe
+from thetaone.parametrization import Parametrization, make_parametrization, prescribe
 from thetaone.records import (
     CoordinateCheck,
     DirectSweepCost,
@@ -25,7 +25,7 @@ from thetaone.records import (
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
-from thetaone.studies._sweep import check_widths, optimizer_name, settle_axes, sweep
+from thetaone.studies._sweep import check_widths, settle_axes, sweep
 from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
 from thetaone.sweeps import TrialSpec, grid
 from thetaone.tasks import LoadedTask, load_task
@@ -167,11 +167,11 @@ class _Job:
     steps: int
     optimizer: Any
     options: dict[str, Any]
-    recipe: Recipe
+    recipe: Parametrization
 
     @property
     def optimizer_name(self) -> str:
-        return optimizer_name(self.recipe)
+        return self.recipe.optimizer_name
 
     @classmethod
     def of(cls, task: LoadedTask, *, target: int, base_width: int | None, optimizer: Any,
@@ -201,7 +201,7 @@ class _Job:
             parametrization="mup",
             base_width=base,
         )
-        recipe = make_recipe("mup", task, base, optimizer=optimizer, options=options)
+        recipe = make_parametrization("mup", task, base, optimizer=optimizer, options=options)
         check_widths(task, recipe, specs)
         return cls(
             task=task, widths=tuple(widths), target_width=target,

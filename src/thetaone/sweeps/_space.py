@@ -67,10 +67,10 @@ def grid(
         seeds: Non-negative seeds, at least one.
         n_steps: Steps of each training, at least 1 [count].
         parametrization: Label of the parametrization.
-        base_width: Width at which the rates are meant; no width may be below it.
+        base_width: Width at which the rates are meant; any, swept or not.
 
     Raises:
-        InputError: An empty or out-of-range axis, or a width below the base.
+        InputError: An empty or out-of-range axis.
 
     Examples:
         >>> specs = grid(widths=[32, 64], lrs=[0.1], seeds=[0, 1], n_steps=5,
@@ -83,11 +83,6 @@ def grid(
     seeds = _axis("seeds", seeds, lambda seed: seed >= 0, "seeds of 0 or more")
     if n_steps < 1:
         raise InputError(f"steps={n_steps}: need at least 1 step of training")
-    if widths[0] < base_width:
-        raise InputError(
-            f"width {widths[0]} is below base_width={base_width}: "
-            f"rates transfer upward; pass base_width={widths[0]} or drop that width"
-        )
     return tuple(
         TrialSpec(
             width=width, lr=lr, seed=seed, n_steps=n_steps,

@@ -1,3 +1,8 @@
+from ._parametrization import Builder as Builder
+from ._parametrization import Parametrization as Parametrization
+from ._parametrization import build_model as build_model
+from ._parametrization import check_grows as check_grows
+from ._parametrization import make_parametrization as make_parametrization
 from ._parametrize import parametrize as parametrize
 from ._prescribe import Base as Base
 from ._prescribe import Optimizers as Optimizers
@@ -5,10 +10,5 @@ from ._prescribe import by_role as by_role
 from ._prescribe import optimizer_class as optimizer_class
 from ._prescribe import prescribe as prescribe
 from ._prescribe import read_members as read_members
-from ._recipes import Builder as Builder
-from ._recipes import Recipe as Recipe
-from ._recipes import build_model as build_model
-from ._recipes import check_grows as check_grows
-from ._recipes import make_recipe as make_recipe
 from ._schedules import FlattenedRatiosWarning as FlattenedRatiosWarning
 from ._schedules import per_group as per_group

@@ -151,6 +151,18 @@ def by_role(optimizer: Optimizers) -> Mapping[str, Any]:
     return {"rest": optimizer}
 
 
+def optimizer_name(optimizer: Optimizers) -> str:
+    """Name for tables: of the class, or of each class of a mapping, once.
+
+    Examples:
+        >>> optimizer_name({"hidden": torch.optim.Muon, "rest": ("AdamW", {"eps": 1e-9})})
+        'Muon+AdamW'
+    """
+    entries = (e[0] if isinstance(e, tuple) else e for e in by_role(optimizer).values())
+    names = (entry if isinstance(entry, str) else entry.__name__ for entry in entries)
+    return "+".join(dict.fromkeys(names))
+
+
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     """The class of a name: of ``torch.optim``, else of ``pytorch_optimizer``, where installed.
 

@@ -14,11 +14,10 @@ from thetaone.parametrization._names import place, read_stacks
 from thetaone.parametrization.applying import (
     Builder,
     Optimizers,
-    Recipe,
+    Parametrization,
     build_model,
     check_grows,
-    make_recipe,
-    read_members,
+    make_parametrization,
 )
 from thetaone.parametrization.checking._observe import Key, train_and_observe
 from thetaone.parametrization.checking._verdict import BANDS, Band, judge
@@ -118,7 +117,7 @@ def coordinate_check(
         narrow, wide = (_blueprint(sizes, size, options) for size in ends)
         if not sizes.depths:
             check_grows(narrow, wide, sizes.values[0], sizes.values[-1])
-        recipe = make_recipe(
+        recipe = make_parametrization(
             parametrization,
             task,
             base_width or sizes.widths[0],
@@ -138,7 +137,7 @@ def coordinate_check(
     return CoordinateCheck(
         task=name,
         parametrization=recipe.label,
-        optimizer=_optimizer_name(optimizer, recipe.builder is None),
+        optimizer=recipe.optimizer_name,
         lr=lr,
         axis=sizes.axis,
         sizes=sizes.values,
@@ -150,7 +149,7 @@ def coordinate_check(
 
 def _observe(
     sizes: Sizes,
-    recipe: Recipe,
+    recipe: Parametrization,
     narrow: Blueprint,
     wide: Blueprint,
     *,
@@ -244,13 +243,6 @@ def _roles(
             roles[layer] = role
         roles[site.name] = role
     return roles
-
-
-def _optimizer_name(optimizer: Optimizers, used: bool) -> str:
-    if not used:
-        return "user's"
-    members = read_members(optimizer, {}).values()
-    return "+".join(dict.fromkeys(member.cls.__name__ for member in members))
 
 
 def _unmeasured(key: Key, rows: list[list[float]]) -> bool:

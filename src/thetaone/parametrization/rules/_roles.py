@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from math import prod
+from math import log, prod
 from typing import NamedTuple
 
 from thetaone.errors import InputError, MismatchError, RoleError
@@ -85,7 +85,7 @@ def assign(site: Site, base: Site, forced: str | None = None) -> Assignment:
         forced: A role that the user overrides.
 
     Raises:
-        MismatchError: Target and base differ in more than width, or the base is wider.
+        MismatchError: Target and base differ in more than width, or in opposite directions.
         RoleError: The shapes allow several roles.
     """
     _check_same_use(site, base)
@@ -95,14 +95,14 @@ def assign(site: Site, base: Site, forced: str | None = None) -> Assignment:
         return _raw(site, base)
     r_in, r_out = _ratio(site.fan_in, base.fan_in), _ratio(site.fan_out, base.fan_out)
     if site.kind == VECTOR_SITE:
-        return Assignment(VECTOR if r_out > 1 else FIXED, base, 1.0, r_out)
+        return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out)
     return Assignment(_role(r_in, r_out), base, r_in, r_out)
 
 
 def _role(r_in: float, r_out: float) -> str:
-    if r_in > 1:
-        return HIDDEN if r_out > 1 else OUTPUT
-    return INPUT if r_out > 1 else FIXED
+    if r_in != 1:
+        return HIDDEN if r_out != 1 else OUTPUT
+    return INPUT if r_out != 1 else FIXED
 
 
 def _raw(site: Site, base: Site) -> Assignment:
@@ -120,18 +120,23 @@ def _raw(site: Site, base: Site) -> Assignment:
 
 def _forced(site: Site, base: Site, role: str) -> Assignment:
     growth = [_ratio(a, b) for a, b in zip(site.shape, base.shape, strict=True)]
-    most = max(growth, default=1.0)
+    most = _furthest(*growth)
     known = site.kind not in (RAW, VECTOR_SITE)
     r_in = _ratio(site.fan_in, base.fan_in) if known else most
     r_out = _ratio(site.fan_out, base.fan_out) if known else most
     ratios = {
-        INPUT: (1.0, max(r_out, most)),
+        INPUT: (1.0, _furthest(r_out, most)),
         VECTOR: (1.0, prod(growth)),
-        OUTPUT: (max(r_in, most), 1.0),
+        OUTPUT: (_furthest(r_in, most), 1.0),
         HIDDEN: (r_in, r_out),
         FIXED: (1.0, 1.0),
     }
     return Assignment(role, base, *ratios[role])
+
+
+def _furthest(*ratios: float) -> float:
+    """The ratio furthest from 1; the base may be narrower or wider than the target."""
+    return max(ratios, key=lambda ratio: abs(log(ratio)), default=1.0)
 
 
 def _ratio(size: int, base: int) -> float:
@@ -145,10 +150,11 @@ def _check_same_use(site: Site, base: Site) -> None:
             f"{site.name} is {site.module}{site.shape} in the target and "
             f"{base.module}{base.shape} in the base: they may differ in width and depth only"
         )
-    if any(a < b for a, b in zip(site.shape, base.shape, strict=True)):
+    pairs = list(zip(site.shape, base.shape, strict=True))
+    if any(a < b for a, b in pairs) and any(a > b for a, b in pairs):
         raise MismatchError(
-            f"{site.name}: base {base.shape} is wider than target {site.shape}. The base is the "
-            "model whose learning rate was tuned; pass the narrower one as base"
+            f"{site.name}: from base {base.shape} to target {site.shape} one axis grows and "
+            "another shrinks. Build both with the same code at two widths; either may be the base"
         )
     if site.kind == "lookup" and site.shape[0] != base.shape[0]:
         raise MismatchError(

@@ -99,11 +99,14 @@ def init_factor(role: str, r_in: float, r_out: float) -> float:
     Source: arXiv 2203.03466 Table 3; arXiv 2310.17813 Parametrization 1.
 
     Examples:
-        >>> init_factor("hidden", 4, 4), init_factor("output", 4, 1)
-        (0.5, 0.25)
+        >>> init_factor("hidden", 4, 4), init_factor("output", 4, 1), init_factor("output", 0.25, 1)
+        (0.5, 0.25, 4.0)
     """
     factor = _power(TABLE_3[role].init, r_in, r_out)
-    return factor * min(1.0, (r_out / r_in) ** 0.5) if role in (HIDDEN, MATRIX) else factor
+    if role not in (HIDDEN, MATRIX):
+        return factor
+    limit = min if r_in >= 1 else max  # to a narrower model and back again is 1
+    return factor * limit(1.0, (r_out / r_in) ** 0.5)
 
 
 def bilinear_init(r_in: float, r_one: float, r_out: float) -> float:

@@ -12,7 +12,13 @@ from torch import nn
 from thetaone.errors import InputError, MismatchError, RoleError, TaskError
 from thetaone.parametrization._names import wildcard
 from thetaone.parametrization.applying._parametrize import parametrize
-from thetaone.parametrization.applying._prescribe import CHOICES, Optimizers, by_role, read_members
+from thetaone.parametrization.applying._prescribe import (
+    CHOICES,
+    Optimizers,
+    by_role,
+    optimizer_name,
+    read_members,
+)
 from thetaone.parametrization.reading import read_blueprint
 from thetaone.parametrization.rules import assign, match_base
 from thetaone.records import Blueprint, Task
@@ -22,8 +28,8 @@ BASE_DRAWS = 4  # base models whose initial sizes are pooled: halves the noise o
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Builds the optimizer of a model of any width from the rate tuned at the base width.
+class Parametrization:
+    """Builds the optimizer of a model of any width from a rate meant at the base width.
 
     Attributes:
         label: ``mup``, ``sp``, or the name of the user's callable.
@@ -41,12 +47,16 @@ class Recipe:
     base_width: int = 0
     builder: Builder | None = None
 
+    @property
+    def optimizer_name(self) -> str:
+        """Name for tables: the class, or the classes of a mapping; the label of a callable."""
+        return self.label if self.builder is not None else optimizer_name(self.optimizer)
+
     def __call__(self, model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
         """The optimizer of ``model``; in ``mup`` its initial values are rescaled in place.
 
         Raises:
-            InputError: ``width`` lies below the base.
-            MismatchError: The model is not wider though ``width`` is.
+            MismatchError: The model has the base's shapes though ``width`` differs.
         """
         if self.builder is not None:
             return self.builder(model, width, lr)
@@ -62,30 +72,25 @@ class Recipe:
         )
 
     def _check_width(self, model: nn.Module, width: int) -> None:
-        if width < self.base_width:
-            raise InputError(
-                f"width={width} lies below the base width {self.base_width}: the base is the "
-                "narrowest model, where the rate is tuned. Lower base_width or raise the width"
-            )
-        if width > self.base_width and self.base is not None:
-            wide = read_blueprint(model, measure=False)
-            check_grows(self.base, wide, self.base_width, width)
+        if width != self.base_width and self.base is not None:
+            other = read_blueprint(model, measure=False)
+            check_grows(self.base, other, self.base_width, width)
 
 
-def check_grows(narrow: Blueprint, wide: Blueprint, base_width: int, width: int) -> None:
+def check_grows(base: Blueprint, model: Blueprint, base_width: int, width: int) -> None:
     """Refuse a task whose model does not depend on its width.
 
     Raises:
         MismatchError: All shapes are the same.
     """
-    if [site.shape for site in narrow.sites] == [site.shape for site in wide.sites]:
+    if [site.shape for site in base.sites] == [site.shape for site in model.sites]:
         raise MismatchError(
             f"model(width={width}) has the same shapes as model(width={base_width}): the model's "
             "width does not change. Make task.model use its width argument"
         )
 
 
-def make_recipe(
+def make_parametrization(
     parametrization: str | Builder,
     task: Task,
     base_width: int,
@@ -93,11 +98,11 @@ def make_recipe(
     options: Mapping[str, Any] | None = None,
     *,
     depth: int | None = None,
-) -> Recipe:
-    """A recipe for ``mup``, ``sp`` (plain torch) or the user's own callable.
+) -> Parametrization:
+    """A parametrization: ``mup``, ``sp`` (plain torch) or the user's own callable.
 
     For ``mup`` the base is built ``BASE_DRAWS`` times with torch's RNG forked, and only its shapes
-    and initial sizes are kept, so that the recipe is small and can be sent to another process.
+    and initial sizes are kept, so that it is small and can be sent to another process.
 
     Args:
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
@@ -108,7 +113,7 @@ def make_recipe(
         depth: Depth of the base, for models of several depths; ``None``: ``task.model(width)``.
 
     Returns:
-        The recipe.
+        The parametrization.
 
     Raises:
         InputError: An unknown parametrization.
@@ -118,12 +123,12 @@ def make_recipe(
     options = dict(options or {})
     if callable(parametrization):
         label = getattr(parametrization, "__name__", type(parametrization).__name__)
-        return Recipe(label=label, optimizer=optimizer, builder=parametrization)
+        return Parametrization(label=label, optimizer=optimizer, builder=parametrization)
     read_members(optimizer, {})
     mixed = by_role(optimizer)
     if parametrization == "sp" and len(mixed) == 1:
         plain = {key: value for key, value in options.items() if key not in CHOICES}
-        return Recipe(label="sp", optimizer=optimizer, options=plain)
+        return Parametrization(label="sp", optimizer=optimizer, options=plain)
     if parametrization not in ("mup", "sp"):
         raise InputError(
             f"parametrization={parametrization!r}: choose 'mup', 'sp', or pass a callable "
@@ -136,8 +141,8 @@ def make_recipe(
         found = named_roles(wider, base, set(mixed))
         options["roles"] = {**found, **options.get("roles", {})}
     if parametrization == "sp":
-        return Recipe(label="sp", optimizer=optimizer, options=options)
-    return Recipe(
+        return Parametrization(label="sp", optimizer=optimizer, options=options)
+    return Parametrization(
         label="mup", optimizer=optimizer, options=options, base=base, base_width=base_width
     )
 
