@@ -95,9 +95,21 @@ def test_relax_learns_to_reduce_its_variance() -> None:
 
 
 def test_relax_may_be_used_twice_before_a_backward() -> None:
-    relax, q = RELAX(), D.Bernoulli(logits=torch.tensor([0.2], requires_grad=True))
-    pair = [t1.expectation(lambda b: b.sum(-1), q, estimator=relax) for _ in range(3)]
-    torch.stack([e.value for e in pair]).sum().backward()
+    def gradient(*, at_once: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        logits, relax = torch.tensor([0.2], requires_grad=True), RELAX(lr=0.1)
+        values: list[torch.Tensor] = []
+        for _ in range(3):
+            q = D.Bernoulli(logits=logits)
+            values.append(t1.expectation(lambda b: b.sum(-1) ** 2, q, estimator=relax).value)
+            if not at_once:
+                values.pop().backward()
+        if at_once:
+            torch.stack(values).sum().backward()
+        assert logits.grad is not None
+        return logits.grad
+
+    torch.testing.assert_close(gradient(at_once=True), gradient(at_once=False))
 
 
 def test_evolution_strategies_smooth() -> None:

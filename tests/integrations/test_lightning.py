@@ -167,4 +167,6 @@ def test_without_the_library_the_extra_is_named(library: str) -> None:
 def test_no_fault_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", LayerFaultWarning)
-        fit(Module(), SpectralCallback(every=1))
+        watch = SpectralCallback(every=1)
+        fit(Module(), watch)
+    assert {reading.step for reading in watch.readings} == set(range(len(list(batches()))))

@@ -382,7 +382,10 @@ def test_a_relative_path_stays_where_it_was(
     monkeypatch.chdir(tmp_path)
     with DiskTier("here", cost=COST) as tier:
         monkeypatch.chdir("/")
-        tier.write(memoryview(bytes(10)))
+        spill, back = tier.write(memoryview(b"0123456789")), bytearray(10)
+        assert tier.path == tmp_path / "here"
+        tier.read(spill, memoryview(back))
+    assert back == b"0123456789"
 
 
 def test_a_vanished_directory_keeps_the_gradients(tmp_path: Path) -> None:
