@@ -8,6 +8,7 @@ from .applying import optimizer_class as optimizer_class
 from .applying import parametrize as parametrize
 from .applying import per_group as per_group
 from .applying import prescribe as prescribe
+from .applying import set_lr as set_lr
 from .checking import SpectralMonitor as SpectralMonitor
 from .checking import coordinate_check as coordinate_check
 from .rules import GRADIENT as GRADIENT

@@ -12,3 +12,4 @@ from ._prescribe import prescribe as prescribe
 from ._prescribe import read_members as read_members
 from ._schedules import FlattenedRatiosWarning as FlattenedRatiosWarning
 from ._schedules import per_group as per_group
+from ._schedules import set_lr as set_lr

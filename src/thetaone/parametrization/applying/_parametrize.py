@@ -116,6 +116,9 @@ def build_optimizer(
         rate = options.pop("lr", lr)
         own = Member(cls=member.cls, options=options)
         groups = _groups(rules, parameters, own, rate, prescription.decay_policy)
+        if "lr" in member.options:  # so that lr · lr_factor is a group's rate in a mixture too
+            for group in groups:
+                group["lr_factor"] *= float(rate) / float(lr)
         part = member.cls(groups, lr=rate, **options)
         if member.family.sums_squares:
             _scale_sums(part, rules, parameters)

@@ -34,6 +34,31 @@ def per_group(optimizer: torch.optim.Optimizer, value: float) -> list[float]:
     return [value * group.get("lr_factor", 1.0) for group in optimizer.param_groups]
 
 
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the base width; every group gets it times its factor.
+
+    What ``for group in optimizer.param_groups: group["lr"] = lr`` is in a loop written by hand.
+    A rate that is a tensor is written in place, as captured graphs need it.
+
+    Args:
+        optimizer: From ``parametrize``.
+        lr: A learning rate at the base width.
+
+    Examples:
+        >>> import thetaone as t1
+        >>> wide, narrow = torch.nn.Linear(64, 64), torch.nn.Linear(16, 16)
+        >>> adam = t1.parametrize(wide, base=narrow, optimizer=torch.optim.Adam, lr=0.1)
+        >>> set_lr(adam, 1.0)
+        >>> [group["lr"] for group in adam.param_groups]
+        [0.25, 1.0]
+    """
+    for group, rate in zip(optimizer.param_groups, per_group(optimizer, lr), strict=True):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def guard_ratios(optimizer: torch.optim.Optimizer) -> None:
     """Warn once, before a step, when the groups' rates have left the prescribed ratio."""
     if len({group["lr_factor"] for group in optimizer.param_groups}) > 1:
@@ -63,10 +88,11 @@ class _RatioGuard:
         self.warned = True  # once: what a schedule does, it does at every step
         warnings.warn(
             f"learning rates {[f'{r:.3g}' for r in rates]} are not in the prescribed ratio "
-            f"{[f'{p:.3g}' for p in self.prescribed]}: a schedule (OneCycleLR, CyclicLR, an "
-            "eta_min or min_lr) set them to one value. Give it a list, "
-            "thetaone.parametrization.per_group(optimizer, value); where it takes one number only "
-            "(eta_min), leave that at 0 or use LambdaLR, which multiplies",
+            f"{[f'{p:.3g}' for p in self.prescribed]}: a loop wrote one rate into every group "
+            '(write group["lr"] = lr * group["lr_factor"], or '
+            "thetaone.parametrization.set_lr(optimizer, lr)), or a scheduler did (OneCycleLR, "
+            "CyclicLR, an eta_min or min_lr: give it the list per_group(optimizer, value); where "
+            "it takes one number only, leave that at 0 or use LambdaLR, which multiplies)",
             FlattenedRatiosWarning,
             stacklevel=3,
         )
