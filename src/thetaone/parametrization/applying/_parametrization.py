@@ -19,7 +19,7 @@ from thetaone.parametrization.applying._prescribe import (
     optimizer_name,
     read_members,
 )
-from thetaone.parametrization.reading import read_blueprint
+from thetaone.parametrization.reading import canonical, read_blueprint, rms_of
 from thetaone.parametrization.rules import assign, match_base
 from thetaone.records import Blueprint, Task
 
@@ -186,12 +186,22 @@ def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) ->
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = [read_blueprint(factory()) for _ in range(draws)]
+        first = read_blueprint(factory())
+        others = [_sizes(factory()) for _ in range(draws - 1)]
     sites = [
-        site.model_copy(update={"rms": _pooled([d.sites[i].rms for d in drawn])})
-        for i, site in enumerate(drawn[0].sites)
+        site.model_copy(
+            update={"rms": _pooled([site.rms, *(sizes[site.name] for sizes in others)])}
+        )
+        for site in first.sites
     ]
-    return drawn[0].model_copy(update={"sites": tuple(sites)})
+    return first.model_copy(update={"sites": tuple(sites)})
+
+
+def _sizes(model: nn.Module) -> dict[str, float | None]:
+    return {
+        canonical(name): None if parameter.is_meta else rms_of(parameter)
+        for name, parameter in model.named_parameters()
+    }
 
 
 def build_model(task: Task, width: int, depth: int | None = None) -> nn.Module:

@@ -1,7 +1,7 @@
 """``parametrize``: one call from a plain model to a plain optimizer with the right rates."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,16 +18,14 @@ from thetaone.parametrization.applying._initialize import (
 )
 from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
 from thetaone.parametrization.applying._prescribe import (
-    CHOICES,
     Base,
     Optimizers,
-    check_belongs,
     prescribe,
     read_members,
 )
 from thetaone.parametrization.applying._schedules import guard_ratios
-from thetaone.parametrization.reading import read_blueprint
-from thetaone.parametrization.rules import INDEPENDENT, Member
+from thetaone.parametrization.reading import Sample
+from thetaone.parametrization.rules import INDEPENDENT, SHRINKAGE, Member
 from thetaone.records import Prescription, Rule
 
 Group = dict[str, Any]
@@ -42,6 +40,14 @@ def parametrize(
     rescale: bool = True,
     init: str | None = None,
     generator: torch.Generator | None = None,
+    roles: Mapping[str, str] | None = None,
+    folds: Mapping[str, float] | None = None,
+    decay: str = SHRINKAGE,
+    decay_vectors: bool = True,
+    depth_exponent: float | None = 1.0,
+    branches: Sequence[str] = (),
+    frozen: str = "error",
+    sample: Sample = None,
     **options: Any,
 ) -> torch.optim.Optimizer:
     """Make the learning rate tuned on ``base`` the right one for ``model``.
@@ -58,7 +64,15 @@ def parametrize(
         rescale: ``False`` leaves the values alone (a checkpoint will be loaded).
         init: ``"orthogonal"`` or ``"gaussian"`` draws matrices anew; ``None`` keeps yours.
         generator: For ``init``.
-        **options: Choices of ``prescribe``; the rest goes to the optimizer's constructor.
+        roles: See ``prescribe``, as for the arguments that follow.
+        folds: Factors to fold into parameters.
+        decay: Weight-decay policy.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: Of the factor on residual branches.
+        branches: What ends residual branches.
+        frozen: What to do with parameters that need no gradient.
+        sample: Inputs of one forward pass.
+        **options: For the optimizer's constructor.
 
     Returns:
         An instance of the optimizer class (of ``MixedOptimizer`` for a mapping of several).
@@ -72,21 +86,18 @@ def parametrize(
         >>> [group["lr"] for group in adam.param_groups]
         [0.125, 0.5]
     """
-    own = {key: value for key, value in options.items() if key not in CHOICES}
-    members = read_members(optimizer, own)
-    prescription = prescribe(model, base=base, optimizer=optimizer, **options)
-    blueprint = read_blueprint(model, measure=False)
-    check_belongs(prescription, blueprint)
+    members = read_members(optimizer, options)
+    prescription = prescribe(
+        model, base=base, optimizer=optimizer, roles=roles, folds=folds, decay=decay,
+        decay_vectors=decay_vectors, depth_exponent=depth_exponent, branches=branches,
+        frozen=frozen, sample=sample, **options,
+    )  # fmt: skip
     built = build_optimizer(model, prescription, members, lr)
     if init is not None:
         redraw(model, prescription, init, generator)
     if rescale:
         initialize(model, prescription)
-    readouts = {site.name: site.readout for site in blueprint.sites if site.readout}
-    scale_tied_readouts(
-        model,
-        {readouts[r.name]: r.multiplier for r in prescription.rules if r.name in readouts},
-    )
+    scale_tied_readouts(model, {r.readout: r.multiplier for r in prescription.rules if r.readout})
     scale_outputs(model, prescription.outputs)
     return built
 

@@ -1,6 +1,6 @@
 """``prescribe``: reads model and base, decides, changes nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,12 +9,20 @@ from torch import nn
 from thetaone.errors import InputError, MismatchError, UnknownOptimizerError
 from thetaone.parametrization.reading import (
     Sample,
+    canonical,
     measure_meta,
     named_branches,
     read_blueprint,
     read_branches,
 )
-from thetaone.parametrization.rules import Choices, Member, decide, stack_growth, update_family
+from thetaone.parametrization.rules import (
+    SHRINKAGE,
+    Choices,
+    Member,
+    decide,
+    stack_growth,
+    update_family,
+)
 from thetaone.records import Blueprint, Branch, Prescription
 
 Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
@@ -24,7 +32,19 @@ CHOICES = (*Choices.__dataclass_fields__, "sample")
 
 
 def prescribe(
-    model: nn.Module, *, base: Base, optimizer: Optimizers = torch.optim.AdamW, **options: Any
+    model: nn.Module,
+    *,
+    base: Base,
+    optimizer: Optimizers = torch.optim.AdamW,
+    roles: Mapping[str, str] | None = None,
+    folds: Mapping[str, float] | None = None,
+    decay: str = SHRINKAGE,
+    decay_vectors: bool = True,
+    depth_exponent: float | None = 1.0,
+    branches: Sequence[str] = (),
+    frozen: str = "error",
+    sample: Sample = None,
+    **options: Any,
 ) -> Prescription:
     """Initialization, learning rate, decay and ε of every parameter; nothing is changed.
 
@@ -37,11 +57,18 @@ def prescribe(
             ``None`` prescribes from each layer's own fans (the spectral condition).
         optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes or
             ``(class, options)``, with ``"rest"`` for the other roles.
-        **options: ``roles=``, ``folds=``, ``decay=``, ``decay_vectors=``, ``frozen=``,
-            ``depth_exponent=``, ``branches=`` (see ``Choices``); ``sample=``, inputs of one forward
-            pass (a tensor, a tuple, a mapping of keywords, or a callable of the model) in which
-            residual branches are found when depth differs and the inputs cannot be guessed; the
-            rest are options of the optimizer that its rule may depend on.
+        roles: Glob pattern of names to role; wins over what is read.
+        folds: Glob pattern of names to a forward factor that is folded into the parameter.
+        decay: Weight-decay policy: ``shrinkage``, ``sqrt-width``, ``unscaled``, ``independent`` or
+            ``none``.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: α of the factor depth^-α on residual branches, 1/2 to 1; ``None`` leaves
+            depth alone.
+        branches: Glob patterns of what ends residual branches, where a pass cannot show it.
+        frozen: ``error`` or ``skip``: what to do with parameters that need no gradient.
+        sample: Inputs of one forward pass: a tensor, a tuple, a mapping of keywords, or a callable
+            of the model. Guessed unless given.
+        **options: Of the optimizer's constructor; its rule may depend on them.
 
     Returns:
         The prescription; ``print`` it for a table.
@@ -54,10 +81,12 @@ def prescribe(
         >>> prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
         0.25
     """
-    sample = options.pop("sample", None)
-    choices = Choices(**{key: options.pop(key) for key in CHOICES if key in options})
+    choices = Choices(
+        roles=roles or {}, folds=folds or {}, decay=decay, decay_vectors=decay_vectors,
+        frozen=frozen, depth_exponent=depth_exponent, branches=branches,
+    )  # fmt: skip
     if isinstance(base, Prescription):
-        check_belongs(base, read_blueprint(model, measure=False))
+        check_belongs(base, model)
         return base
     members = read_members(optimizer, options)
     target, narrow = read_blueprint(model, measure=False), read_base(base)
@@ -191,28 +220,32 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     return cls
 
 
-def check_belongs(prescription: Prescription, target: Blueprint) -> None:
+def check_belongs(prescription: Prescription, model: nn.Module) -> None:
     """Refuse a prescription that was made for another model.
 
     Raises:
         MismatchError: A parameter is missing, new, or of another shape.
     """
     rules = {rule.name: rule for rule in prescription.rules}
-    trained = {site.name: site for site in target.sites if site.trainable}
-    for name, site in trained.items():
+    trained = {
+        canonical(name): tuple(parameter.shape)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    for name, shape in trained.items():
         if name not in rules:
             raise MismatchError(
-                f"{name} {site.shape} has no rule in the prescription: it was added later, or the "
+                f"{name} {shape} has no rule in the prescription: it was added later, or the "
                 "prescription is of another model. Prescribe again"
             )
-        if rules[name].shape != site.shape:
+        if rules[name].shape != shape:
             raise MismatchError(
-                f"{name} is {site.shape} and the prescription is for {rules[name].shape}: "
+                f"{name} is {shape} and the prescription is for {rules[name].shape}: "
                 "prescribe again for this model"
             )
-    gone = [name for name in rules if name not in trained]
-    if gone:
+    untrained = [name for name in rules if name not in trained]
+    if untrained:
         raise MismatchError(
-            f"the prescription has a rule for {gone[0]}, which this model does not train: "
+            f"the prescription has a rule for {untrained[0]}, which this model does not train: "
             "it is of another model. Prescribe again"
         )

@@ -1,4 +1,5 @@
 from ._decay import INDEPENDENT as INDEPENDENT
+from ._decay import SHRINKAGE as SHRINKAGE
 from ._decide import Choices as Choices
 from ._decide import Member as Member
 from ._decide import decide as decide

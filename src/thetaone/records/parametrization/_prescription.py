@@ -25,7 +25,11 @@ class Rule(Record):
         lr_factor: On the learning rate.
         decay_factor: On the weight decay.
         eps_factor: On Adam's ε (Adagrad's initial value gets its square).
-        multiplier: On the input of a tied readout, the only factor that acts in the forward pass.
+        fold: Factor of the forward pass (of width and depth) that is folded into this parameter.
+        update_factor: On the size of an entry's update at which features change by Θ(1); ``fold``
+            included.
+        readout: Module of the readout that an embedding is tied to.
+        multiplier: On the input of that readout, the only factor that acts in the forward pass.
         optimizer: Class that steps this parameter, e.g. ``AdamW``.
         why: The rule in words.
     """
@@ -43,6 +47,9 @@ class Rule(Record):
     lr_factor: float = 1.0
     decay_factor: float = 1.0
     eps_factor: float = 1.0
+    fold: float = 1.0
+    update_factor: float = 1.0
+    readout: str = ""
     multiplier: float = 1.0
     optimizer: str = ""
     why: str = ""
