@@ -16,8 +16,8 @@ import torch
 from origin import commit
 from torch import nn
 
-from thetaone.records import EngineDecision
-from thetaone.sweeps import TrialSpec, Work, grid, run_local
+from thetaone.records import EngineDecision, TrialSpec
+from thetaone.sweeps import Work, grid, run_local
 from thetaone.tasks import LoadedTask, load_task
 
 

@@ -1,9 +1,11 @@
+import json
 import math
 
 import pytest
 
-from thetaone.records import Drift, EngineDecision, Optimum, SweepResult, Trial
-from thetaone.records.sweeps._sweep import final_loss
+from thetaone.errors import RecordError
+from thetaone.records import Drift, EngineDecision, Optimum, SweepResult, Trial, TrialSpec
+from thetaone.records.sweeps._trial import final_loss
 
 
 def make_trial(
@@ -72,3 +74,15 @@ def test_prints_optimum_drift_and_what_failed() -> None:
     assert "drift -0.25 octaves [-0.45, -0.05] over width 32 → 64" in text
     assert "1/2" in text  # diverged trials of width 32
     assert "1 trials failed" in text
+
+
+def test_a_trial_of_version_1_is_read_and_a_later_one_is_refused_by_name() -> None:
+    flat = {
+        "record": "Trial", "version": 1, "parametrization": "mup", "width": 32, "lr": 0.25,
+        "seed": 3, "n_steps": 2, "losses": [2.0, "NaN"], "status": "diverged",
+    }  # fmt: skip
+    trial = Trial.from_json(json.dumps(flat))
+    assert trial.spec == TrialSpec(width=32, lr=0.25, seed=3, n_steps=2, rule="mup")
+    assert Trial.from_json(trial.to_json()).to_json() == trial.to_json()
+    with pytest.raises(RecordError, match="Trial record of version 3; this thetaone reads"):
+        Trial.from_json(trial.to_json().replace('"version": 2', '"version": 3'))

@@ -34,6 +34,7 @@ from thetaone.records import (
     Timeline,
     TransferResult,
     Trial,
+    TrialSpec,
 )
 
 WIDTHS = (32, 64, 128)
@@ -97,14 +98,10 @@ def make_trial(
     curve = [loss + (4.62 - loss) * math.exp(-step / 14) for step in range(N_STEPS)]
     noisy = [value + draw.gauss(0, 0.02) for value in curve]
     return Trial(
-        parametrization=parametrization,
-        width=width,
-        lr=lr,
-        seed=seed,
+        spec=TrialSpec(rule=parametrization, width=width, lr=lr, seed=seed, n_steps=N_STEPS),
         losses=(*noisy[:12], math.nan) if diverged else tuple(noisy),
         status="diverged" if diverged else "finished",
         reason="loss is nan" if diverged else "",
-        n_steps=N_STEPS,
         n_parameters=26 * width * width + 300 * width,
         cost_flops=6e6 * width * width,
         wall_seconds=0.4,

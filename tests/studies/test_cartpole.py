@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from thetaone.errors import InputError, ProfileError
-from thetaone.records import FEATURE_UPDATE
+from thetaone.records import FEATURE_UPDATE, check_loss
 from thetaone.studies import cartpole, coordinate_check, transfer
-from thetaone.tasks import check_loss, load_task
+from thetaone.tasks import load_task
 
 
 def test_is_found_by_name_and_learns() -> None:

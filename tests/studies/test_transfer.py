@@ -9,11 +9,10 @@ from torch import nn
 from thetaone.cli.main import main
 from thetaone.errors import InputError
 from thetaone.laws import verify_laws
-from thetaone.records import TransferResult
+from thetaone.records import TransferResult, TrialSpec
 from thetaone.rematerialization import plan
 from thetaone.studies import transfer
 from thetaone.studies._target import Target, plan_memory, train_target
-from thetaone.sweeps import TrialSpec
 from thetaone.tasks import load_task
 
 
@@ -68,7 +67,7 @@ def found(tmp_path_factory: pytest.TempPathFactory):
         Regression(),
         memory="160KiB",
         report=folder,
-        progress=lambda phase, *_: phases.append(phase),
+        progress=lambda event: phases.append(event.phase),
         **SMALL,
     )
     return result, folder, phases

@@ -11,9 +11,8 @@ import pytest
 from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
 
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, Trial
-from thetaone.sweeps import TrialSpec, Work, run_local
-from thetaone.sweeps._trials import spec_of
+from thetaone.records import EngineDecision, Trial, TrialSpec
+from thetaone.sweeps import Work, run_local
 from thetaone.sweeps.engines import _local as local_module
 from thetaone.sweeps.engines import _work as work_module
 from thetaone.sweeps.engines import count_flops
@@ -28,7 +27,7 @@ def run(
         Work(task=task, make_optimizer=adam), specs, engine=engine, n_processes=n_processes,
         decided=decisions.append,
     )  # fmt: skip
-    found = {spec_of(trial): trial for trial in trials}
+    found = {trial.spec: trial for trial in trials}
     (decision,) = decisions
     return found, decision
 
@@ -66,9 +65,9 @@ def test_one_by_one_gives_way_to_workers_when_it_is_slowed(monkeypatch: pytest.M
     trials = list(run_local(work, specs, n_processes=2, decided=decisions.append))
     assert [decision.engine for decision in decisions] == ["serial", "processes"]
     assert re.match(r"trial 1 of 12 took \d+\.\d× the time measured", decisions[1].reason)
-    assert sorted(map(spec_of, trials)) == sorted(specs)  # each once, the first one alone
+    assert sorted(trial.spec for trial in trials) == sorted(specs)  # each once, the first one alone
     serial, _ = run(Toy(), specs, "serial")
-    assert all(trial.losses == serial[spec_of(trial)].losses for trial in trials)
+    assert all(trial.losses == serial[trial.spec].losses for trial in trials)
 
 
 def test_auto_does_not_measure_what_is_too_short_to_gain() -> None:

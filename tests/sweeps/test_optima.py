@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from thetaone.records import Trial
+from thetaone.records import Trial, TrialSpec
 from thetaone.sweeps import find_drift, find_optima, loss_curves, transfer_penalties
 from thetaone.sweeps._optima import loss_at
 
@@ -22,13 +22,9 @@ def bowl(
             loss = math.inf if diverged else 2 + 0.1 * (x - vertex - shift) ** 2
             trials.append(
                 Trial(
-                    parametrization="sp",
-                    width=width,
-                    lr=2.0**x,
-                    seed=seed,
+                    spec=TrialSpec(rule="sp", width=width, lr=2.0**x, seed=seed, n_steps=1),
                     losses=(loss,),
                     status="diverged" if diverged else "finished",
-                    n_steps=1,
                 )
             )
     return trials

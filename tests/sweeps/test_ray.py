@@ -7,7 +7,7 @@ from toy import Raising, Toy, adam, toy_grid
 
 from thetaone.records import EngineDecision
 from thetaone.sweeps import Work
-from thetaone.sweeps._trials import spec_of, train_trial
+from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines import run_ray
 
 pytest.importorskip("ray")
@@ -26,7 +26,7 @@ def test_ray_trains_as_one_by_one_and_records_what_raises(
         work = Work(task=Raising(), make_optimizer=adam)
         trials = list(run_ray(work, specs, decided=decisions.append))
     assert decisions[0].engine == "ray"
-    found = {spec_of(trial): trial for trial in trials}
+    found = {trial.spec: trial for trial in trials}
     assert set(found) == set(specs)
     for spec, trial in found.items():
         if spec.width == 8:

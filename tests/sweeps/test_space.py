@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thetaone.errors import InputError
-from thetaone.sweeps import TrialSpec, grid, parse_lrs
+from thetaone.records import TrialSpec
+from thetaone.sweeps import grid, parse_lrs
 from thetaone.sweeps.engines._makespan import chunks, makespan, stack_size
 
 AXES: dict[str, Any] = {

@@ -7,7 +7,8 @@ import pytest
 from toy import toy_grid
 
 from thetaone.errors import StorageError
-from thetaone.sweeps import TrialSpec, make_trial, open_store
+from thetaone.records import TrialSpec
+from thetaone.sweeps import make_trial, open_store
 from thetaone.sweeps._storage import NoStore, Store
 from thetaone.sweeps._trials import failed_trial
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import thetaone as t1
 from thetaone.cli.main import app
 from thetaone.errors import InputError, MismatchError, TaskError, UnknownOptimizerError
-from thetaone.records import SweepEvent, SweepResult
+from thetaone.records import ProgressEvent, SweepResult
 
 SMALL: dict[str, Any] = {
     "widths": [4, 8], "lrs": [2**-8, 2**-6, 2**-4], "seeds": [0, 1], "steps": 10,
@@ -63,7 +63,7 @@ def test_mup_and_sp_share_the_base_width_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_result_and_events() -> None:
-    events: list[SweepEvent] = []
+    events: list[ProgressEvent] = []
     result = t1.sweep(Toy(), **SMALL, progress=events.append)
     assert [event.kind for event in events] == ["planned", "engine", *["trial"] * 12]
     assert [event.n_done for event in events] == [0, 0, *range(1, 13)]

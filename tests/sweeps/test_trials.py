@@ -6,8 +6,9 @@ from torch import nn
 from toy import Normalizing, Short, Toy, adam, toy_grid
 
 from thetaone.errors import TaskError
-from thetaone.sweeps import MakeOptimizer, TrialSpec
-from thetaone.sweeps._trials import spec_of, train_trial
+from thetaone.records import TrialSpec
+from thetaone.sweeps import MakeOptimizer
+from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines._stacked import train_stack
 from thetaone.sweeps.engines._stacked_update import NotStackableError
 
@@ -48,7 +49,7 @@ def test_a_trial_is_plain_torch_to_the_bit_and_leaves_the_rng_alone() -> None:
     assert list(trial.losses) == expected
     assert torch.equal(torch.get_rng_state(), before)
     assert (trial.status, trial.n_parameters) == ("finished", 4 * 4 + 4 + 4 + 1)
-    assert spec_of(trial) == spec
+    assert trial.spec == spec
 
 
 def test_divergence_is_a_result_and_ends_the_trial() -> None:
@@ -84,7 +85,7 @@ def test_a_stack_trains_as_one_by_one(
     together = train_stack(Toy(), specs, make_optimizer)
     for spec, trial in zip(specs, together, strict=True):
         alone = train_trial(Toy(), spec, make_optimizer)
-        assert spec_of(trial) == spec
+        assert trial.spec == spec
         assert trial.n_parameters == alone.n_parameters
         assert trial.losses == pytest.approx(alone.losses, rel=2e-5)
         assert alone.losses[-1] != pytest.approx(alone.losses[0], rel=1e-3)  # it did train

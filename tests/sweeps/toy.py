@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thetaone.sweeps import TrialSpec, grid
+from thetaone.records import TrialSpec
+from thetaone.sweeps import grid
 
 Batch = tuple[Tensor, Tensor]
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError, MissingExtraError
-from thetaone.tasks import check_loss, digits, lm, load_task
+from thetaone.records import check_loss
+from thetaone.tasks import digits, lm, load_task
 
 
 @pytest.mark.parametrize("name", ["lm", "digits"])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import TaskError
-from thetaone.records import Task
-from thetaone.tasks import check_loss, lm, load_task
+from thetaone.records import Task, check_loss
+from thetaone.tasks import lm, load_task
 
 WHOLE = """
 import torch

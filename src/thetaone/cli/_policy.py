@@ -18,7 +18,7 @@ def policy(
     """Train a policy by policy gradient; print its learning curve."""
     from thetaone.cli._progress import Progress
     from thetaone.errors import InputError
-    from thetaone.records import PolicyUpdate
+    from thetaone.records import PolicyUpdate, ProgressEvent
     from thetaone.studies import train_policy
 
     if task != "cartpole":
@@ -29,7 +29,12 @@ def policy(
     with Progress() as progress:
 
         def show(update: PolicyUpdate) -> None:
-            progress("policy", update.env_steps, steps, f"return {update.mean_return:.1f}")
+            progress(
+                ProgressEvent(
+                    phase="policy", n_done=update.env_steps, n_total=steps,
+                    message=f"return {update.mean_return:.1f}",
+                )
+            )  # fmt: skip
 
         run = train_policy(seed=seed, env_steps=steps, width=width, lr=lr, progress=show)
     print(run.to_json() if as_json else run)

@@ -14,13 +14,15 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from thetaone.records import ProgressEvent
+
 
 class Progress:
-    """Called with phase, done, total and a line; shows a bar for each phase.
+    """Called with every event of a job; shows a bar for each phase.
 
     Examples:
         >>> with Progress() as progress:
-        ...     progress("sweep", 1, 2, "width 32")
+        ...     progress(ProgressEvent(n_done=1, n_total=2, message="width 32"))
     """
 
     def __init__(self) -> None:
@@ -36,8 +38,9 @@ class Progress:
         )
         self._phases: dict[str, TaskID] = {}
 
-    def __call__(self, phase: str, done: int, total: int, line: str) -> None:
-        """Show that ``done`` of ``total`` parts of a phase are done."""
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show how much of the event's phase is done."""
+        phase, done, total, line = event.phase, event.n_done, event.n_total, event.message
         if not self._console.is_terminal:
             self._say(phase, done, total, line)
             return

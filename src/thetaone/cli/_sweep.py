@@ -25,15 +25,10 @@ def sweep(
 ) -> None:
     """Train every width, learning rate and seed; print each width's best rate and the drift."""
     from thetaone.cli._progress import Progress
-    from thetaone.records import SweepEvent
     from thetaone.studies import sweep as run
     from thetaone.sweeps import parse_lrs
 
     with Progress() as progress:
-
-        def show(event: SweepEvent) -> None:
-            progress("sweep", event.n_done, event.n_total, event.message)
-
         result = run(
             task,
             widths=None if widths is None else parse_integers(widths, option="--widths"),
@@ -46,7 +41,7 @@ def sweep(
             engine=engine,
             n_processes=processes,
             storage=storage,
-            progress=show,
+            progress=progress,
         )
     print(result)
     if output is not None:

@@ -2,6 +2,7 @@ from ._arguments import check_options as check_options
 from ._base import Record as Record
 from ._table import text_table as text_table
 from ._task import Task as Task
+from ._task import check_loss as check_loss
 from ._training import OF_A_FUNCTION as OF_A_FUNCTION
 from ._training import RateSchedule as RateSchedule
 from ._training import TrainingLoop as TrainingLoop
@@ -61,6 +62,8 @@ from .studies import MemoryPlan as MemoryPlan
 from .studies import TransferResult as TransferResult
 from .sweeps import Drift as Drift
 from .sweeps import EngineDecision as EngineDecision
-from .sweeps import SweepEvent as SweepEvent
+from .sweeps import Progress as Progress
+from .sweeps import ProgressEvent as ProgressEvent
 from .sweeps import SweepResult as SweepResult
 from .sweeps import Trial as Trial
+from .sweeps import TrialSpec as TrialSpec

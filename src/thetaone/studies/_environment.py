@@ -1,15 +1,15 @@
 """What a result was measured on: versions, machine, threads. No host name, no user, no path."""
 
-import os
 import platform
 
 import torch
 
+from thetaone.sweeps import available_cores, device_name
 from thetaone.version import __version__
 
 
 def environment() -> dict[str, str]:
-    """Versions, processor, cores and threads, as text.
+    """Versions, processor, cores, threads and device, as text.
 
     Examples:
         >>> environment()["thetaone"] == __version__
@@ -20,7 +20,7 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(available_cores()),
         "threads": str(torch.get_num_threads()),
-        "device": "cpu",
+        "device": device_name(),
     }

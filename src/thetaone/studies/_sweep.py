@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import torch
 
 from thetaone.errors import InputError, MismatchError, TaskError
 from thetaone.parametrization import Parametrization, make_parametrization
-from thetaone.records import EngineDecision, SweepEvent, SweepResult, Trial
-from thetaone.sweeps import (
+from thetaone.records import (
+    EngineDecision,
+    Progress,
+    SweepResult,
+    Trial,
     TrialSpec,
+    check_loss,
+)
+from thetaone.sweeps import (
     Work,
     find_drift,
     find_optima,
@@ -23,7 +30,7 @@ from thetaone.sweeps import (
     seeded,
     transfer_penalties,
 )
-from thetaone.tasks import LoadedTask, check_loss, load_task, source_text
+from thetaone.tasks import LoadedTask, load_task, source_text
 from thetaone.version import __version__
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -47,7 +54,7 @@ def sweep(
     engine: str = "auto",
     n_processes: int | None = None,
     storage: str | Path | None = None,
-    progress: Callable[[SweepEvent], None] | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> SweepResult:
     """Train every (width, learning rate, seed), find each width's best rate, and its drift.
@@ -71,7 +78,7 @@ def sweep(
         n_processes: Workers; the cores at hand when None [count].
         storage: Path of a journal file, or a database URL; trials found there are not trained
             again, so a killed sweep resumes. None keeps nothing.
-        progress: Called with a ``SweepEvent`` when planned, decided, and after every trial.
+        progress: Called with a ``ProgressEvent`` when planned, decided, and after every trial.
         **options: Passed on to the prescription and to the optimizer's constructor.
 
     Returns:
@@ -105,7 +112,9 @@ def sweep(
     found, decision, n_reused = run_trials(
         work, specs, store=store, engine=engine, n_processes=n_processes, progress=progress
     )
-    trials = [found[s].model_copy(update={"parametrization": recipe.label}) for s in specs]
+    trials = [
+        found[spec].model_copy(update={"spec": replace(spec, rule=recipe.label)}) for spec in specs
+    ]
     return _conclude(
         trials, decision, task=loaded.name, parametrization=recipe.label, optimizer=name,
         base_width=base, n_reused=n_reused, wall_seconds=time.perf_counter() - started,

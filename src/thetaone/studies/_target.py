@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
-from thetaone.records import Chain, GradientComparison, MemoryAccount, MemoryPlan, Schedule, Trial
+from thetaone.records import (
+    Chain,
+    GradientComparison,
+    MemoryAccount,
+    MemoryPlan,
+    Schedule,
+    Trial,
+    TrialSpec,
+)
 from thetaone.rematerialization import (
     TrainingMemory,
     frontier,
@@ -26,7 +34,6 @@ from thetaone.rematerialization import (
 )
 from thetaone.sweeps import (
     MakeOptimizer,
-    TrialSpec,
     batches_of,
     count_parameters,
     divergence,

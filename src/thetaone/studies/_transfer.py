@@ -1,7 +1,7 @@
 """The whole job: find the rate small, prove that it transfers, train the large model in memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,11 @@ from thetaone.records import (
     CoordinateCheck,
     DirectSweepCost,
     MemoryPlan,
-    SweepEvent,
+    Progress,
+    ProgressEvent,
     SweepResult,
     TransferResult,
+    TrialSpec,
     parse_bytes,
 )
 from thetaone.report import ensure_writable, write_report
@@ -27,11 +29,8 @@ from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
 from thetaone.studies._sweep import check_widths, settle_axes, sweep
 from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
-from thetaone.sweeps import TrialSpec, grid
+from thetaone.sweeps import grid
 from thetaone.tasks import LoadedTask, load_task
-
-# phase, steps done, steps in all, one line
-Watch = Callable[[str, int, int, str], None]
 
 CHECK_STEPS = (1, 2, 4)
 
@@ -51,7 +50,7 @@ def transfer(
     engine: str = "auto",
     storage: str | None = None,
     command: str = "",
-    progress: Watch | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> TransferResult:
     """Tune small, train large, in the memory you have.
@@ -75,7 +74,7 @@ def transfer(
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.
         command: How to get the result again, for the report.
-        progress: Called with phase, done, total and a line.
+        progress: Called with an event when a part of the job begins, goes on and ends.
         **options: For the optimizer's constructor.
 
     Returns:
@@ -102,7 +101,7 @@ def transfer(
     folder = None if report is None else ensure_writable(report)
     if storage is None and folder is not None:
         storage = str(folder / "sweep.journal")
-    watch = progress or (lambda *_: None)
+    watch = _Watch(progress)
 
     # The target's memory comes first: a budget that cannot hold it is known before the sweeps.
     watch("memory", 0, 1, "profiling the target")
@@ -152,6 +151,26 @@ def chosen_rate(result: SweepResult) -> float:
             f"{result.lrs[-1]:.3g}: pass smaller lrs"
         )
     return 2.0 ** result.optima[max(result.optima)].log2_lr
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Tells the caller's callback, if there is one, how far each phase is."""
+
+    progress: Progress | None
+
+    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
+        if self.progress is not None:
+            self.progress(ProgressEvent(phase=phase, n_done=done, n_total=total, message=message))
+
+    def renamed(self, phase: str) -> Progress:
+        """The callback of a part of the job, whose events carry this job's phase."""
+
+        def tell(event: ProgressEvent) -> None:
+            if self.progress is not None:
+                self.progress(event.model_copy(update={"phase": phase}))
+
+        return tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,18 +256,15 @@ def _with_peak(plan: MemoryPlan, peak: int) -> MemoryPlan:
     return plan.model_copy(update={"account": account})
 
 
-def _sweep(job: _Job, rule: str, *, engine: str, storage: str | None, watch: Watch) -> SweepResult:
-    def report(event: SweepEvent) -> None:
-        watch(f"sweep {rule}", event.n_done, event.n_total, event.message)
-
+def _sweep(job: _Job, rule: str, *, engine: str, storage: str | None, watch: _Watch) -> SweepResult:
     return sweep(
         job.task, widths=job.widths, lrs=job.lrs, seeds=job.seeds, parametrization=rule,
         optimizer=job.optimizer, base_width=job.base_width, steps=job.steps, engine=engine,
-        storage=storage, progress=report, **job.options,
+        storage=storage, progress=watch.renamed(f"sweep {rule}"), **job.options,
     )  # fmt: skip
 
 
-def _check(job: _Job, rule: str, lr: float, watch: Watch) -> CoordinateCheck:
+def _check(job: _Job, rule: str, lr: float, watch: _Watch) -> CoordinateCheck:
     watch(f"check {rule}", 0, 1, "measuring feature updates")
     check = coordinate_check(
         job.task, widths=sorted({*job.widths, job.target_width}), optimizer=job.optimizer, lr=lr,

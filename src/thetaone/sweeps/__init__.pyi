@@ -1,9 +1,10 @@
+from ._machine import available_cores as available_cores
+from ._machine import device_name as device_name
 from ._optima import find_drift as find_drift
 from ._optima import find_optima as find_optima
 from ._optima import loss_curves as loss_curves
 from ._optima import transfer_penalties as transfer_penalties
 from ._run import run_trials as run_trials
-from ._space import TrialSpec as TrialSpec
 from ._space import grid as grid
 from ._space import parse_lrs as parse_lrs
 from ._storage import open_store as open_store

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, SweepEvent, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import EngineDecision, ProgressEvent, Trial, TrialSpec
 from thetaone.sweeps._storage import Store
-from thetaone.sweeps._trials import spec_of
 from thetaone.sweeps.engines import ENGINES, Decided, Work, count_flops, run_local
 
-Progress = Callable[[SweepEvent], None]
+Progress = Callable[[ProgressEvent], None]
 
 
 def run_trials(
@@ -48,7 +46,7 @@ def run_trials(
     decision = EngineDecision(engine="none", reason="every trial was in the storage")
 
     def tell(kind: str, message: str, trial: Trial | None = None) -> None:
-        watch(SweepEvent.model_validate({
+        watch(ProgressEvent.model_validate({
             "kind": kind, "n_done": len(trials), "n_total": len(specs), "message": message,
             "trial": trial,
         }))  # fmt: skip
@@ -64,9 +62,8 @@ def run_trials(
         for trial in _engine(engine, n_processes)(work, missing, decided):
             cost = flops[trial.width] * len(trial.losses)
             trial = trial.model_copy(update={"cost_flops": cost})
-            spec = spec_of(trial)
-            store.keep(spec, trial)
-            trials[spec] = trial
+            store.keep(trial.spec, trial)
+            trials[trial.spec] = trial
             tell("trial", _one_line(trial), trial)
     return trials, decision, len(specs) - len(missing)
 

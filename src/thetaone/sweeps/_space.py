@@ -4,33 +4,14 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from thetaone.errors import InputError
+from thetaone.records import TrialSpec
 
 Number = TypeVar("Number", int, float)
 
 _POWER = re.compile(r"2\^(-?\d+(?:\.\d+)?)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class TrialSpec:
-    """One training to do; equal specs of one task and optimizer give equal losses.
-
-    Attributes:
-        width: Width of the model.
-        lr: Learning rate at the base width.
-        seed: Seed of initialization and batches.
-        n_steps: Steps to train [count].
-        rule: How the optimizer is made, in words that identify it: ``"sp"``, ``"mup from 32"``.
-    """
-
-    width: int
-    lr: float
-    seed: int
-    n_steps: int
-    rule: str
 
 
 def canonical_rule(parametrization: str, *, width: int, base_width: int) -> str:

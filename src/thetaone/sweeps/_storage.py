@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thetaone.errors import StorageError
-from thetaone.records import Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import Trial, TrialSpec
 
 LOCK_GRACE_SECONDS = 5  # an append takes milliseconds: an older lock is of a killed process
 _WIDEST, _SMALLEST_LR, _LARGEST_LR = 2**31, 1e-30, 1e30

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from thetaone.errors import TaskError
-from thetaone.records import Task, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import Task, Trial, TrialSpec
 
 MakeOptimizer = Callable[[nn.Module, int, float], torch.optim.Optimizer]
 
@@ -103,19 +102,13 @@ def divergence(losses: list[float]) -> str:
 
 def make_trial(spec: TrialSpec, losses: list[float], *, reason: str, **measured: Any) -> Trial:
     """The record of a training that was carried to its end or to its divergence."""
-    return Trial(
-        parametrization=spec.rule, width=spec.width, lr=spec.lr, seed=spec.seed,
-        losses=tuple(losses), status="diverged" if reason else "finished", reason=reason,
-        n_steps=spec.n_steps, **measured,
-    )  # fmt: skip
+    status = "diverged" if reason else "finished"
+    return Trial(spec=spec, losses=tuple(losses), status=status, reason=reason, **measured)
 
 
 def failed_trial(spec: TrialSpec, reason: str) -> Trial:
     """The record of a training that an exception or a dead worker ended."""
-    return Trial(
-        parametrization=spec.rule, width=spec.width, lr=spec.lr, seed=spec.seed, losses=(),
-        status="failed", reason=reason, n_steps=spec.n_steps,
-    )  # fmt: skip
+    return Trial(spec=spec, losses=(), status="failed", reason=reason)
 
 
 @contextlib.contextmanager
@@ -125,11 +118,3 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def spec_of(trial: Trial) -> TrialSpec:
-    """The spec that an engine trained into this record."""
-    return TrialSpec(
-        width=trial.width, lr=trial.lr, seed=trial.seed, n_steps=trial.n_steps,
-        rule=trial.parametrization,
-    )  # fmt: skip

@@ -1,4 +1,3 @@
 from ._load import LoadedTask as LoadedTask
-from ._load import check_loss as check_loss
 from ._load import load_task as load_task
 from ._load import source_text as source_text

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from thetaone.errors import TaskError
@@ -88,40 +87,6 @@ def load_task(ref: Any) -> LoadedTask:
         return _wrap(ref, "__main__", None)
     name = getattr(ref, "__name__", None) or type(ref).__name__
     return _wrap(ref, str(getattr(ref, "name", name)), None)
-
-
-def check_loss(value: Any, *, where: str) -> torch.Tensor:
-    """The loss itself, when it is a real scalar that can be descended on.
-
-    Args:
-        value: What ``loss(model, batch)`` returned.
-        where: The task's name.
-
-    Raises:
-        TaskError: Not a tensor, not a scalar, not floating-point, or without a gradient.
-
-    Examples:
-        >>> check_loss(torch.ones((), requires_grad=True) * 2, where="mine").item()
-        2.0
-    """
-    if not isinstance(value, torch.Tensor):
-        raise TaskError(
-            f"loss of task {where} returned a {type(value).__name__}, not a tensor: "
-            "return a scalar torch.Tensor (without .item())"
-        )
-    if value.ndim != 0:
-        raise TaskError(
-            f"loss of task {where} has shape {tuple(value.shape)}, not a scalar: "
-            "reduce it, e.g. with .mean()"
-        )
-    if not value.is_floating_point():
-        raise TaskError(f"loss of task {where} has dtype {value.dtype}: return a real loss")
-    if not value.requires_grad:
-        raise TaskError(
-            f"loss of task {where} does not depend on the model's parameters: compute it from "
-            "model(...) without detach() or no_grad()"
-        )
-    return value
 
 
 def _find(ref: str) -> ModuleType:

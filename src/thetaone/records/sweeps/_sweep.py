@@ -1,8 +1,7 @@
-"""Results of a sweep over learning rate, width and seed: trials, optima, drift, penalties."""
+"""Results of a sweep over learning rate, width and seed: optima, drift, penalties."""
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -10,70 +9,7 @@ from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
 from thetaone.records.laws import Optimum
-
-FINAL_FRACTION = 0.2  # the share of a trial's last steps that its final loss averages
-
-TrialStatus = Literal["finished", "diverged", "failed"]
-
-
-def final_loss(losses: Sequence[float]) -> float:
-    """Mean loss of the last fifth of the steps, at least one: one number for one training.
-
-    The mean over a window carries less batch noise than the last step alone, and trials with the
-    same seed see the same batches, so what noise is left is common to all learning rates.
-
-    Args:
-        losses: Loss of each step, in order.
-
-    Returns:
-        The mean; NaN when there are no losses.
-
-    Examples:
-        >>> final_loss([9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 2.0, 4.0])
-        3.0
-    """
-    if not losses:
-        return math.nan
-    tail = losses[-max(1, round(FINAL_FRACTION * len(losses))) :]
-    return math.fsum(tail) / len(tail)
-
-
-class Trial(Record):
-    """One training: what was asked, every step's loss, how it ended, what it cost.
-
-    Attributes:
-        parametrization: ``"mup"``, ``"sp"`` or the label of a recipe.
-        width: Width of the model.
-        lr: Learning rate, as given at the base width.
-        seed: Seed of the initialization and of the batches.
-        losses: Loss of each step before its update; ends early when the training diverged.
-        status: ``finished``; ``diverged`` (NaN, inf or exploded: a result, not a crash);
-            ``failed`` (an exception or a dead worker).
-        reason: Why it diverged or failed.
-        n_steps: Steps asked for [count].
-        n_parameters: Parameters trained [count].
-        cost_flops: Floating-point operations of the steps done, counted [FLOP].
-        wall_seconds: Time spent training; a stacked trial carries its share [s].
-    """
-
-    parametrization: str
-    width: int
-    lr: float
-    seed: int
-    losses: tuple[float, ...]
-    status: TrialStatus
-    reason: str = ""
-    n_steps: int
-    n_parameters: int = 0
-    cost_flops: float = 0.0
-    wall_seconds: float = 0.0
-
-    @property
-    def final_loss(self) -> float:
-        """Mean of the last fifth of the losses; inf when diverged, NaN when failed."""
-        if self.status == "diverged":
-            return math.inf
-        return final_loss(self.losses) if self.status == "finished" else math.nan
+from thetaone.records.sweeps._trial import Trial
 
 
 class EngineDecision(Record):
@@ -201,25 +137,6 @@ class SweepResult(Record):
         if failed:
             lines.append(f"{len(failed)} trials failed; the first: {failed[0].reason}")
         return "\n".join(lines)
-
-
-class SweepEvent(Record):
-    """What a running sweep reports to whoever watches it (a progress bar, a log).
-
-    Attributes:
-        kind: ``"planned"`` (once, when totals are known), ``"engine"`` (once, how it will run),
-            ``"trial"`` (after each trial trained).
-        n_done: Trials done or reused so far [count].
-        n_total: Trials of the sweep [count].
-        message: One line.
-        trial: The trial just ended, for ``"trial"``.
-    """
-
-    kind: Literal["planned", "engine", "trial"]
-    n_done: int
-    n_total: int
-    message: str
-    trial: Trial | None = None
 
 
 def _optimum_row(result: SweepResult, width: int) -> list[str]:

@@ -1,14 +1,13 @@
 """The local engine: measures at start which mix of processes, threads and stacks is fastest."""
 
 import math
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import EngineDecision, Trial, TrialSpec
+from thetaone.sweeps._machine import available_cores
 from thetaone.sweeps._trials import failed_trial
 from thetaone.sweeps.engines._makespan import MARGIN, chunks, makespan, stack_size
 from thetaone.sweeps.engines._processes import WorkerDiedError, WorkerPool
@@ -69,13 +68,6 @@ def run_local(
             specs, decision = slowed
             decided(decision)
         yield from _on_pool(pool, specs, decision)
-
-
-def available_cores() -> int:
-    """Cores this process may run on [count]."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _serial_reason(specs: Sequence[TrialSpec], engine: str, n_processes: int) -> str:

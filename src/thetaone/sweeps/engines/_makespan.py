@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import TrialSpec
 
 MARGIN = 0.95  # another mix must promise this much of one-by-one's time to be worth its trouble
 MAX_STACK = 32  # models; beyond it the matrices leave the cache and nothing more is won

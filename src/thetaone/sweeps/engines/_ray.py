@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from thetaone.errors import MissingExtraError
-from thetaone.records import EngineDecision, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import EngineDecision, Trial, TrialSpec
 from thetaone.sweeps._trials import failed_trial
 from thetaone.sweeps.engines._local import Decided
 from thetaone.sweeps.engines._makespan import chunks

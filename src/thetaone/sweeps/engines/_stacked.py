@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
-from thetaone.records import Task, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import Task, Trial, TrialSpec
 from thetaone.sweeps._trials import (
     MakeOptimizer,
     batches_of,

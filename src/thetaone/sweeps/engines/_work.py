@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from thetaone.records import Task, Trial
-from thetaone.sweeps._space import TrialSpec
+from thetaone.records import Task, Trial, TrialSpec
 from thetaone.sweeps._trials import (
     MakeOptimizer,
     batches_of,

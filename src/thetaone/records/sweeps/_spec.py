@@ -1,0 +1,24 @@
+"""What one training is asked to be."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class TrialSpec:
+    """One training to do; equal specs of one task and optimizer give equal losses.
+
+    Attributes:
+        width: Width of the model.
+        lr: Learning rate at the base width.
+        seed: Seed of initialization and batches.
+        n_steps: Steps to train [count].
+        rule: How the optimizer is made, in words that identify it: ``"sp"``, ``"mup from 32"``.
+        depth: Depth of the model; None when the task's model takes none.
+    """
+
+    width: int
+    lr: float
+    seed: int
+    n_steps: int
+    rule: str
+    depth: int | None = None
