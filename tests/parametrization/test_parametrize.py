@@ -12,7 +12,13 @@ from small_tasks import TiedModel, mlp
 from torch import nn
 
 import thetaone as t1
-from thetaone.errors import MismatchError, PrescriptionError, RoleError, UnknownOptimizerError
+from thetaone.errors import (
+    InputError,
+    MismatchError,
+    PrescriptionError,
+    RoleError,
+    UnknownOptimizerError,
+)
 from thetaone.parametrization.applying._initialize import ScaleInput
 from thetaone.parametrization.reading import rms_of
 from thetaone.records import Prescription
@@ -282,3 +288,31 @@ def test_optimizer_mistakes() -> None:
     built = torch.optim.AdamW(mlp(64).parameters())
     with pytest.raises(UnknownOptimizerError, match=r"pass the class"):
         t1.prescribe(mlp(64), base=mlp(16), optimizer=built)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "option", "meant"),
+    [
+        (t1.prescribe, {"role": {}}, "roles"),
+        (t1.prescribe, {"beta": (0.9, 0.99)}, "betas"),
+        (t1.parametrize, {"fold": {}}, "folds"),
+        (t1.parametrize, {"depth": 1.0}, "depth_exponent"),
+        (t1.parametrize, {"weight_decays": 0.1}, "weight_decay"),
+    ],
+)
+def test_a_misspelt_option_names_the_argument_meant(call, option, meant) -> None:
+    rate = {"lr": 0.1} if call is t1.parametrize else {}
+    name = f"{call.__name__}.. has no argument {next(iter(option))!r}.*did you mean {meant!r}"
+    with pytest.raises(InputError, match=name):
+        call(mlp(64), base=mlp(32), **rate, **option)
+
+
+def test_an_option_of_a_mixture_goes_to_the_class_that_takes_it() -> None:
+    mixture = {"hidden": torch.optim.Muon, "rest": torch.optim.AdamW}
+    roles = {"2.weight": "hidden"}
+    optimizer = t1.parametrize(
+        mlp(64), base=mlp(32), optimizer=mixture, lr=0.1, roles=roles, momentum=0.8, betas=(0, 0.5)
+    )
+    muon, adam = optimizer.members
+    assert muon.param_groups[0]["momentum"] == 0.8
+    assert adam.param_groups[0]["betas"] == (0, 0.5)

@@ -1,4 +1,5 @@
 from ._arguments import check_options as check_options
+from ._arguments import takes_option as takes_option
 from ._base import Record as Record
 from ._table import text_table as text_table
 from ._task import Task as Task

@@ -57,6 +57,16 @@ def check_options(
         raise InputError(f"{call.__name__}() has no argument {option!r}, nor has {names}: {advice}")
 
 
+def takes_option(constructor: Callable[..., Any], option: str) -> bool:
+    """Whether a constructor has an argument of that name, or takes any.
+
+    Examples:
+        >>> takes_option(lambda params, lr=0.1: None, "lr")
+        True
+    """
+    return option in _keywords(constructor) or _takes_any(constructor)
+
+
 def _nearest(word: str, among: Iterable[str], likeness: float) -> str | None:
     return next(iter(difflib.get_close_matches(word, sorted(among), n=1, cutoff=likeness)), None)
 

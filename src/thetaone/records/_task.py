@@ -13,7 +13,10 @@ class Task(Protocol):
     Any object or module with these three callables is a task. Optional:
     ``evaluate(model) -> float`` (lower is better), a second argument ``depth`` of ``model``, and a
     mapping ``defaults`` with what to use when the caller gives none: ``widths``, ``lrs``,
-    ``seeds`` (sequences) and ``steps`` (count).
+    ``seeds`` (sequences) and ``steps`` (count). How it is trained it may say by attributes:
+    ``optimizer`` (class or name), ``options`` of its constructor (or ``weight_decay``, ``betas``,
+    ``eps``, ``momentum``), ``schedule(step, steps) -> factor`` or a name, ``clip``, ``precision``,
+    ``accumulate``, ``depth``, ``steps``.
     """
 
     def model(self, width: int, /) -> Any:

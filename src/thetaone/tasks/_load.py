@@ -23,6 +23,12 @@ BUNDLED = {
     "lm": "thetaone.tasks.lm",
 }
 
+# what a task may say about its training; the last four are options of the optimizer
+TRAINING = (
+    "optimizer", "options", "schedule", "clip", "precision", "accumulate", "depth",
+    "weight_decay", "betas", "eps", "momentum",
+)  # fmt: skip
+
 _PARTS = {
     "model": "def model(width): return <torch.nn.Module of that width>",
     "batches": "def batches(seed): yield batches, the same for the same seed",
@@ -41,6 +47,7 @@ class LoadedTask:
         loss: ``loss(model, batch)``.
         evaluate: ``evaluate(model)``, or None when the task has none.
         defaults: ``widths``, ``lrs``, ``seeds``, ``steps``, as far as the task gives them.
+        training: How it is trained, as far as the task says: names of ``TRAINING``.
         fingerprint: Hash of the task's source and state: results of another are not reused.
         reference: Bundled name, dotted module or absolute path; None for an object.
     """
@@ -51,6 +58,7 @@ class LoadedTask:
     loss: Callable[[Any, Any], Any]
     evaluate: Callable[[Any], float] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fingerprint: str
     reference: str | None = None
     source: Any = field(default=None, repr=False)
@@ -140,6 +148,7 @@ def _wrap(source: Any, name: str, reference: str | None) -> LoadedTask:
     return LoadedTask(
         name=name, model=source.model, batches=source.batches, loss=source.loss,
         evaluate=getattr(source, "evaluate", None), defaults=_defaults(source, where),
+        training={name: getattr(source, name) for name in TRAINING if hasattr(source, name)},
         fingerprint=_fingerprint(source), reference=reference, source=source,
     )  # fmt: skip
 
@@ -152,7 +161,8 @@ def _defaults(source: Any, where: str) -> Mapping[str, Any]:
             f"defaults of {where} must be a mapping with keys among {', '.join(sorted(known))}; "
             f"it is {defaults!r}"
         )
-    return dict(defaults)
+    steps = {"steps": source.steps} if hasattr(source, "steps") else {}
+    return {**defaults, **steps}
 
 
 def _fingerprint(source: Any) -> str:

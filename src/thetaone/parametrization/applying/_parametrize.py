@@ -86,7 +86,7 @@ def parametrize(
         >>> [group["lr"] for group in adam.param_groups]
         [0.125, 0.5]
     """
-    members = read_members(optimizer, options)
+    members = read_members(optimizer, options, call=parametrize)
     prescription = prescribe(
         model, base=base, optimizer=optimizer, roles=roles, folds=folds, decay=decay,
         decay_vectors=decay_vectors, depth_exponent=depth_exponent, branches=branches,

@@ -23,7 +23,7 @@ from thetaone.parametrization.rules import (
     stack_growth,
     update_family,
 )
-from thetaone.records import Blueprint, Branch, Prescription
+from thetaone.records import Blueprint, Branch, Prescription, check_options, takes_option
 
 Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
 Optimizers = type | str | Mapping[str, Any]
@@ -142,14 +142,22 @@ def read_base(base: Base) -> Blueprint | None:
         return read_blueprint(base())
 
 
-def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str, Member]:
+def read_members(
+    optimizer: Optimizers, options: Mapping[str, Any], *, call: Callable[..., Any] = prescribe
+) -> dict[str, Member]:
     """The optimizer of each role, from a class, a name, or a mapping.
 
     A name is of ``torch.optim``, else of ``pytorch_optimizer``; ``"Muon+AdamW"`` is the first for
-    hidden matrices and the second for the rest.
+    hidden matrices and the second for the rest. An option goes to each class that takes it.
+
+    Args:
+        optimizer: As ``prescribe`` takes it.
+        options: Of the constructors.
+        call: The public function that was called, for the message on an option of none.
 
     Raises:
         UnknownOptimizerError: Not an optimizer, or of no known update family.
+        InputError: An option that no constructor takes.
 
     Examples:
         >>> read_members("SGD", {})["rest"].cls.__name__
@@ -162,7 +170,10 @@ def read_members(optimizer: Optimizers, options: Mapping[str, Any]) -> dict[str,
         entry, own = entry if isinstance(entry, tuple) else (entry, {})
         cls = optimizer_class(entry) if isinstance(entry, str) else entry
         update_family(cls)
-        members[role] = Member(cls=cls, options={**options, **own})
+        check_options(own, call=call, constructors=[cls])
+        shared = {name: value for name, value in options.items() if takes_option(cls, name)}
+        members[role] = Member(cls=cls, options={**shared, **own})
+    check_options(options, call=call, constructors=[member.cls for member in members.values()])
     return members
 
 
