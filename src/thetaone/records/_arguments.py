@@ -68,7 +68,10 @@ def takes_option(constructor: Callable[..., Any], option: str) -> bool:
 
 
 def _nearest(word: str, among: Iterable[str], likeness: float) -> str | None:
-    return next(iter(difflib.get_close_matches(word, sorted(among), n=1, cutoff=likeness)), None)
+    """The word most like another, or the only one that begins with it."""
+    near = difflib.get_close_matches(word, sorted(among), n=1, cutoff=likeness)
+    longer = [other for other in among if other.startswith(word)]
+    return near[0] if near else longer[0] if len(longer) == 1 else None
 
 
 def _keywords(function: Callable[..., Any]) -> set[str]:
