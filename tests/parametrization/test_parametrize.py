@@ -309,10 +309,8 @@ def test_a_misspelt_option_names_the_argument_meant(call, option, meant) -> None
 
 def test_an_option_of_a_mixture_goes_to_the_class_that_takes_it() -> None:
     mixture = {"hidden": torch.optim.Muon, "rest": torch.optim.AdamW}
-    roles = {"2.weight": "hidden"}
-    optimizer = t1.parametrize(
-        mlp(64), base=mlp(32), optimizer=mixture, lr=0.1, roles=roles, momentum=0.8, betas=(0, 0.5)
-    )
+    options = {"roles": {"2.weight": "hidden"}, "momentum": 0.8, "betas": (0.8, 0.5)}
+    optimizer = t1.parametrize(mlp(64), base=mlp(32), optimizer=mixture, lr=0.1, **options)
     muon, adam = optimizer.members
     assert muon.param_groups[0]["momentum"] == 0.8
-    assert adam.param_groups[0]["betas"] == (0, 0.5)
+    assert adam.param_groups[0]["betas"] == (0.8, 0.5)
