@@ -47,7 +47,7 @@ test-newest: .venv-newest/.installed ## the newest release of every dependency
 	.venv-newest/bin/$(PYTEST) $(TESTS)
 
 test-core: .venv-core/.installed ## no extras, no peer libraries: what needs one is skipped, by name
-	THETAONE_TEST_EXTRAS=none .venv-core/bin/$(PYTEST) $(TESTS)
+	THETAONE_TEST_EXTRAS=none .venv-core/bin/$(PYTEST) $(or $(TESTS),tests)
 
 test-float64: setup ## torch's default dtype is float64 in every test of a room that computes
 	THETAONE_TEST_DTYPE=float64 $(BIN)/$(PYTEST) \

@@ -1,18 +1,82 @@
-"""Runs the Python blocks of README and docs where they stand, and the doctests of the package."""
+"""Runs the Python blocks of README and docs where they stand, and the doctests of the package.
 
+Three variables change what the suite runs in; each is a target of the Makefile:
+
+- ``THETAONE_TEST_DTYPE=float64``: torch's default dtype in every test.
+- ``THETAONE_TEST_DEVICE=cuda``: what the fixture ``device`` returns.
+- ``THETAONE_TEST_EXTRAS=none``: extras and peer libraries may be absent, and the tests that need
+  one are skipped. Without it an absent one stops the run: nothing is skipped in silence.
+"""
+
+import importlib.util
 import os
+from collections.abc import Iterator
 
 import pytest
+import torch
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 # One thread a process: the processes share the cores, and spinning OpenMP threads would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+DEVICE = torch.device(os.environ.get("THETAONE_TEST_DEVICE", "cpu"))
+DTYPE: torch.dtype = getattr(torch, os.environ.get("THETAONE_TEST_DTYPE", "float32"))
+# What the tests need beside the extra ``test``, and the files that are about nothing else.
+PEERS: dict[str, list[str]] = {
+    "accelerate": [],
+    "checkpoint_schedules": [],
+    "gymnasium": [
+        "tests/estimators/policy",
+        "tests/studies/test_policy.py",
+        "tests/studies/test_cartpole.py",
+    ],
+    "lightning": ["tests/integrations/test_lightning.py"],
+    "matplotlib": ["tests/report/test_renderers.py", "tests/estimators/test_examples.py"],
+    "ray": ["tests/sweeps/test_ray.py"],
+    "transformers": [
+        "tests/integrations/test_transformers.py",
+        "tests/rematerialization/test_transformers.py",
+    ],
+}
+ABSENT = [name for name in PEERS if importlib.util.find_spec(name) is None]
+collect_ignore = [path for name in ABSENT for path in PEERS[name]]
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), PythonCodeBlockParser()],
     patterns=["README.md", "docs/**/*.md"],
 ).pytest()
+
+
+def pytest_configure() -> None:
+    """Refuse to run without a library that tests would then skip in silence."""
+    if ABSENT and os.environ.get("THETAONE_TEST_EXTRAS") != "none":
+        raise pytest.UsageError(
+            f"the tests need {', '.join(ABSENT)}: pip install -e '.[test,peers,ray]', or set "
+            "THETAONE_TEST_EXTRAS=none to skip what needs them"
+        )
+
+
+def pytest_report_header() -> list[str]:
+    """Say what varies in this run."""
+    lines = [f"device: {DEVICE}, default dtype: {DTYPE}"]
+    if ABSENT:
+        lines.append(f"absent: {', '.join(ABSENT)}; left out: {', '.join(collect_ignore)}")
+    return lines
+
+
+@pytest.fixture(autouse=True)
+def _default_dtype() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(DTYPE)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    """The device under test, also torch's default while the test runs."""
+    with DEVICE:
+        yield DEVICE
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -21,3 +85,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.suffix == ".md":
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if "float32" in item.keywords and torch.float32 != DTYPE:
+            item.add_marker(pytest.mark.skip(reason=f"is about float32; the dtype is {DTYPE}"))

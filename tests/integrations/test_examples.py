@@ -24,6 +24,7 @@ def run(name: str, *arguments: str) -> Any:
 
 
 def test_hugging_face_trainer(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
     logs, watch = run(
         "hf_trainer", "--steps", "30", "--width", "64", "--base-width", "16", "--out", str(tmp_path)
     )
@@ -33,6 +34,7 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
 
 
 def test_lightning_module() -> None:
+    pytest.importorskip("lightning")
     module, watch = run("lightning_module", "--steps", "30", "--width", "64", "--base-width", "16")
     assert sum(module.losses[-3:]) / 3 < module.losses[0] - 1
     assert {reading.status for reading in watch.readings} == {"ok"}

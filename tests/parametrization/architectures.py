@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
@@ -34,7 +34,7 @@ class HuggingFace:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def model(self, width: int) -> nn.Module:
-        cls = getattr(transformers, self.cls)
+        cls = getattr(pytest.importorskip("transformers"), self.cls)
         config = cls.config_class(**self.config(width))
         config._attn_implementation = "eager"
         return cls(config)
