@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from thetaone.rematerialization import (
     Answer,
     DiskTier,
+    Planner,
     TrainingMemory,
     plan,
-    planner,
     profile,
     rematerialize,
     store_all,
@@ -59,7 +59,7 @@ def main() -> None:
         background = DiskTier(place)
         foreground = Foreground(place, cost=background.cost)
         chain = profile(model, x)
-        floor = planner(chain).floor_bytes
+        floor = Planner(chain).floor_bytes
         schemes: dict[str, Any] = {"store-all": model}
         promised = {"store-all": store_all(chain).total_seconds}
         peaks: dict[str, int] = {}

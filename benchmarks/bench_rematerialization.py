@@ -30,7 +30,6 @@ from thetaone.records import Chain, DiskCost, Stage
 from thetaone.rematerialization import (
     Planner,
     TrainingMemory,
-    TwoTierPlanner,
     profile,
     rematerialize,
     revolve,
@@ -223,8 +222,8 @@ def planning(options: argparse.Namespace) -> None:
     quota = disk.model_copy(update={"quota_bytes": 200 * MIB})
 
     def both(chain: Chain, cost: DiskCost) -> int:
-        planner = TwoTierPlanner(chain, cost, 500)
-        return planner.plan(planner.memory_only.store_all.peak_bytes // 50).forwards
+        planner = Planner(chain, 500, disk=cost)
+        return planner.plan(planner.store_all.peak_bytes // 50).forwards
 
     once: dict[str, Callable[[], int]] = {
         "ours with a disk, 100 equal blocks": partial(both, equal(100), disk),

@@ -8,8 +8,9 @@ import pytest
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
+from thetaone.records import MemoryPlan
 from thetaone.rematerialization import plan
-from thetaone.studies import MemoryPlan, memory_frontier
+from thetaone.studies import memory_frontier
 from thetaone.tasks import load_task
 
 

@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records import Chain, DiskCost, Region, Schedule, Stage
 from thetaone.rematerialization import Planner, frontier, plan, simulate, store_all
-from thetaone.rematerialization.planning._grouped import solve_grouped
 from thetaone.rematerialization.planning._policies import judged, segments
+from thetaone.rematerialization.planning.table import (
+    chain_arrays,
+    memory_levels,
+    solve_grouped,
+)
 
 
 @st.composite
@@ -226,14 +230,15 @@ def unlike(length: int) -> Chain:
 def test_neighbours_planned_as_one_cost_little(size: int, loss: float) -> None:
     """Grouped plans are judged to fit, and lose a few percent where neighbours differ 16-fold."""
     chain = unlike(60)
-    known = Planner(chain)
-    table = solve_grouped(chain, size, known.table.levels)
-    exact, found = known.table.whole(), table.whole()
-    for level in range(0, known.table.levels.count, 40):
-        budget = int(known.table.levels.values[level])
-        if budget < 2 * known.floor_bytes or not np.isfinite(found[level]):
+    floor_bytes, most = Planner(chain).floor_bytes, store_all(chain).peak_bytes
+    levels = memory_levels(chain_arrays(chain), most, 500)
+    one_by_one, table = (solve_grouped(chain, together, levels) for together in (1, size))
+    exact, found = one_by_one.whole()[0], table.whole()[0]
+    for level in range(0, levels.count, 40):
+        budget = int(levels.values[level])
+        if budget < 2 * floor_bytes or not np.isfinite(found[level]):
             continue
-        made = judged(chain, table.regions(level), policy="grouped")
+        made = judged(chain, table.regions(0, level), policy="grouped")
         assert made.peak_bytes <= budget
         assert made.total_seconds == pytest.approx(found[level])
         assert exact[level] * (1 - 1e-9) <= made.total_seconds <= (1 + loss + 1e-9) * exact[level]

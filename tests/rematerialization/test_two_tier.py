@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records import Chain, DiskCost, Region, Schedule, Stage, Tier
-from thetaone.rematerialization import TwoTierPlanner, plan, simulate, store_all
-from thetaone.rematerialization.planning._costs import chain_arrays, intervals
-from thetaone.rematerialization.planning._grouped import groups, within_groups
-from thetaone.rematerialization.planning._levels import Levels
+from thetaone.rematerialization import Planner, plan, simulate, store_all
 from thetaone.rematerialization.planning._policies import judged
-from thetaone.rematerialization.planning._two_tier_table import problem, solve
+from thetaone.rematerialization.planning.table import (
+    Levels,
+    chain_arrays,
+    chain_intervals,
+    problem,
+    solve,
+    solve_grouped,
+)
 
 Family = tuple[tuple[int, int, Tier], ...]
 
@@ -96,9 +100,9 @@ def test_plan_is_the_best_of_all_two_tier_schedules(chain: Chain, disk: DiskCost
         for cost in costs
         if quota is None or cost.disk_bytes <= quota
     ]
-    planner = TwoTierPlanner(chain, disk)
+    planner = Planner(chain, disk=disk)
     floor = min(peak for peak, _ in points)
-    for budget in range(1, planner.memory_only.store_all.peak_bytes + 2):
+    for budget in range(1, planner.store_all.peak_bytes + 2):
         if budget < floor:
             with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
                 planner.plan(budget)
@@ -127,9 +131,9 @@ def test_equal_stages_cost_what_disk_revolve_says(length: int, slots: int, trans
     costs.last[:] = 1.0
     # the input of the step being taped is counted here and is no slot there
     room = int(costs.limit_backward[0])
-    levels = Levels(np.arange(room + slots + 2), 0)
+    levels = Levels(np.arange(room + slots + 2))
     disk = DiskCost(write_bytes_per_second=1 / transfer, read_bytes_per_second=1 / transfer)
-    table = solve(problem(costs, intervals(half), levels, disk, np.zeros(1, dtype=np.int64)))
+    table = solve(problem(costs, chain_intervals(half, costs), levels, disk=disk))
     in_slot = table.whole("ram")[0, room + slots]
     on_disk = transfer + table.whole("disk")[0, room + slots + 1]
     assert min(in_slot, on_disk) == pytest.approx(float(published[length - 1]))
@@ -167,14 +171,13 @@ def test_neighbours_planned_as_one_with_a_disk(size: int, loss: float, quota: in
         for k in range(20)
     )
     chain = Chain(input_bytes=6, stages=stages)
-    levels = Levels(np.arange(store_all(chain).peak_bytes + 1), 0)
+    levels = Levels(np.arange(store_all(chain).peak_bytes + 1))
     disk = DiskCost(write_bytes_per_second=20.0, read_bytes_per_second=20.0, file_seconds=0.01)
     rows = np.zeros(1, dtype=np.int64) if quota is None else np.arange(quota + 1)
-    exact = solve(problem(chain_arrays(chain), intervals(chain), levels, disk, rows))
-    leaves = within_groups(
-        chain, size, lambda costs, parts: solve(problem(costs, parts, levels, disk, rows))
+    exact, table = (
+        solve_grouped(chain, together, levels, disk=disk, disk_levels=rows)
+        for together in (1, size)
     )
-    table = solve(problem(*groups(chain, size), levels, disk, rows, leaves))
     best, found = exact.whole()[-1], table.whole()[-1]
     used = 0
     for level in range(110, levels.count, 20):
@@ -211,13 +214,13 @@ def test_a_larger_budget_is_never_slower_within_a_quota(quota: int) -> None:
     )
     chain = Chain(input_bytes=100, stages=stages)
     disk = DiskCost(write_bytes_per_second=2000.0, read_bytes_per_second=2000.0, quota_bytes=quota)
-    planner = TwoTierPlanner(chain, disk, 120)
+    planner = Planner(chain, 120, disk=disk)
     floor = min(one.peak_bytes for one in planner.floors)
     with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
         planner.plan(floor - 1)
     before = float("inf")
     for step in range(61):
-        budget = floor + (planner.memory_only.store_all.peak_bytes - floor) * step // 60
+        budget = floor + (planner.store_all.peak_bytes - floor) * step // 60
         found = planner.plan(budget)
         assert found.peak_bytes <= budget
         assert found.disk_bytes <= quota
@@ -261,4 +264,5 @@ def test_bad_disks_are_named() -> None:
         DiskCost(write_bytes_per_second=1.0, read_bytes_per_second=1.0, quota_bytes=-1)
     with pytest.raises(InputError, match="give a directory"):
         plan(Chain(input_bytes=1, stages=(Stage(name="a", forward_seconds=1.0,
-             backward_seconds=1.0, output_bytes=1, tape_bytes=1),)), 9, disk=3)  # fmt: skip
+             backward_seconds=1.0, output_bytes=1, tape_bytes=1),)), 9,
+             disk=3)  # pyright: ignore[reportArgumentType]  # fmt: skip

@@ -22,7 +22,6 @@ from thetaone.records import (
     LawResult,
     LayerVerdict,
     MemoryAccount,
-    MemoryPlan,
     Optimum,
     PowerLaw,
     Prescription,
@@ -31,6 +30,7 @@ from thetaone.records import (
     Schedule,
     Stage,
     SweepResult,
+    TargetMemory,
     Timeline,
     TransferResult,
     Trial,
@@ -195,7 +195,7 @@ def make_prescription() -> Prescription:
     return Prescription(optimizer="AdamW", rules=tuple(rules))
 
 
-def make_memory() -> MemoryPlan:
+def make_memory() -> TargetMemory:
     stage = Stage(name="block", forward_seconds=0.012, backward_seconds=0.022,
                   output_bytes=MIB // 2, tape_bytes=8 * MIB)  # fmt: skip
     chain = Chain(
@@ -247,7 +247,9 @@ def make_memory() -> MemoryPlan:
         measured_peak_bytes=33 * MIB + peak - 200_000,
         store_all_bytes=83 * MIB,
     )
-    return MemoryPlan(
+    return TargetMemory(
+        task="text",
+        width=256,
         chain=chain,
         frontier=Frontier(
             points=points,
@@ -265,6 +267,9 @@ def make_memory() -> MemoryPlan:
             peak_stage="blocks.3",
             timeline=timeline,
         ),
+        weight_bytes=7 * MIB,
+        gradient_bytes=7 * MIB,
+        optimizer_bytes=14 * MIB,
         account=account,
         gradients=GradientComparison(n_tensors=28, n_equal=28, largest_difference=0.0),
     )

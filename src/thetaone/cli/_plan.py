@@ -37,7 +37,8 @@ def plan(
             raise InputError(
                 "--from holds its own measurement: with it go --budget, --json, --plot"
             )
-        from thetaone.studies import MemoryPlan, planned_again
+        from thetaone.records import MemoryPlan
+        from thetaone.studies import planned_again
 
         record = MemoryPlan.from_json(load_plan)
         if budget is not None:

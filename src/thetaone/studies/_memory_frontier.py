@@ -1,22 +1,13 @@
 """What training a task's model takes in memory: the chain, its frontier, a plan, and the rest."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from thetaone.errors import InputError
 from thetaone.parametrization import optimizer_class
-from thetaone.records import (
-    Chain,
-    Cost,
-    DiskCost,
-    Frontier,
-    Record,
-    Schedule,
-    format_bytes,
-    text_table,
-)
+from thetaone.records import Chain, Cost, DiskCost, Frontier, MemoryPlan, Schedule
 from thetaone.rematerialization import (
     budget_bytes,
     disk_cost,
@@ -28,55 +19,6 @@ from thetaone.rematerialization import (
     storage_bytes,
 )
 from thetaone.tasks import load_task
-
-
-class MemoryPlan(Record):
-    """A planned training step and all that it keeps in memory.
-
-    Attributes:
-        task: Whose model.
-        width: Of the model.
-        chain: Measured blocks.
-        frontier: Time against memory.
-        schedule: The chosen schedule; None when no budget was given.
-        cost: The judge's replay of it, with its timeline.
-        weight_bytes: Parameters and buffers [bytes].
-        gradient_bytes: Gradients of the parameters [bytes].
-        optimizer_bytes: State of the optimizer [bytes].
-        optimizer: Its name.
-    """
-
-    renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_memory_plan"
-
-    task: str
-    width: int
-    chain: Chain
-    frontier: Frontier
-    schedule: Schedule | None = None
-    cost: Cost | None = None
-    weight_bytes: int
-    gradient_bytes: int
-    optimizer_bytes: int
-    optimizer: str
-
-    def __str__(self) -> str:
-        parts = [str(self.chain), str(self.frontier)]
-        if self.schedule is not None:
-            parts.append(str(self.schedule))
-        chain = self.schedule.peak_bytes if self.schedule else self.frontier.store_all_bytes
-        model = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes
-        rows = [
-            ["weights and buffers", format_bytes(self.weight_bytes)],
-            ["gradients", format_bytes(self.gradient_bytes)],
-            [f"state of {self.optimizer}", format_bytes(self.optimizer_bytes)],
-            ["input of the chain", format_bytes(self.chain.input_bytes)],
-            ["chain of blocks, " + ("planned" if self.schedule else "store-all"),
-             format_bytes(chain)],
-            ["sum (loss and readout come on top)",
-             format_bytes(model + self.chain.input_bytes + chain)],
-        ]  # fmt: skip
-        parts.append(text_table(["memory of a training step", ""], rows))
-        return "\n\n".join(parts)
 
 
 def memory_frontier(

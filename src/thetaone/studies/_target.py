@@ -15,8 +15,8 @@ from thetaone.records import (
     Chain,
     GradientComparison,
     MemoryAccount,
-    MemoryPlan,
     Schedule,
+    TargetMemory,
     Trial,
     TrialSpec,
 )
@@ -67,7 +67,7 @@ class Target:
         return batches_of(self.task, self.spec)
 
 
-def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
+def plan_memory(target: Target, budget_bytes: int | None) -> TargetMemory:
     """Give the target's chain what the budget leaves beside weights, gradients and state.
 
     budget = weights + gradients + optimizer state + outside + activations. What lies outside the
@@ -109,10 +109,11 @@ def plan_memory(target: Target, budget_bytes: int | None) -> MemoryPlan:
         predicted_peak_bytes=peak, measured_peak_bytes=peak,
         store_all_bytes=sum(parts) + outside + line.store_all_bytes,
     )  # fmt: skip
-    return MemoryPlan(
-        chain=chain, frontier=frontier(chain, chosen=schedule), schedule=schedule,
-        cost=simulate(chain, schedule), account=account,
-        gradients=compare_gradients(target, schedule),
+    return TargetMemory(
+        task=target.task.name, width=target.spec.width, chain=chain,
+        frontier=frontier(chain, chosen=schedule), schedule=schedule,
+        cost=simulate(chain, schedule), weight_bytes=weights, gradient_bytes=gradients,
+        optimizer_bytes=state, account=account, gradients=compare_gradients(target, schedule),
     )  # fmt: skip
 
 

@@ -16,10 +16,10 @@ from thetaone.parametrization import Parametrization, make_parametrization, pres
 from thetaone.records import (
     CoordinateCheck,
     DirectSweepCost,
-    MemoryPlan,
     Progress,
     ProgressEvent,
     SweepResult,
+    TargetMemory,
     TransferResult,
     TrialSpec,
     parse_bytes,
@@ -236,7 +236,7 @@ class _Job:
         return Target(task=self.task, spec=spec, recipe=self.recipe)
 
 
-def _plan(job: _Job, budget: int | None) -> tuple[MemoryPlan | None, str]:
+def _plan(job: _Job, budget: int | None) -> tuple[TargetMemory | None, str]:
     """The target's memory plan, or why there is none; with a budget there must be one."""
     try:
         return plan_memory(job.target(lr=job.lrs[0]), budget), ""
@@ -251,9 +251,9 @@ def _plan(job: _Job, budget: int | None) -> tuple[MemoryPlan | None, str]:
         return None, f"no memory plan: {why}"
 
 
-def _with_peak(plan: MemoryPlan, peak: int) -> MemoryPlan:
-    account = plan.account.model_copy(update={"measured_peak_bytes": peak})
-    return plan.model_copy(update={"account": account})
+def _with_peak(memory: TargetMemory, peak: int) -> TargetMemory:
+    account = memory.account.model_copy(update={"measured_peak_bytes": peak})
+    return memory.model_copy(update={"account": account})
 
 
 def _sweep(job: _Job, rule: str, *, engine: str, storage: str | None, watch: _Watch) -> SweepResult:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
@@ -43,6 +43,9 @@ class Stage(CheckedRecord):
         tail_seconds: End of the forward, after the last tensor that its backward needs [s]. A
             recomputed region stops there in its last stage; 0 when it is run to the end.
         seconds_spread: Interquartile range of the measured times over their median; 0 if unknown.
+        recomputable: Whether it may run again; else its tape is always kept. So stands a block that
+            cannot be recomputed in its chain, or what a model runs between two lists of blocks:
+            that takes no forward time if it is measured elsewhere.
 
     Raises:
         InputError: A size or time is negative or not finite, or the forward takes no time.
@@ -58,10 +61,12 @@ class Stage(CheckedRecord):
     taping_scratch_bytes: int | None = None
     tail_seconds: float = 0.0
     seconds_spread: float = 0.0
+    recomputable: bool = True
 
     def model_post_init(self, context: Any, /) -> None:
         """Reject costs that no execution can have."""
-        if not (math.isfinite(self.forward_seconds) and self.forward_seconds > 0):
+        least = self.forward_seconds > 0 if self.recomputable else self.forward_seconds >= 0
+        if not (math.isfinite(self.forward_seconds) and least):
             self._reject("forward_seconds", self.forward_seconds, "a finite time above 0")
         if not (math.isfinite(self.backward_seconds) and self.backward_seconds >= 0):
             self._reject("backward_seconds", self.backward_seconds, "a finite time, 0 or more")
@@ -104,6 +109,8 @@ class Chain(CheckedRecord):
         load_seconds: Time to start one recomputation: to fetch the kept activation, to set up [s].
         separate: Why no region may span two stages: the model's loop does something between them.
             Empty when one may.
+        lists: Where the second and further lists of blocks start, as positions of stages, rising;
+            no region spans two lists. Empty for one list.
         moving: Names of large buffers that the blocks themselves change.
         context: What was profiled, for people: module, shapes, dtype, device, threads.
         signature: Hash of what was profiled; a model of another signature needs another profile.
@@ -126,6 +133,7 @@ class Chain(CheckedRecord):
     input_requires_grad: bool = True
     load_seconds: float = 0.0
     separate: str = ""
+    lists: tuple[int, ...] = ()
     moving: tuple[str, ...] = ()
     context: dict[str, str] = Field(default_factory=dict)
     signature: str = ""
@@ -139,6 +147,11 @@ class Chain(CheckedRecord):
         if not (math.isfinite(self.load_seconds) and self.load_seconds >= 0):
             raise InputError(
                 f"chain: load_seconds={self.load_seconds}: need a finite time, 0 or more"
+            )
+
+        if any(not 0 < a < b for a, b in pairwise((*self.lists, self.length))):
+            raise InputError(
+                f"chain: lists={self.lists}: need rising positions between 1 and {self.length - 1}"
             )
 
     @property
@@ -172,6 +185,9 @@ class Chain(CheckedRecord):
         """Hash of every cost that a planner sees: a schedule belongs to one fingerprint."""
         costs = (self.input_bytes, self.input_requires_grad, self.load_seconds, bool(self.separate))
         text = repr((costs, [stage.costs for stage in self.stages]))
+        kept = [k for k, stage in enumerate(self.stages) if not stage.recomputable]
+        if self.lists or kept:
+            text += repr((self.lists, kept))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:

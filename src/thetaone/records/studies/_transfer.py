@@ -9,7 +9,7 @@ from thetaone.records._base import Record
 from thetaone.records._units import format_bytes, format_seconds
 from thetaone.records.laws import LawResult
 from thetaone.records.parametrization import CoordinateCheck, Prescription
-from thetaone.records.rematerialization import Chain, Cost, Frontier, Schedule
+from thetaone.records.rematerialization import MemoryPlan
 from thetaone.records.sweeps import SweepResult, Trial
 
 
@@ -64,22 +64,16 @@ class GradientComparison(Record):
         return self.n_equal == self.n_tensors
 
 
-class MemoryPlan(Record):
-    """The target's chain, its frontier, the chosen schedule and the account of all bytes.
+class TargetMemory(MemoryPlan):
+    """The target's memory plan, the account of all bytes, and its gradients under the plan.
 
     Attributes:
-        chain: Measured costs of the target's blocks.
-        frontier: Best time against bytes, from store-all to the floor.
-        schedule: The chosen schedule.
-        cost: The independent judge's replay of it, with the bytes live at every operation.
         account: Bytes of everything, predicted and measured.
         gradients: Rematerialized against store-all, on one batch.
     """
 
-    chain: Chain
-    frontier: Frontier
-    schedule: Schedule
-    cost: Cost
+    version: ClassVar[int] = 1
+
     account: MemoryAccount
     gradients: GradientComparison
 
@@ -154,7 +148,7 @@ class TransferResult(Record):
     check_mup: CoordinateCheck
     check_sp: CoordinateCheck
     prescription: Prescription
-    memory: MemoryPlan | None
+    memory: TargetMemory | None
     memory_note: str = ""
     target: Trial
     evaluation: float | None = None

@@ -78,7 +78,8 @@ def rematerialize(
         else:
             require_current(chain, model, *args, blocks=blocks, **kwargs)
         limit = budget_bytes(chain, budget)
-        schedule = plan(chain, limit, disk=tier, memory_units=memory_units)
+        price = None if tier is None else tier.cost
+        schedule = plan(chain, limit, disk=price, memory_units=memory_units)
         alone = bool(chain.separate)
         replan = WithinBudget(type(model).__name__, limit, memory_units, tier)
     else:
@@ -114,7 +115,8 @@ class WithinBudget:
             BudgetTooSmallError: This size does not fit.
         """
         chain = measured_chain(subjects, 1, model=self.model)
-        return plan(chain, self.budget_bytes, disk=self.disk, memory_units=self.memory_units)
+        price = None if self.disk is None else self.disk.cost
+        return plan(chain, self.budget_bytes, disk=price, memory_units=self.memory_units)
 
 
 def as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

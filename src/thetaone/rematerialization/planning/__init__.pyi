@@ -1,13 +1,10 @@
 from ._binomial import revolve as revolve
+from ._budget import budget_bytes as budget_bytes
 from ._equal_layers import compare_kept as compare_kept
 from ._frontier import frontier as frontier
-from ._plan import Planner as Planner
-from ._plan import budget_bytes as budget_bytes
 from ._plan import plan as plan
-from ._plan import planner as planner
+from ._planner import Planner as Planner
 from ._policies import store_all as store_all
 from ._simulator import simulate as simulate
 from ._tree import Node as Node
 from ._tree import tree as tree
-from ._two_tier import TwoTierPlanner as TwoTierPlanner
-from ._two_tier import disk_cost as disk_cost

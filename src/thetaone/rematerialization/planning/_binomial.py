@@ -55,27 +55,37 @@ def revolve(chain: Chain, slots: int) -> Schedule:
         25
     """
     _require(chain.length, slots)
-    regions: list[Region] = []
-    pending = [(0, chain.length, slots)]
+    spans = binomial_spans(chain.length, slots)
+    regions = [Region(start=start, stop=stop) for start, stop in spans]
+    return judged(chain, regions, policy=f"binomial, {slots} slots")
+
+
+def binomial_spans(length: int, slots: int) -> list[tuple[int, int]]:
+    """First stage, and one past the last, of every region of the binomial schedule."""
+    spans: list[tuple[int, int]] = []
+    pending = [(0, length, slots)]
     while pending:
         start, stop, free = pending.pop()
         if stop - start == 1:
             continue
         split = start + _split(stop - start, free)
-        regions.append(Region(start=start, stop=split))
+        spans.append((start, split))
         pending.append((start, split, free))
         pending.append((split, stop, max(1, free - 1)))
-    return judged(chain, regions, policy=f"binomial, {slots} slots")
+    return spans
 
 
 def _split(length: int, slots: int) -> int:
-    """Stages of the first region: the j that minimizes j + t(L − j, s − 1) + t(j, s)."""
+    """Stages of the first region: a j that minimizes j + t(L − j, s − 1) + t(j, s).
+
+    t(·, s) is convex, with slope r between β(s, r−1) and β(s, r). So any j is best with
+    j <= β(s, r−1) and L − j >= β(s−1, r−1), both as large as they can be; this is the largest.
+    """
+    slots = min(slots, length - 1)
     if slots == 1:
         return length - 1
-    return min(
-        range(1, length),
-        key=lambda j: j + advances(length - j, slots - 1) + advances(j, slots),
-    )
+    r = _repeats(length, slots)
+    return min(comb(slots + r - 1, slots), length - comb(slots + r - 2, slots - 1))
 
 
 def _repeats(length: int, slots: int) -> int:

@@ -10,7 +10,6 @@ from thetaone.rematerialization.planning._policies import (
     square_root,
     store_all,
 )
-from thetaone.rematerialization.planning._two_tier import two_tier_planner
 
 
 def frontier(
@@ -37,67 +36,62 @@ def frontier(
         >>> from thetaone.records import Stage
         >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=1,
         ...               tape_bytes=16)
-        >>> found = frontier(Chain(input_bytes=1, stages=(stage,) * 12))
-        >>> found.floor_bytes, found.points[0].peak_bytes, found.points[-1].forwards
+        >>> line = frontier(Chain(input_bytes=1, stages=(stage,) * 12))
+        >>> line.floor_bytes, line.points[0].peak_bytes, line.points[-1].forwards
         (19, 19, 12)
     """
-    known = planner(chain, memory_units)
-    low, high = known.floor_bytes, known.store_all.peak_bytes
-    helped: tuple[FrontierPoint, ...] = ()
+    alone = planner(chain, memory_units)
+    low, high = alone.floor_bytes, alone.store_all.peak_bytes
+    with_disk: tuple[FrontierPoint, ...] = ()
     if disk is not None:
-        both = two_tier_planner(chain, disk, memory_units)
-        least = min(schedule.peak_bytes for schedule in both.floors)
-        helped = _falling("optimal, with disk", both.plan, least, high, points, used=True)
+        both = planner(chain, memory_units, disk)
+        budgets = _budgets(both.floor_bytes, high, points)
+        with_disk = _falling("optimal, with disk", both.plan, budgets, used=True)
     return Frontier(
-        points=_falling("optimal", known.plan, low, high, points),
+        points=_falling("optimal", alone.plan, _budgets(low, high, points)),
         policies=tuple(point(schedule.policy, schedule) for schedule in _policies(chain)),
-        disk_points=helped,
+        disk_points=with_disk,
         store_all_bytes=high,
         floor_bytes=low,
         chosen=None if chosen is None else point("chosen", chosen),
     )
 
 
+def _budgets(low: int, high: int, points: int) -> list[int]:
+    """Bytes from one to the other, evenly spaced on a log scale, rising."""
+    between = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
+    return sorted({max(low, min(high, budget)) for budget in between} | {low, high})
+
+
 def _falling(
-    label: str,
-    made: Callable[[int], Schedule],
-    low: int,
-    high: int,
-    points: int,
-    *,
-    used: bool = False,
+    label: str, plan: Callable[[int], Schedule], budgets: Iterable[int], *, used: bool = False
 ) -> tuple[FrontierPoint, ...]:
-    """Schedules for budgets between two that are faster than what fits less.
+    """Schedules for rising budgets that are faster than what fits less.
 
     With ``used``, only those that have something on disk: the others are the same without.
     """
-    budgets = {round(low * (high / low) ** (i / max(1, points - 1))) for i in range(points)}
-    found: list[FrontierPoint] = []
-    for budget in sorted(budgets | {low, high}):
-        schedule = made(max(low, min(high, budget)))
+    points: list[FrontierPoint] = []
+    for budget in budgets:
+        schedule = plan(budget)
         if used and not schedule.disk_writes:
             continue
-        if not found or schedule.total_seconds < found[-1].total_seconds:
-            found.append(point(label, schedule))
-    return tuple(found)
+        if not points or schedule.total_seconds < points[-1].total_seconds:
+            points.append(point(label, schedule))
+    return tuple(points)
 
 
 def point(label: str, schedule: Schedule) -> FrontierPoint:
     """A schedule as a point of the plane."""
-    return FrontierPoint(
-        label=label,
-        total_seconds=schedule.total_seconds,
-        peak_bytes=schedule.peak_bytes,
-        forwards=schedule.forwards,
-        loads=schedule.loads,
-    )
+    return FrontierPoint(label=label, **schedule.step_cost)
 
 
 def _policies(chain: Chain) -> Iterable[Schedule]:
+    one_list = not (chain.separate or chain.lists)
+    one_list &= all(stage.recomputable for stage in chain.stages)
     yield store_all(chain)
-    if not chain.separate:
+    if one_list:
         yield square_root(chain)
     yield per_block(chain)
-    if chain.length > 2 and not chain.separate:
+    if chain.length > 2 and one_list:
         every = max(2, round(chain.length**0.5))
         yield periodic(chain, every, reload="layer")

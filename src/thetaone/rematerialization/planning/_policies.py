@@ -9,9 +9,6 @@ from thetaone.errors import InputError
 from thetaone.records import CONDITIONS, Chain, DiskCost, Region, Schedule
 from thetaone.rematerialization.planning._simulator import simulate
 
-# what the judge finds that a schedule carries
-_JUDGED = ("total_seconds", "peak_bytes", "forwards", "loads", "disk_writes", "disk_reads",
-           "disk_bytes")  # fmt: skip
 Spans = Iterable[tuple[int, int]]
 
 
@@ -44,8 +41,7 @@ def judged(
         moving=chain.moving,
         conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )
-    cost = simulate(chain, draft, disk=disk)
-    return draft.model_copy(update={name: getattr(cost, name) for name in _JUDGED})
+    return draft.model_copy(update=simulate(chain, draft, disk=disk).step_cost)
 
 
 def store_all(chain: Chain) -> Schedule:
@@ -54,8 +50,12 @@ def store_all(chain: Chain) -> Schedule:
 
 
 def per_block(chain: Chain) -> Schedule:
-    """Keep every stage's input and recompute each stage once: L regions of one stage."""
-    return judged(chain, _regions((k, k + 1) for k in range(chain.length)), policy="per-block")
+    """Keep every stage's input and recompute each stage once: L regions of one stage.
+
+    A stage that may not run again keeps its tape.
+    """
+    spans = [(k, k + 1) for k, stage in enumerate(chain.stages) if stage.recomputable]
+    return judged(chain, _regions(spans), policy="per-block")
 
 
 def square_root(chain: Chain) -> Schedule:
@@ -102,13 +102,21 @@ def periodic(
         raise InputError(f"every={every}: need 1 … {chain.length}, the number of stages")
     if reload not in ("layer", "segment"):
         raise InputError(f"reload={reload!r}: need 'layer' or 'segment'")
-    spans: list[tuple[int, int]] = []
-    for start in range(0, chain.length, every):
-        stop = min(start + every, chain.length)
-        first = start + 1 if reload == "layer" else stop
-        spans.extend((start, end) for end in range(first, stop + 1))
+    if reload == "layer":
+        spans = layer_spans(chain.length, every)
+    else:
+        spans = [(k, min(k + every, chain.length)) for k in range(0, chain.length, every)]
     policy = f"every {every}th kept, loaded once per {reload}"
     return judged(chain, _regions(spans), policy=policy)
+
+
+def layer_spans(length: int, every: int) -> list[tuple[int, int]]:
+    """Regions that start at every ``every``-th stage and end at each stage up to the next."""
+    return [
+        (start, stop)
+        for start in range(0, length, every)
+        for stop in range(start + 1, min(start + every, length) + 1)
+    ]
 
 
 def _regions(spans: Spans) -> list[Region]:

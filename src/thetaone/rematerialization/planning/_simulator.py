@@ -54,6 +54,7 @@ def simulate(
             f"the schedule is for {schedule.length} stages and the chain has {chain.length}: "
             "plan this chain anew"
         )
+    _require_allowed(chain, schedule)
     disk = disk or schedule.disk
     replay = _Replay(chain, disk)
     replay.run(tree(schedule))
@@ -69,6 +70,29 @@ def simulate(
             f"the schedule puts {cost.disk_bytes:,} bytes on disk, over the quota of {quota:,}"
         )
     return cost
+
+
+def _require_allowed(chain: Chain, schedule: Schedule) -> None:
+    """Reject regions that span two lists, or hold a stage that may not run again.
+
+    Raises:
+        ScheduleError: The first such region is named.
+    """
+    kept = [k for k, stage in enumerate(chain.stages) if not stage.recomputable]
+    if not (chain.lists or kept):
+        return
+    for region in schedule.regions:
+        where = f"region {region.start}…{region.stop}"
+        if any(region.start < start < region.stop for start in chain.lists):
+            raise ScheduleError(
+                f"{where} spans two lists, which start at {chain.lists}: plan this chain anew"
+            )
+        for k in kept:
+            if region.start <= k < region.stop:
+                raise ScheduleError(
+                    f"{where} holds {chain.stages[k].name!r}, which may not run again: "
+                    "plan this chain anew"
+                )
 
 
 @dataclass

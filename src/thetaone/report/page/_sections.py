@@ -2,7 +2,14 @@
 
 import math
 
-from thetaone.records import FEATURE_UPDATE, CoordinateCheck, MemoryPlan, TransferResult
+from thetaone.records import (
+    FEATURE_UPDATE,
+    CoordinateCheck,
+    Cost,
+    Schedule,
+    TargetMemory,
+    TransferResult,
+)
 from thetaone.report.drawing import bytes_words, clock, listed, percent, signed
 from thetaone.report.figures import (
     TOLERANCE_OCTAVES,
@@ -96,13 +103,13 @@ def coordinates_section(result: TransferResult) -> Section:
 
 def memory_section(result: TransferResult) -> Section:
     """Frontier, plan and account of the target's memory."""
-    if result.memory is None:
+    plan = result.memory
+    if plan is None or plan.schedule is None or plan.cost is None:
         text = (Paragraph(text=f"No plan was made: {result.memory_note}"),)
         return Section(key="memory", nav="Memory", title="Memory", text=text)
-    plan = result.memory
     limit = plan.account.activation_budget_bytes if plan.account.budget_bytes else None
     names = tuple(stage.name for stage in plan.chain.stages)
-    sees, false = _memory_words(plan)
+    sees, false = _memory_words(plan, plan.schedule, plan.cost)
     return Section(
         key="memory",
         nav="Memory",
@@ -169,8 +176,8 @@ def _coordinates_title(check: CoordinateCheck) -> str:
     return f"{len(check.failed_layers)} layer(s) change their pace with width"
 
 
-def _memory_words(plan: MemoryPlan) -> tuple[str, str]:
-    account, frontier, schedule = plan.account, plan.frontier, plan.schedule
+def _memory_words(plan: TargetMemory, schedule: Schedule, cost: Cost) -> tuple[str, str]:
+    account, frontier = plan.account, plan.frontier
     slower = schedule.total_seconds / min(point.total_seconds for point in frontier.points)
     share = schedule.peak_bytes / frontier.store_all_bytes
     sees = (
@@ -187,7 +194,7 @@ def _memory_words(plan: MemoryPlan) -> tuple[str, str]:
         )
     false = (
         "A fixed policy below the curve would show that the plans are not optimal. An independent "
-        f"replay of the chosen plan finds a peak of {bytes_words(plan.cost.peak_bytes)}, at "
-        f"{plan.cost.peak_stage or 'no stage'}; one above the line would show it over budget."
+        f"replay of the chosen plan finds a peak of {bytes_words(cost.peak_bytes)}, at "
+        f"{cost.peak_stage or 'no stage'}; one above the line would show it over budget."
     )
     return sees + ".", false

@@ -1,0 +1,51 @@
+"""A budget as people write it: bytes, or a fraction of what store-all holds."""
+
+import math
+import re
+
+from thetaone.errors import InputError
+from thetaone.records import Chain, parse_bytes
+from thetaone.rematerialization.planning._policies import store_all
+
+_PERCENT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*")
+_FRACTION = re.compile(r"\s*(0?\.[0-9]+|1\.0*)\s*")
+
+
+def budget_bytes(chain: Chain, budget: int | float | str) -> int:
+    """A budget in bytes: as given, ``"2GiB"``, ``"50%"`` or a fraction of store-all.
+
+    Raises:
+        InputError: Not a quantity of bytes, or a fraction outside (0, 1].
+
+    Examples:
+        >>> from thetaone.records import Stage
+        >>> stage = Stage(name="block", forward_seconds=1.0, backward_seconds=2.0, output_bytes=1,
+        ...               tape_bytes=16)
+        >>> chain = Chain(input_bytes=1, stages=(stage,) * 24)
+        >>> budget_bytes(chain, 0.5), budget_bytes(chain, "50%"), budget_bytes(chain, "2K")
+        (193, 193, 2048)
+    """
+    fraction = _fraction(budget)
+    if fraction is None:
+        return parse_bytes(int(budget) if isinstance(budget, float) else budget)
+    if not 0 < fraction <= 1:
+        raise InputError(
+            f"budget={budget!r}: a fraction of store-all lies in (0, 1], or 0% to 100%; "
+            "write bytes with a unit, e.g. 512MiB"
+        )
+    return max(1, int(fraction * store_all(chain).peak_bytes))
+
+
+def _fraction(budget: int | float | str) -> float | None:
+    """The fraction that a budget stands for; None for bytes."""
+    if isinstance(budget, bool) or not isinstance(budget, int | float | str):
+        raise InputError(f"budget={budget!r}: need bytes, e.g. '512MiB', or a fraction in (0, 1]")
+    if isinstance(budget, str):
+        if percent := _PERCENT.fullmatch(budget):
+            return float(percent[1]) / 100
+        return float(budget) if _FRACTION.fullmatch(budget) else None
+    if isinstance(budget, int):
+        return None
+    if math.isfinite(budget) and budget.is_integer() and budget > 1:
+        return None
+    return budget

@@ -1,0 +1,16 @@
+from ._costs import ChainArrays as ChainArrays
+from ._costs import Ints as Ints
+from ._costs import chain_arrays as chain_arrays
+from ._fill import solve as solve
+from ._floor import Floor as Floor
+from ._floor import memory_floor as memory_floor
+from ._groups import additions as additions
+from ._groups import solve_grouped as solve_grouped
+from ._groups import table_size as table_size
+from ._intervals import chain_intervals as chain_intervals
+from ._levels import Levels as Levels
+from ._levels import exact_levels as exact_levels
+from ._levels import memory_levels as memory_levels
+from ._problem import disk_levels as disk_levels
+from ._problem import problem as problem
+from ._table import Table as Table
