@@ -106,7 +106,7 @@ class Planner:
     @property
     def exact(self) -> bool:
         """Whether the table rounds nothing and plans every stage by itself."""
-        return self.table.problem.levels.exact and self.table.problem.leaves is None
+        return self.table.problem.levels.exact and self.table.leaves is None
 
     @property
     def nbytes(self) -> int:
@@ -148,7 +148,7 @@ class Planner:
         exact, together = self.exact, -(-self.chain.length // problem.costs.length)
         notes = ["nothing rounded" if exact else f"{problem.levels.count} memory units"]
         notes += [f"{len(problem.disk_levels) - 1} disk units"] if problem.limited else []
-        notes += [f"{together} neighbours as one"] if problem.leaves else []
+        notes += [f"{together} neighbours as one"] if together > 1 else []
         return self._described(notes)
 
     def _described(self, notes: list[str]) -> str:
@@ -242,7 +242,7 @@ class Planner:
         """
         bound = least_seconds(chain_arrays(self.chain), budget)
         table, levels = self.table, self.table.problem.levels
-        if table.problem.leaves is None:
+        if table.leaves is None:
             level = int(np.searchsorted(levels.values, budget + levels.waste))
             level = levels.at_most(budget) if levels.exact else level
             if level < levels.count:

@@ -16,13 +16,17 @@ _CHUNK = 2**16  # numbers added at a time, so that they stay in the cache
 _DOUBLE, _LONG = 2**25, 256  # numbers a tier, and stages; beyond them in single precision
 
 
-def solve(problem: Problem) -> Table:
+def solve(problem: Problem, leaves: tuple[Table, ...] | None = None) -> Table:
     """Fill the table.
 
     Cost: O(classes · L · levels · disk levels) additions, classes = L(L+1)/2 when no two intervals
     are alike.
+
+    Args:
+        problem: The chain, levels and prices.
+        leaves: For a chain whose stages stand for several: the table of each, on the same levels.
     """
-    return _Filling(problem).table()
+    return _Filling(problem, leaves).table()
 
 
 class _Filling:
@@ -31,8 +35,9 @@ class _Filling:
     ``after`` is what a_s costs from before it is put anywhere, numbered by stop.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, costs, parts = problem, problem.costs, problem.parts
+    def __init__(self, problem: Problem, leaves: tuple[Table, ...] | None) -> None:
+        self.problem, self.leaves = problem, leaves
+        costs, parts = problem.costs, problem.parts
         shape = problem.shape
         double = costs.length <= _LONG and np.prod(shape) <= _DOUBLE
         kind = np.float64 if double else np.float32
@@ -53,7 +58,7 @@ class _Filling:
 
     def table(self) -> Table:
         """Fill every row."""
-        problem, leaves = self.problem, self.problem.leaves
+        problem, leaves = self.problem, self.leaves
         for number, (s, t) in enumerate(problem.parts.first):
             self._set_enough(number, s, t)
             for tier in problem.tiers:
@@ -69,7 +74,7 @@ class _Filling:
                 row += self.sweeps[tier][number]
             if s > 0:
                 self._put(number, s, self.after[problem.parts.by_stop[s, t]])
-        return Table(problem, self.swept, self.sweeps)
+        return Table(problem, self.swept, self.sweeps, leaves)
 
     def _set_enough(self, number: int, s: int, t: int) -> None:
         """The level at which every stage of an interval is taped; past the last if none is."""

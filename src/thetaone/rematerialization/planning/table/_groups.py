@@ -110,7 +110,7 @@ def solve_grouped(
             inner = _within(chain, start, stop)
             tables[key] = solve(problem(*inner, levels, disk=disk, disk_levels=disk_levels))
     leaves = tuple(tables[key] for key in keys)
-    return solve(problem(costs, parts, levels, disk=disk, disk_levels=disk_levels, leaves=leaves))
+    return solve(problem(costs, parts, levels, disk=disk, disk_levels=disk_levels), leaves)
 
 
 def groups(chain: Chain, size: int) -> tuple[ChainArrays, Intervals]:

@@ -1,7 +1,6 @@
 """What a table is about: the chain, its memory levels, and what a disk costs if there is one."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,6 @@ from thetaone.records import DiskCost, Tier
 from thetaone.rematerialization.planning.table._costs import ChainArrays, Ints
 from thetaone.rematerialization.planning.table._intervals import Intervals
 from thetaone.rematerialization.planning.table._levels import Levels
-
-if TYPE_CHECKING:
-    from thetaone.rematerialization.planning.table._table import Table
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,6 @@ class Problem:
         disk_levels: Rising bytes of disk, the first 0; one entry stands for no limit.
         write: Seconds to write each activation, by index; empty without a disk.
         read: Seconds to read it.
-        leaves: For a chain whose stages stand for several: the table of each, on the same levels.
     """
 
     costs: ChainArrays
@@ -35,19 +30,11 @@ class Problem:
     disk_levels: Ints
     write: NDArray[np.float64]
     read: NDArray[np.float64]
-    leaves: "tuple[Table, ...] | None" = None
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
         """Where a kept input may wait."""
         return ("ram", "disk") if len(self.write) else ("ram",)
-
-    @property
-    def bounds(self) -> list[int]:
-        """Where each stage of the table begins in the chain."""
-        if self.leaves is None:
-            return list(range(self.costs.length + 1))
-        return [0, *np.cumsum([leaf.problem.costs.length for leaf in self.leaves]).tolist()]
 
     @property
     def limited(self) -> bool:
@@ -67,7 +54,6 @@ def problem(
     *,
     disk: DiskCost | None = None,
     disk_levels: Ints | None = None,
-    leaves: "tuple[Table, ...] | None" = None,
 ) -> Problem:
     """Price every transfer; without ``disk`` there is none."""
     sizes = [int(size) for size in costs.activation] if disk else []
@@ -78,7 +64,6 @@ def problem(
         disk_levels=np.zeros(1, dtype=np.int64) if disk_levels is None else disk_levels,
         write=np.array([disk.write_seconds(size) for size in sizes] if disk else []),
         read=np.array([disk.read_seconds(size) for size in sizes] if disk else []),
-        leaves=leaves,
     )
 
 

@@ -34,17 +34,19 @@ class Table:
     """C by class of interval (numbered by start), level of disk and level of memory.
 
     ``swept[tier]`` is C(s, t, …) + ``sweeps[tier]``, which is Σ f_s…t and what it takes to come
-    back to a_s: the whole interval run once more before.
+    back to a_s: the whole interval run once more before. Where stages stand for several,
+    ``leaves`` are the tables of these, on the same levels.
     """
 
     problem: Problem
     swept: dict[Tier, Times]
     sweeps: dict[Tier, NDArray[np.float64]]
+    leaves: "tuple[Table, ...] | None" = None
 
     @property
     def nbytes(self) -> int:
         """Memory of the table [bytes]."""
-        leaves = self.problem.leaves or ()
+        leaves = self.leaves or ()
         own = sum(table.nbytes for table in self.swept.values())
         return own + sum({id(leaf): leaf.nbytes for leaf in leaves}.values())
 
@@ -60,7 +62,7 @@ class Table:
     def regions(self, disk_level: int, level: int, tier: Tier = "ram") -> list[Region]:
         """The schedule behind C(0, L−1, level, disk_level, tier), traced through the table."""
         regions: list[Region] = []
-        bounds, leaves = self.problem.bounds, self.problem.leaves
+        bounds, leaves = self._bounds, self.leaves
         pending: list[tuple[int, int, int, int, Tier]] = [
             (0, self.problem.costs.length - 1, disk_level, level, tier)
         ]
@@ -85,6 +87,13 @@ class Table:
                 size = int(self.problem.costs.tape[s])
                 pending.append((s + 1, t, q, self._left(m, size), "ram"))
         return regions
+
+    @property
+    def _bounds(self) -> list[int]:
+        """Where each stage of the table begins in the chain."""
+        if self.leaves is None:
+            return list(range(self.problem.costs.length + 1))
+        return [0, *np.cumsum([leaf.problem.costs.length for leaf in self.leaves]).tolist()]
 
     def _decide(self, s: int, t: int, q: int, m: int, tier: Tier) -> tuple[int, Tier]:
         """Stages to run untaped and where the next input waits; 0 to tape, or to promote.
