@@ -13,7 +13,7 @@ TO_SPLIT = {
     "rematerialization/execution/_executor.py",
     "rematerialization/profiling/_profile.py",
 }
-ONE_METHOD_A_FILE = {"estimators/methods", "report/figures", "rematerialization/planning"}
+ONE_METHOD_A_FILE = {"cli", "estimators/methods", "report/figures", "rematerialization/planning"}
 
 
 def modules(folder: Path) -> list[Path]:

@@ -76,7 +76,7 @@ def test_prints_optimum_drift_and_what_failed() -> None:
     assert "1 trials failed" in text
 
 
-def test_a_trial_of_version_1_is_read_and_a_later_one_is_refused_by_name() -> None:
+def test_a_trial_is_flat_in_json_and_a_later_version_is_refused_by_name() -> None:
     flat = {
         "record": "Trial", "version": 1, "parametrization": "mup", "width": 32, "lr": 0.25,
         "seed": 3, "n_steps": 2, "losses": [2.0, "NaN"], "status": "diverged",
@@ -84,5 +84,7 @@ def test_a_trial_of_version_1_is_read_and_a_later_one_is_refused_by_name() -> No
     trial = Trial.from_json(json.dumps(flat))
     assert trial.spec == TrialSpec(width=32, lr=0.25, seed=3, n_steps=2, rule="mup")
     assert Trial.from_json(trial.to_json()).to_json() == trial.to_json()
+    written = json.loads(trial.to_json())
+    assert (written["lr"], written["width"], written["losses"][0]) == (0.25, 32, 2.0)
     with pytest.raises(RecordError, match="Trial record of version 3; this thetaone reads"):
-        Trial.from_json(trial.to_json().replace('"version": 2', '"version": 3'))
+        Trial.from_json(trial.to_json().replace('"version": 1', '"version": 3'))

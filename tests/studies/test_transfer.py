@@ -85,10 +85,41 @@ def test_the_rate_is_the_vertex_of_the_widest_model(found) -> None:
     assert result.chosen_lr == 2.0 ** result.mup.optima[32].log2_lr
 
 
-def test_base_width_trials_are_trained_once(found) -> None:
-    result, *_ = found
-    assert result.sp.n_reused == len(LRS) * 2
-    assert result.mup.final_losses(16) == result.sp.final_losses(16)
+def test_trials_at_the_base_width_are_trained_once() -> None:
+    """There µP is plain PyTorch: at the target's width, when it is swept, or at one named."""
+    for change in ({"widths": [16, 64]}, {"base_width": 16}):
+        result = transfer(Regression(), **(SMALL | {"steps": 2} | change))
+        width = change.get("base_width", 64)
+        assert result.mup.final_losses(width) == result.sp.final_losses(width)
+        assert result.mup.final_losses(32 if width == 16 else 16) != result.sp.final_losses(
+            32 if width == 16 else 16
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Adam", "SGD", "Muon+AdamW"])
+def test_the_target_is_plain_pytorch(optimizer: str) -> None:
+    """Bit for bit what a loop without thetaone trains at the chosen rate from the same seed."""
+    result = transfer(Regression(), **(SMALL | {"steps": 6, "optimizer": optimizer}))
+    torch.manual_seed(0)
+    model, batches = Regression.model(64), Regression.batches(0)
+    if optimizer == "Muon+AdamW":
+        hidden = [model[2].weight]
+        rest = [p for p in model.parameters() if p is not hidden[0]]
+        steppers = [
+            torch.optim.Muon(hidden, lr=result.chosen_lr),
+            torch.optim.AdamW(rest, lr=result.chosen_lr),
+        ]
+    else:
+        steppers = [getattr(torch.optim, optimizer)(model.parameters(), lr=result.chosen_lr)]
+    losses = []
+    for _ in range(6):
+        loss = Regression.loss(model, next(batches))
+        model.zero_grad()
+        loss.backward()
+        for stepper in steppers:
+            stepper.step()
+        losses.append(loss.item())
+    assert result.target.losses == tuple(losses)
 
 
 def test_the_target_kept_its_budget_and_its_gradients(found) -> None:
@@ -147,7 +178,6 @@ def test_json_of_the_result_is_strict(found) -> None:
         ({"widths": [16]}, r"widths=\[16\]: need at least two"),
         ({"widths": [0, 16]}, r"widths=0: need widths of 1 or more"),
         ({"target": 24}, r"target=24 lies below the largest width swept, 32"),
-        ({"base_width": 64}, r"base_width=64"),
         ({"steps": 0}, r"steps=0"),
         ({"seeds": []}, r"seeds=\[\]"),
         ({"lrs": [0.1, -1]}, r"lr.*-1"),
@@ -184,17 +214,27 @@ CALL = ["--widths", "16,32", "--target", "64", "--steps", "3", "--seeds", "0", "
         (
             TASK.format(width=16, reduction=".square().mean()"),
             [],
-            "make model use its width argument",
+            "use its width argument",
         ),
         (TASK.format(width="width", reduction=""), [], "scalar"),
         (GOOD, ["--optimizer", "Adamm"], "Adamm"),
         (GOOD, ["--memory", "1KiB"], "bytes"),
         (GOOD, ["--report", "/proc/nowhere"], "/proc/nowhere"),
-        (GOOD, ["--base", "64"], "base"),
+        (GOOD, ["--option", "momentun=0.9"], "momentun"),
         (GOOD, ["--widths", "a,b"], "widths"),
         (GOOD, ["--lrs", "fast"], "lrs"),
     ],
-    ids=["model", "fixed-width", "loss", "optimizer", "budget", "report", "base", "widths", "lrs"],
+    ids=[
+        "model",
+        "fixed-width",
+        "loss",
+        "optimizer",
+        "budget",
+        "report",
+        "option",
+        "widths",
+        "lrs",
+    ],
 )
 def test_bad_input_is_one_line_and_exit_2(source, extra, message, tmp_path, capsys) -> None:
     path = tmp_path / "my_task.py"

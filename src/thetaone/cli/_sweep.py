@@ -4,45 +4,51 @@ from pathlib import Path
 
 import typer
 
-from thetaone.cli._numbers import parse_integers
+from thetaone.cli import _options as o
 
 
 def sweep(
-    task: str = typer.Argument(help="Bundled task (lm, digits), file.py, or dotted module."),
-    widths: str | None = typer.Option(None, help="E.g. 32,64,128; the task's own by default."),
-    lrs: str | None = typer.Option(None, help="E.g. 2^-12:2^-3 (octaves), or 0.001,0.01."),
-    seeds: str | None = typer.Option(None, help="E.g. 0,1; two or more give an interval."),
-    steps: int | None = typer.Option(None, help="Steps of each training."),
+    task: o.Task,
+    widths: o.Widths = None,
+    depths: o.Depths = None,
+    lrs: o.Lrs = None,
+    seeds: o.Seeds = None,
+    steps: o.Steps = None,
     parametrization: str = typer.Option("mup", help="mup or sp."),
-    optimizer: str = typer.Option("AdamW", help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW."),
-    base_width: int | None = typer.Option(None, help="The smallest width by default."),
-    engine: str = typer.Option("auto", help="auto, serial, processes, stacked or ray."),
+    target: int | None = typer.Option(None, help="Width of the large model that this is for."),
+    target_depth: int | None = typer.Option(None, help="Its depth."),
+    anchor: o.Anchor = None,
+    optimizer: o.Optimizer = None,
+    weight_decay: o.WeightDecay = None,
+    beta2: o.Beta2 = None,
+    option: o.Option = None,
+    schedule: o.Schedule = None,
+    clip: o.Clip = None,
+    precision: o.Precision = None,
+    accumulate: o.Accumulate = None,
+    engine: o.Engine = "auto",
     processes: int | None = typer.Option(None, help="Workers; the cores at hand by default."),
     storage: str = typer.Option(
-        "sweep.journal", help="Journal file or database URL; found trials are not trained again."
+        "sweep.journal", help="Journal file or database URL; stored trials are not trained again."
     ),
     output: Path | None = typer.Option(None, help="Also write the result as JSON here."),
+    config: o.Config = None,
 ) -> None:
-    """Train every width, learning rate and seed; print each width's best rate and the drift."""
+    """Train every size, learning rate and seed; print each size's best rate and the drift."""
     from thetaone.cli._progress import Progress
     from thetaone.studies import sweep as run
     from thetaone.sweeps import parse_lrs
 
     with Progress() as progress:
         result = run(
-            task,
-            widths=None if widths is None else parse_integers(widths, option="--widths"),
-            lrs=None if lrs is None else parse_lrs(lrs),
-            seeds=None if seeds is None else parse_integers(seeds, option="--seeds"),
-            steps=steps,
-            parametrization=parametrization,
-            optimizer=optimizer,
-            base_width=base_width,
-            engine=engine,
-            n_processes=processes,
-            storage=storage,
-            progress=progress,
-        )
+            task, widths=o.integers(widths, "--widths"), depths=o.integers(depths, "--depths"),
+            lrs=None if lrs is None else parse_lrs(lrs), seeds=o.integers(seeds, "--seeds"),
+            steps=steps, parametrization=parametrization, target=target,
+            target_depth=target_depth, base_width=anchor, optimizer=optimizer, schedule=schedule,
+            clip=clip, precision=precision, accumulate=accumulate, engine=engine,
+            n_processes=processes, storage=storage, progress=progress,
+            **o.optimizer_options(weight_decay, beta2, option),
+        )  # fmt: skip
     print(result)
     if output is not None:
         result.to_json(output)

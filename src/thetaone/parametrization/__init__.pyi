@@ -2,12 +2,15 @@ from .applying import Base as Base
 from .applying import FlattenedRatiosWarning as FlattenedRatiosWarning
 from .applying import Optimizers as Optimizers
 from .applying import Parametrization as Parametrization
+from .applying import build_model as build_model
 from .applying import by_role as by_role
 from .applying import make_parametrization as make_parametrization
 from .applying import optimizer_class as optimizer_class
+from .applying import optimizer_name as optimizer_name
 from .applying import parametrize as parametrize
 from .applying import per_group as per_group
 from .applying import prescribe as prescribe
+from .applying import read_members as read_members
 from .applying import set_lr as set_lr
 from .checking import SpectralMonitor as SpectralMonitor
 from .checking import coordinate_check as coordinate_check

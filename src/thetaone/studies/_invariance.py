@@ -1,13 +1,12 @@
 """``coordinate_check`` for a task by object or by name: loads it, runs the check."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import torch
-
-from thetaone.parametrization import Optimizers
+from thetaone.parametrization import Optimizers, read_members
 from thetaone.parametrization import coordinate_check as check_task
 from thetaone.records import CoordinateCheck, Task
+from thetaone.studies._request import Rule, choose_optimizer, made_choices
 from thetaone.tasks import load_task
 
 
@@ -16,7 +15,22 @@ def coordinate_check(
     *,
     widths: Sequence[int],
     lr: float,
-    optimizer: Optimizers = torch.optim.AdamW,
+    depths: Sequence[int] = (),
+    optimizer: Optimizers | None = None,
+    parametrization: Rule = "mup",
+    seeds: int = 3,
+    steps: Sequence[int] = (1, 3),
+    target: int | None = None,
+    base_width: int | None = None,
+    roles: Mapping[str, str] | None = None,
+    folds: Mapping[str, float] | None = None,
+    decay: str = "shrinkage",
+    decay_vectors: bool = True,
+    depth_exponent: float | None = 1.0,
+    branches: Sequence[str] = (),
+    frozen: str = "error",
+    sample: Any = None,
+    bands: Mapping[str, tuple[float, float]] | None = None,
     **options: Any,
 ) -> CoordinateCheck:
     """Whether every layer's features move as much in a wide model as in a narrow one.
@@ -25,11 +39,26 @@ def coordinate_check(
         task: An object or module with ``model``, ``batches`` and ``loss``, or its name: a file, a
             dotted module, or a bundled task.
         widths: At least two [features].
-        lr: Learning rate at the base width (the smallest, unless ``base_width=`` is given).
-        optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes.
-        **options: ``depths=`` (then one width), ``parametrization=`` (``"mup"``, ``"sp"`` or a
-            callable), ``seeds=``, ``steps=``, ``base_width=``, ``bands=``, choices of
-            ``prescribe``, options of the optimizer.
+        lr: Learning rate at ``base_width``.
+        depths: Depths to compare, then at one width [blocks].
+        optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes; None:
+            the task's own, else AdamW.
+        parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
+        seeds: Trainings at each size [count].
+        steps: Steps after which features are compared with their first values [count].
+        target: Width of the large model that the check is for: compared too, and where ``lr`` is
+            meant and nothing is rescaled.
+        base_width: Another width for that; None: ``target``, else the smallest width.
+        roles: See ``t1.prescribe``, as for the arguments that follow.
+        folds: Factors to fold into parameters.
+        decay: Weight-decay policy.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: Of the factor on residual branches.
+        branches: What ends residual branches.
+        frozen: What to do with parameters that need no gradient.
+        sample: Inputs of one forward pass.
+        bands: Exponents that count as Θ(1), by quantity.
+        **options: Of the optimizer's constructor.
 
     Returns:
         The verdict; ``.passed``, ``.failures``, ``print`` and ``.plot()``.
@@ -39,6 +68,7 @@ def coordinate_check(
         PrescriptionError: The optimizer or the model's parameters have no rule.
 
     Examples:
+        >>> import torch
         >>> from torch import nn
         >>> class Regression:
         ...     def model(self, width):
@@ -50,7 +80,19 @@ def coordinate_check(
         >>> coordinate_check(Regression(), widths=[16, 64, 256], lr=2**-7).passed
         True
     """
-    name = task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
+    loaded = load_task(task)
+    optimizer, taken = choose_optimizer(loaded, optimizer, options)
+    read_members(optimizer, taken, call=coordinate_check)
+    choices = made_choices({
+        "roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
+        "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen, "sample": sample,
+    })  # fmt: skip
+    if bands is not None:
+        choices["bands"] = bands
+    compared = sorted({*widths, *([] if target is None else [target])})
     return check_task(
-        cast(Task, load_task(task)), widths=widths, lr=lr, optimizer=optimizer, name=name, **options
-    )
+        cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=optimizer,
+        parametrization=parametrization, seeds=seeds, steps=steps,
+        base_width=target if base_width is None else base_width,
+        name=loaded.name, **choices, **taken,
+    )  # fmt: skip

@@ -2,91 +2,108 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from thetaone.errors import InputError, MismatchError, TaskError
-from thetaone.parametrization import Parametrization, make_parametrization
-from thetaone.records import (
-    EngineDecision,
-    Progress,
-    SweepResult,
-    Trial,
-    TrialSpec,
-    check_loss,
-)
+from thetaone.parametrization import Parametrization
+from thetaone.records import EngineDecision, Progress, RateSchedule, SweepResult, Trial
+from thetaone.studies._request import Request, Rule, Size, check_sizes, settle
 from thetaone.sweeps import (
     Work,
     find_drift,
     find_optima,
-    grid,
     loss_curves,
     open_store,
     run_trials,
-    seeded,
     transfer_penalties,
 )
-from thetaone.tasks import LoadedTask, load_task, source_text
+from thetaone.tasks import source_text
 from thetaone.version import __version__
-
-# For a task that says nothing: every octave that an Adam-like optimizer may want.
-DEFAULTS: Mapping[str, Any] = {
-    "lrs": tuple(2.0**power for power in range(-12, -1)),
-    "seeds": (0, 1),
-    "steps": 100,
-}
 
 
 def sweep(
     task: Any,
     *,
     widths: Iterable[int] | None = None,
+    depths: Iterable[int] | None = None,
     lrs: Iterable[float] | None = None,
     seeds: Iterable[int] | None = None,
     steps: int | None = None,
-    parametrization: str | Callable[[Any, int, float], torch.optim.Optimizer] = "mup",
-    optimizer: Any = torch.optim.AdamW,
+    parametrization: Rule = "mup",
+    target: int | None = None,
+    target_depth: int | None = None,
     base_width: int | None = None,
+    optimizer: Any = None,
+    schedule: RateSchedule | None = None,
+    clip: float | None = None,
+    precision: str | None = None,
+    accumulate: int | None = None,
+    roles: Mapping[str, str] | None = None,
+    folds: Mapping[str, float] | None = None,
+    decay: str = "shrinkage",
+    decay_vectors: bool = True,
+    depth_exponent: float | None = 1.0,
+    branches: Sequence[str] = (),
+    frozen: str = "error",
+    sample: Any = None,
     engine: str = "auto",
     n_processes: int | None = None,
     storage: str | Path | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> SweepResult:
-    """Train every (width, learning rate, seed), find each width's best rate, and its drift.
+    """Train every (size, learning rate, seed), find each size's best rate, and its drift.
 
     What ``widths``, ``lrs``, ``seeds`` and ``steps`` leave open, ``task.defaults`` fills; failing
-    that, the octaves 2^-12 to 2^-2, seeds 0 and 1, and 100 steps.
+    that, the octaves 2^-12 to 2^-2, seeds 0 and 1, and 100 steps. What says how a model is trained
+    (``optimizer`` to ``accumulate``, ``options``) the task's own attributes fill; failing that,
+    AdamW at a constant rate.
 
     Args:
         task: Name of a bundled task, path of a file, dotted module, or an object with ``model``,
             ``batches`` and ``loss``.
-        widths: Widths to train, none below ``base_width``.
+        widths: Widths to train.
+        depths: Depths of ``task.model(width, depth)``: several at one width, or one a width.
         lrs: Learning rates at the base width; octaves suffice.
         seeds: Seeds of initialization and batches; two or more give an interval.
         steps: Steps of each training [count].
         parametrization: ``"mup"``, ``"sp"`` (plain PyTorch), or your own
             ``(model, width, lr) -> optimizer``.
+        target: Width of the large model that the sweep is for: the width at which rates are meant
+            and nothing is rescaled, so that the large model stays plain PyTorch.
+        target_depth: Its depth.
+        base_width: Another width at which rates are meant; None: ``target``, else the smallest.
         optimizer: Class of ``torch.optim``, or whatever else ``t1.prescribe`` takes.
-        base_width: Width at which rates are meant; the smallest when None.
+        schedule: Of the learning rate: a name (``"warmup-cosine:0.1"``, ``"warmup-linear"``,
+            ``"wsd"``, ``"constant"``) or ``schedule(step, steps) -> factor``.
+        clip: Largest global norm of the gradients.
+        precision: ``"fp32"`` or ``"bf16"``.
+        accumulate: Parts into which each batch is split [count].
+        roles: See ``t1.prescribe``, as for the arguments that follow.
+        folds: Factors to fold into parameters.
+        decay: Weight-decay policy.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: Of the factor on residual branches.
+        branches: What ends residual branches.
+        frozen: What to do with parameters that need no gradient.
+        sample: Inputs of one forward pass.
         engine: ``"auto"`` measures which mix of processes, threads and stacked models is fastest;
             ``"serial"``, ``"processes"``, ``"stacked"``, ``"ray"`` decide it.
         n_processes: Workers; the cores at hand when None [count].
         storage: Path of a journal file, or a database URL; trials found there are not trained
             again, so a killed sweep resumes. None keeps nothing.
         progress: Called with a ``ProgressEvent`` when planned, decided, and after every trial.
-        **options: Passed on to the prescription and to the optimizer's constructor.
+        **options: Of the optimizer's constructor.
 
     Returns:
         All trials with every step's loss, optima, drift, penalties, and how they were run.
 
     Raises:
         TaskError: A part of the task is missing or its loss is not a scalar.
-        InputError: An empty or out-of-range axis, an unknown engine or parametrization.
+        InputError: An empty or out-of-range axis, an unknown engine or parametrization, an option
+            that no optimizer takes.
         MismatchError: The model's width does not change.
         StorageError: The storage cannot be read or written.
 
@@ -96,88 +113,67 @@ def sweep(
         >>> len(result.trials), sorted(result.optima)
         (6, [16, 32])
     """
-    started = time.perf_counter()
-    loaded = load_task(task)
-    axes = settle_axes(loaded, widths=widths, lrs=lrs, seeds=seeds, steps=steps)
-    base = min(axes["widths"]) if base_width is None else base_width
-    recipe = make_parametrization(parametrization, loaded, base, optimizer, options)
-    specs = grid(
-        widths=axes["widths"], lrs=axes["lrs"], seeds=axes["seeds"], n_steps=axes["steps"],
-        parametrization=recipe.label, base_width=base,
+    width = target if base_width is None else base_width
+    request = settle(
+        task, call=sweep,
+        axes={"widths": widths, "depths": depths, "lrs": lrs, "seeds": seeds, "steps": steps},
+        training={"optimizer": optimizer, "schedule": schedule, "clip": clip,
+                  "precision": precision, "accumulate": accumulate},
+        choices={"roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
+                 "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen,
+                 "sample": sample},
+        options=options, base=None if width is None else Size(width, target_depth),
     )  # fmt: skip
-    check_widths(loaded, recipe, specs)
-    name = recipe.optimizer_name
-    store = open_store(storage, experiment=_experiment(loaded, recipe, name, options))
-    work = Work(task=loaded, make_optimizer=recipe)
-    found, decision, n_reused = run_trials(
+    return run_sweep(
+        request, parametrization, engine=engine, n_processes=n_processes, storage=storage,
+        progress=progress,
+    )  # fmt: skip
+
+
+def run_sweep(
+    request: Request,
+    rule: Rule = "mup",
+    *,
+    engine: str = "auto",
+    n_processes: int | None = None,
+    storage: str | Path | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """The sweep of a settled request, in one parametrization.
+
+    Args:
+        request: What to train.
+        rule: The parametrization.
+        engine: See ``sweep``, as for the arguments that follow.
+        n_processes: Workers [count].
+        storage: Where trials are kept.
+        progress: Who is told.
+    """
+    started = time.perf_counter()
+    parametrization = request.parametrization(rule)
+    specs = request.specs(parametrization.label)
+    check_sizes(request, parametrization)
+    work = Work(task=request.task, make_optimizer=parametrization)
+    store = open_store(storage, experiment=_experiment(request, parametrization))
+    trained, decision, n_reused = run_trials(
         work, specs, store=store, engine=engine, n_processes=n_processes, progress=progress
     )
-    trials = [
-        found[spec].model_copy(update={"spec": replace(spec, rule=recipe.label)}) for spec in specs
-    ]
+    label = parametrization.label
+    trials = [trained[s].model_copy(update={"spec": replace(s, rule=label)}) for s in specs]
     return _conclude(
-        trials, decision, task=loaded.name, parametrization=recipe.label, optimizer=name,
-        base_width=base, n_reused=n_reused, wall_seconds=time.perf_counter() - started,
+        trials, decision, task=request.task.name, parametrization=label,
+        optimizer=parametrization.optimizer_name, base_width=request.base.width,
+        n_reused=n_reused, wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
-def settle_axes(
-    task: LoadedTask,
-    *,
-    widths: Iterable[int] | None,
-    lrs: Iterable[float] | None,
-    seeds: Iterable[int] | None,
-    steps: int | None,
-) -> dict[str, Any]:
-    """The four axes: from the caller, else from the task's defaults, else from ``DEFAULTS``.
-
-    Raises:
-        InputError: An empty axis, or no widths at all.
-    """
-    axes: dict[str, Any] = {"widths": widths, "lrs": lrs, "seeds": seeds, "steps": steps}
-    for name, given in axes.items():
-        found = task.defaults.get(name, DEFAULTS.get(name)) if given is None else given
-        if found is None:
-            raise InputError(
-                f"{name} is not given and task {task.name} has no default for it: "
-                f"pass {name}=, or set defaults = {{{name!r}: ...}} in the task"
-            )
-        axes[name] = found if name == "steps" else list(found)
-        if axes[name] == []:
-            raise InputError(f"{name}=[]: need at least one")
-    return axes
-
-
-def check_widths(task: LoadedTask, recipe: Parametrization, specs: Sequence[TrialSpec]) -> None:
-    """Build each width once, with its optimizer and first loss, before anything is trained.
-
-    What is wrong with the task or the optimizer is an error here; later it fails one trial.
-    """
-    seen: dict[tuple[torch.Size, ...], int] = {}
-    for spec in {spec.width: spec for spec in specs}.values():
-        with seeded(spec.seed):
-            model = task.model(spec.width)
-            batch = next(iter(task.batches(spec.seed)), None)
-            if batch is None:
-                raise TaskError(f"batches({spec.seed}) of task {task.name} yields nothing")
-            check_loss(task.loss(model, batch), where=task.name)
-            shapes = tuple(p.shape for p in model.parameters())
-            if shapes in seen:
-                raise MismatchError(
-                    f"model(width={spec.width}) of task {task.name} has the same shapes as "
-                    f"model(width={seen[shapes]}): make model use its width argument"
-                )
-            seen[shapes] = spec.width
-            recipe(model, spec.width, spec.lr)
-
-
-def _experiment(task: LoadedTask, recipe: Parametrization, optimizer: str, options: object) -> str:
-    """What makes stored trials comparable: task, optimizer, options, and this version's rules."""
-    digest = hashlib.sha256(f"{__version__} {task.fingerprint} {options!r}".encode())
-    digest.update(repr(recipe.optimizer).encode())
-    if recipe.builder is not None:
-        digest.update(source_text(recipe.builder))
-    return f"{task.name}, {optimizer}, {digest.hexdigest()[:12]}"
+def _experiment(request: Request, parametrization: Parametrization) -> str:
+    """What makes stored trials comparable: task, recipe, and this version's rules."""
+    told = (request.task.fingerprint, request.options, request.choices, request.optimizer)
+    digest = hashlib.sha256(f"{__version__} {told!r} {request.loop.to_json()}".encode())
+    if parametrization.builder is not None:
+        digest.update(source_text(parametrization.builder))
+    return f"{request.task.name}, {parametrization.optimizer_name}, {digest.hexdigest()[:12]}"
 
 
 def _conclude(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
+from thetaone.parametrization import build_model
 from thetaone.records import (
     Chain,
     GradientComparison,
@@ -59,7 +60,7 @@ class Target:
     def build(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Model and optimizer from the spec's seed, the same bits at every call."""
         with seeded(self.spec.seed):
-            model = self.task.model(self.spec.width)
+            model = build_model(self.task, self.spec.width, self.spec.depth)
             return model, self.recipe(model, self.spec.width, self.spec.lr)
 
     def batches(self) -> Iterator[Any]:

@@ -1,23 +1,22 @@
 """The whole job: find the rate small, prove that it transfers, train the large model in memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from thetaone.errors import InputError, ProfileError, ScheduleError
 from thetaone.laws import verify_laws
-from thetaone.parametrization import Parametrization, make_parametrization, prescribe
+from thetaone.parametrization import Parametrization, build_model, prescribe
 from thetaone.records import (
     CoordinateCheck,
     DirectSweepCost,
+    Prescription,
     Progress,
     ProgressEvent,
+    RateSchedule,
     SweepResult,
     TargetMemory,
     TransferResult,
@@ -27,10 +26,10 @@ from thetaone.records import (
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
-from thetaone.studies._sweep import check_widths, settle_axes, sweep
+from thetaone.studies._request import Request, Size, check_sizes, settle
+from thetaone.studies._sweep import run_sweep
 from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
-from thetaone.sweeps import grid
-from thetaone.tasks import LoadedTask, load_task
+from thetaone.sweeps import Work, count_flops
 
 CHECK_STEPS = (1, 2, 4)
 
@@ -39,14 +38,28 @@ def transfer(
     task: Any,
     *,
     target: int,
+    target_depth: int | None = None,
     widths: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
     memory: str | int | None = None,
     report: str | Path | None = None,
-    optimizer: Any = torch.optim.AdamW,
     lrs: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
     steps: int | None = None,
     base_width: int | None = None,
+    optimizer: Any = None,
+    schedule: RateSchedule | None = None,
+    clip: float | None = None,
+    precision: str | None = None,
+    accumulate: int | None = None,
+    roles: Mapping[str, str] | None = None,
+    folds: Mapping[str, float] | None = None,
+    decay: str = "shrinkage",
+    decay_vectors: bool = True,
+    depth_exponent: float | None = 1.0,
+    branches: Sequence[str] = (),
+    frozen: str = "error",
+    sample: Any = None,
     engine: str = "auto",
     storage: str | None = None,
     command: str = "",
@@ -55,33 +68,49 @@ def transfer(
 ) -> TransferResult:
     """Tune small, train large, in the memory you have.
 
-    Sweeps learning rate × width × seed in µP and SP, takes the best rate of the widest small model
+    Sweeps learning rate × size × seed in µP and SP, takes the best rate of the largest small model
     (the least extrapolation), checks the feature updates of both parametrizations, plans the
-    target's memory, trains it in that memory and writes a report.
+    target's memory, trains it in that memory and writes a report. The target is the size at which
+    nothing is rescaled: it is trained as plain PyTorch, bit for bit, and the small models are
+    scaled to predict its rate.
 
     Args:
         task: A task: name, file, module or object.
         target: Width of the model trained at the end; at least the largest of ``widths``.
-        widths: Widths to tune at, two or more; None: the task's own.
+        target_depth: Its depth, where the task has one; None: the largest of ``depths``.
+        widths: Widths to tune at; None: the task's own. Two sizes or more in all.
+        depths: Depths to tune at; see ``sweep``.
         memory: Budget for *all* of the target's training: weights, gradients, optimizer state,
             activations (``"64MiB"``, bytes); None: store-all.
         report: Folder for ``index.html``, ``result.json`` and the sweep's journal.
-        optimizer: Class or name of the optimizer.
-        lrs: Learning rates at the base width; None: the task's own.
+        lrs: Learning rates of the target; None: the task's own.
         seeds: Seeds; None: the task's own.
         steps: Steps of every training; None: the task's own.
-        base_width: Width at which rates are meant; None: the smallest.
+        base_width: Another width at which rates are meant and nothing is rescaled.
+        optimizer: See ``sweep``, as for the arguments that follow.
+        schedule: Of the learning rate.
+        clip: Largest global norm of the gradients.
+        precision: ``"fp32"`` or ``"bf16"``.
+        accumulate: Parts into which each batch is split [count].
+        roles: See ``t1.prescribe``, as for the arguments that follow.
+        folds: Factors to fold into parameters.
+        decay: Weight-decay policy.
+        decay_vectors: Whether vectors are decayed.
+        depth_exponent: Of the factor on residual branches.
+        branches: What ends residual branches.
+        frozen: What to do with parameters that need no gradient.
+        sample: Inputs of one forward pass.
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.
         command: How to get the result again, for the report.
         progress: Called with an event when a part of the job begins, goes on and ends.
-        **options: For the optimizer's constructor.
+        **options: Of the optimizer's constructor.
 
     Returns:
         Everything that the report shows.
 
     Raises:
-        InputError: Fewer than two widths, or a target below them.
+        InputError: Fewer than two sizes, a target below them, or an option of no optimizer.
         TaskError: A part of the task is missing or wrong.
         BudgetTooSmallError: The target cannot be trained in ``memory``; names what it needs.
         ReportError: The report cannot be written; found out before anything is trained.
@@ -91,52 +120,21 @@ def transfer(
         Traceback (most recent call last):
         thetaone.errors.InputError: widths=[32]: need at least two to see the rate stay; ...
     """
-    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    loaded = load_task(task)
-    job = _Job.of(
-        loaded, target=target, base_width=base_width, optimizer=optimizer, options=options,
-        widths=widths, lrs=lrs, seeds=seeds, steps=steps,
+    request = settle(
+        task, call=transfer,
+        axes={"widths": widths, "depths": depths, "lrs": lrs, "seeds": seeds, "steps": steps},
+        training={"optimizer": optimizer, "schedule": schedule, "clip": clip,
+                  "precision": precision, "accumulate": accumulate},
+        choices={"roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
+                 "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen,
+                 "sample": sample},
+        options=options,
+        base=Size(target if base_width is None else base_width, target_depth),
     )  # fmt: skip
+    job = _Job.of(request, Size(target, request.base.depth), storage=storage, engine=engine,
+                  report=report, watch=_Watch(progress))  # fmt: skip
     budget = None if memory is None else parse_bytes(memory, where="memory")
-    folder = None if report is None else ensure_writable(report)
-    if storage is None and folder is not None:
-        storage = str(folder / "sweep.journal")
-    watch = _Watch(progress)
-
-    # The target's memory comes first: a budget that cannot hold it is known before the sweeps.
-    watch("memory", 0, 1, "profiling the target")
-    plan, note = _plan(job, budget)
-    watch("memory", 1, 1, note or "planned")
-    sweeps = {
-        rule: _sweep(job, rule, engine=engine, storage=storage, watch=watch)
-        for rule in ("mup", "sp")
-    }
-    lr = chosen_rate(sweeps["mup"])
-    checks = {rule: _check(job, rule, lr, watch) for rule in ("mup", "sp")}
-    run = job.target(lr)
-    trial, peak, model = train_target(
-        run, plan.schedule if plan else None,
-        on_step=lambda done, loss: watch("target", done, job.steps, f"loss {loss:.3f}"),
-    )  # fmt: skip
-    watch("laws", 0, 1, "measuring")
-    laws = tuple(verify_laws())
-    watch("laws", 1, 1, "measured")
-    result = TransferResult(
-        task=loaded.name, optimizer=job.optimizer_name, command=command,
-        base_width=job.base_width, target_width=target, chosen_lr=lr,
-        mup=sweeps["mup"], sp=sweeps["sp"], check_mup=checks["mup"], check_sp=checks["sp"],
-        prescription=prescribe(
-            loaded.model(target), base=loaded.model(job.base_width),
-            optimizer=job.optimizer, **options,
-        ),
-        memory=None if plan is None else _with_peak(plan, peak), memory_note=note,
-        target=trial, evaluation=None if loaded.evaluate is None else loaded.evaluate(model),
-        cost=_cost(job, sweeps["mup"], run), laws=laws, environment=environment(),
-        wall_seconds=time.perf_counter() - clock, started=started,
-    )  # fmt: skip
-    if folder is not None:
-        write_report(result, folder)
-    return result
+    return job.run(budget, command)
 
 
 def chosen_rate(result: SweepResult) -> float:
@@ -175,77 +173,128 @@ class _Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """The settled question: every default filled in."""
+    """A settled transfer: what is asked, and how it is run."""
 
-    task: LoadedTask
-    widths: tuple[int, ...]
-    target_width: int
-    base_width: int
-    lrs: tuple[float, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    optimizer: Any
-    options: dict[str, Any]
-    recipe: Parametrization
-
-    @property
-    def optimizer_name(self) -> str:
-        return self.recipe.optimizer_name
+    request: Request
+    target: Size
+    parametrization: Parametrization
+    engine: str
+    storage: str | None
+    folder: Path | None
+    watch: _Watch
 
     @classmethod
-    def of(cls, task: LoadedTask, *, target: int, base_width: int | None, optimizer: Any,
-           options: dict[str, Any], **axes: Any) -> Self:  # fmt: skip
-        """Fill in what the task's defaults and the widths imply.
+    def of(
+        cls,
+        request: Request,
+        target: Size,
+        *,
+        engine: str,
+        storage: str | None,
+        report: str | Path | None,
+        watch: _Watch,
+    ) -> Self:
+        """Check what can be wrong before anything is trained.
 
         Raises:
-            InputError: Fewer than two widths, or a target below them; see ``sweep`` for the rest.
+            InputError: Fewer than two sizes, or a target below them.
+            ReportError: The report cannot be written.
         """
-        settled = settle_axes(task, **axes)
-        widths = sorted(settled["widths"])
-        if len(set(widths)) < 2:
+        sizes, axis = request.sizes, request.axis
+        values = [getattr(size, axis) for size in sizes]
+        if len(sizes) < 2:
+            widths = sorted({size.width for size in sizes})
             raise InputError(
                 f"widths={widths}: need at least two to see the rate stay; e.g. 32,64,128"
             )
-        if target < widths[-1]:
+        if target.width < sizes[-1].width or (target.depth or 0) < (sizes[-1].depth or 0):
             raise InputError(
-                f"target={target} lies below the largest width swept, {widths[-1]}: "
-                "rates transfer upward. Raise the target or drop that width"
+                f"target={getattr(target, axis)} lies below the largest {axis} swept, "
+                f"{values[-1]}: rates transfer upward. Raise the target or drop that {axis}"
             )
-        base = min(widths) if base_width is None else base_width
-        specs = grid(
-            widths=widths,
-            lrs=settled["lrs"],
-            seeds=settled["seeds"],
-            n_steps=settled["steps"],
-            parametrization="mup",
-            base_width=base,
-        )
-        recipe = make_parametrization("mup", task, base, optimizer=optimizer, options=options)
-        check_widths(task, recipe, specs)
+        parametrization = request.parametrization("mup")
+        request.specs("mup")
+        check_sizes(request, parametrization)
+        folder = None if report is None else ensure_writable(report)
+        if storage is None and folder is not None:
+            storage = str(folder / "sweep.journal")
         return cls(
-            task=task, widths=tuple(widths), target_width=target,
-            base_width=base, recipe=recipe,
-            lrs=tuple(settled["lrs"]), seeds=tuple(settled["seeds"]), steps=settled["steps"],
-            optimizer=optimizer, options=options,
+            request=request, target=target, parametrization=parametrization, engine=engine,
+            storage=storage, folder=folder, watch=watch,
         )  # fmt: skip
 
-    def target(self, lr: float) -> Target:
+    def run(self, budget: int | None, command: str) -> TransferResult:
+        """The whole job, in order."""
+        started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        watch, task = self.watch, self.request.task
+        # The target's memory comes first: a budget that cannot hold it is known before the sweeps.
+        watch("memory", 0, 1, "profiling the target")
+        plan, note = _plan(self, budget)
+        watch("memory", 1, 1, note or "planned")
+        sweeps = {rule: self.sweep(rule) for rule in ("mup", "sp")}
+        lr = chosen_rate(sweeps["mup"])
+        checks = {rule: _check(self, rule, lr) for rule in ("mup", "sp")}
+        run = self.training(lr)
+        trial, peak, model = train_target(
+            run, plan.schedule if plan else None,
+            on_step=lambda done, loss: watch(
+                "target", done, self.request.steps, f"loss {loss:.3f}"
+            ),
+        )  # fmt: skip
+        watch("laws", 0, 1, "measuring")
+        laws = tuple(verify_laws())
+        watch("laws", 1, 1, "measured")
+        result = TransferResult(
+            task=task.name, optimizer=self.parametrization.optimizer_name, command=command,
+            base_width=self.request.base.width, target_width=self.target.width, chosen_lr=lr,
+            mup=sweeps["mup"], sp=sweeps["sp"], check_mup=checks["mup"], check_sp=checks["sp"],
+            prescription=self.prescription(),
+            memory=None if plan is None else _with_peak(plan, peak), memory_note=note,
+            target=trial, evaluation=None if task.evaluate is None else task.evaluate(model),
+            cost=_cost(self, sweeps["mup"], run), laws=laws, environment=environment(),
+            wall_seconds=time.perf_counter() - clock, started=started,
+        )  # fmt: skip
+        if self.folder is not None:
+            write_report(result, self.folder)
+        return result
+
+    def sweep(self, rule: str) -> SweepResult:
+        """The sweep of all sizes in one parametrization."""
+        return run_sweep(
+            self.request, rule, engine=self.engine, storage=self.storage,
+            progress=self.watch.renamed(f"sweep {rule}"),
+        )  # fmt: skip
+
+    def training(self, lr: float) -> Target:
+        """The target's training at a rate."""
+        request = self.request
         spec = TrialSpec(
-            width=self.target_width, lr=lr, seed=self.seeds[0], n_steps=self.steps, rule="mup"
-        )
-        return Target(task=self.task, spec=spec, recipe=self.recipe)
+            width=self.target.width, depth=self.target.depth, lr=lr, seed=request.seeds[0],
+            n_steps=request.steps, rule="mup",
+        )  # fmt: skip
+        return Target(task=request.task, spec=spec, recipe=self.parametrization)
+
+    def prescription(self) -> Prescription:
+        """What every parameter gets: of the target; where that is plain, of the smallest size."""
+        request = self.request
+        size = self.target if self.target != request.base else request.sizes[0]
+        return prescribe(
+            build_model(request.task, size.width, size.depth), base=self.parametrization.base,
+            optimizer=request.optimizer, **self.parametrization.options,
+        )  # fmt: skip
 
 
 def _plan(job: _Job, budget: int | None) -> tuple[TargetMemory | None, str]:
     """The target's memory plan, or why there is none; with a budget there must be one."""
+    request = job.request
     try:
-        return plan_memory(job.target(lr=job.lrs[0]), budget), ""
+        return plan_memory(job.training(lr=request.lrs[0]), budget), ""
     except ProfileError as error:
         if budget is not None:
             raise
         return None, f"no memory plan: {error}"
     except ScheduleError as error:  # a policy's episodes: each batch has a size of its own
-        why = f"the batches of task {job.task.name} differ in size, so no one schedule fits them"
+        why = f"the batches of task {request.task.name} differ in size, so no one schedule fits"
         if budget is not None:
             raise ProfileError(f"memory={budget:,} bytes: {why}; leave memory out") from error
         return None, f"no memory plan: {why}"
@@ -256,47 +305,36 @@ def _with_peak(memory: TargetMemory, peak: int) -> TargetMemory:
     return memory.model_copy(update={"account": account})
 
 
-def _sweep(job: _Job, rule: str, *, engine: str, storage: str | None, watch: _Watch) -> SweepResult:
-    return sweep(
-        job.task, widths=job.widths, lrs=job.lrs, seeds=job.seeds, parametrization=rule,
-        optimizer=job.optimizer, base_width=job.base_width, steps=job.steps, engine=engine,
-        storage=storage, progress=watch.renamed(f"sweep {rule}"), **job.options,
-    )  # fmt: skip
-
-
-def _check(job: _Job, rule: str, lr: float, watch: _Watch) -> CoordinateCheck:
+def _check(job: _Job, rule: str, lr: float) -> CoordinateCheck:
+    request, watch = job.request, job.watch
     watch(f"check {rule}", 0, 1, "measuring feature updates")
+    sizes = sorted({*request.sizes, job.target})
+    axes: dict[str, Any] = {"widths": sorted({size.width for size in sizes})}
+    if request.axis == "depth":
+        axes["depths"] = [size.depth for size in sizes]
     check = coordinate_check(
-        job.task, widths=sorted({*job.widths, job.target_width}), optimizer=job.optimizer, lr=lr,
-        parametrization=rule, seeds=len(job.seeds), steps=CHECK_STEPS, base_width=job.base_width,
-        **job.options,
+        request.task, **axes, optimizer=request.optimizer, lr=lr, parametrization=rule,
+        seeds=len(request.seeds), steps=CHECK_STEPS, base_width=request.base.width,
+        **request.choices, **request.options,
     )  # fmt: skip
     watch(f"check {rule}", 1, 1, "passed" if check.passed else "failed")
     return check
 
 
 def _cost(job: _Job, result: SweepResult, target: Target) -> DirectSweepCost:
-    """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's width.
+    """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's size.
 
     The target's step is timed as the sweep ran: on as many threads, and shared out over as many
     workers. Trials found in the storage count with the time that they took when they were trained.
     """
-    engine, n_trials = result.engine, len(job.lrs) * len(job.seeds)
-    flops = {width: _step_flops(job, width) for width in (*job.widths, job.target_width)}
-    spent = sum(flops[t.width] * len(t.losses) for t in result.trials)
+    engine, request = result.engine, job.request
+    n_trials = len(request.lrs) * len(request.seeds)
+    work = Work(task=request.task, make_optimizer=job.parametrization)
     trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
     seconds = step_seconds(target, engine.n_threads)
     return DirectSweepCost(
         transfer_seconds=trained if result.n_reused else result.wall_seconds,
-        transfer_flops=spent,
-        direct_seconds=seconds * job.steps * n_trials / engine.n_processes,
-        direct_flops=flops[job.target_width] * job.steps * n_trials, n_trials=n_trials,
+        transfer_flops=sum(trial.cost_flops for trial in result.trials),
+        direct_seconds=seconds * request.steps * n_trials / engine.n_processes,
+        direct_flops=count_flops(work, target.spec) * request.steps * n_trials, n_trials=n_trials,
     )  # fmt: skip
-
-
-def _step_flops(job: _Job, width: int) -> float:
-    """Floating-point operations of one forward and backward at a width, counted by torch."""
-    model = job.task.model(width)
-    with FlopCounterMode(display=False) as counter:
-        job.task.loss(model, next(iter(job.task.batches(job.seeds[0])))).backward()
-    return float(counter.get_total_flops())

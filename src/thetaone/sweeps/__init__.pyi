@@ -16,4 +16,5 @@ from ._trials import make_trial as make_trial
 from ._trials import seeded as seeded
 from ._trials import train_step as train_step
 from .engines import Work as Work
+from .engines import count_flops as count_flops
 from .engines import run_local as run_local

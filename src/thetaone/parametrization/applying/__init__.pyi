@@ -8,6 +8,7 @@ from ._prescribe import Base as Base
 from ._prescribe import Optimizers as Optimizers
 from ._prescribe import by_role as by_role
 from ._prescribe import optimizer_class as optimizer_class
+from ._prescribe import optimizer_name as optimizer_name
 from ._prescribe import prescribe as prescribe
 from ._prescribe import read_members as read_members
 from ._schedules import FlattenedRatiosWarning as FlattenedRatiosWarning

@@ -98,6 +98,7 @@ def make_parametrization(
     options: Mapping[str, Any] | None = None,
     *,
     depth: int | None = None,
+    other_width: int | None = None,
 ) -> Parametrization:
     """A parametrization: ``mup``, ``sp`` (plain torch) or the user's own callable.
 
@@ -111,6 +112,7 @@ def make_parametrization(
         optimizer: Class, name or mapping, as ``prescribe`` takes it.
         options: Choices of ``prescribe`` and options of the optimizer.
         depth: Depth of the base, for models of several depths; ``None``: ``task.model(width)``.
+        other_width: At which the roles of a mixture show; twice the base's unless given.
 
     Returns:
         The parametrization.
@@ -137,7 +139,8 @@ def make_parametrization(
     base = base_blueprint(lambda: build_model(task, base_width, depth))
     if len(mixed) > 1:
         with torch.random.fork_rng():
-            wider = read_blueprint(build_model(task, 2 * base_width, depth), measure=False)
+            other = build_model(task, other_width or 2 * base_width, depth)
+            wider = read_blueprint(other, measure=False)
         found = named_roles(wider, base, set(mixed))
         options["roles"] = {**found, **options.get("roles", {})}
     if parametrization == "sp":

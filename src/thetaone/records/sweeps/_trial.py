@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
-from pydantic import model_validator
+from pydantic import model_serializer, model_validator
+from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from thetaone.records._base import Record
 from thetaone.records.sweeps._spec import TrialSpec
@@ -13,8 +14,9 @@ FINAL_FRACTION = 0.2  # the share of a trial's last steps that its final loss av
 
 TrialStatus = Literal["finished", "diverged", "failed"]
 
-_VERSION_1 = {  # fields of the spec, as they were called
-    "width": "width", "lr": "lr", "seed": "seed", "n_steps": "n_steps", "parametrization": "rule",
+_FLAT = {  # fields of the spec, as JSON calls them, beside the others
+    "width": "width", "depth": "depth", "lr": "lr", "seed": "seed", "n_steps": "n_steps",
+    "parametrization": "rule",
 }  # fmt: skip
 
 
@@ -54,8 +56,6 @@ class Trial(Record):
         wall_seconds: Time spent training; a stacked trial carries its share [s].
     """
 
-    version: ClassVar[int] = 2  # 1 had the fields of the spec beside the others
-
     spec: TrialSpec
     losses: tuple[float, ...]
     status: TrialStatus
@@ -67,14 +67,19 @@ class Trial(Record):
     @model_validator(mode="before")
     @classmethod
     def _gather_spec(cls, data: Any) -> Any:
-        """Accept the fields of the spec by themselves, as records of version 1 have them."""
+        """Accept the fields of the spec by themselves, as JSON has them."""
         if not isinstance(data, Mapping) or "spec" in data:
             return cast(object, data)
         fields = dict(cast(Mapping[str, Any], data))
-        if fields.get("version") == 1:
-            fields["version"] = cls.version
-        fields["spec"] = {new: fields.pop(old) for old, new in _VERSION_1.items() if old in fields}
+        fields["spec"] = {new: fields.pop(old) for old, new in _FLAT.items() if old in fields}
         return fields
+
+    @model_serializer(mode="wrap")
+    def _stamp(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        spec = fields.pop("spec")
+        flat = {old: spec[new] for old, new in _FLAT.items()}
+        return {"record": type(self).__name__, "version": self.version, **flat, **fields}
 
     @property
     def width(self) -> int:

@@ -1,0 +1,139 @@
+"""Options that ``sweep``, ``transfer`` and ``check`` share, and what their text means."""
+
+import ast
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thetaone.cli._numbers import parse_integers
+from thetaone.errors import InputError
+
+TUNING = "How it is trained"
+
+
+def _read_config(context: typer.Context, path: Path | None) -> Path | None:
+    """A TOML file fills what the command line leaves open."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"--config={path}: cannot be read: {error}") from error
+    names = {parameter.name for parameter in context.command.params} - {"config"}
+    for name in values:
+        if name not in names:
+            raise InputError(
+                f"--config={path}: {name} is no option of {context.command.name}; it has "
+                f"{', '.join(sorted(filter(None, names)))}"
+            )
+    context.default_map = {name: _as_text(value) for name, value in values.items()}
+    return path
+
+
+def _as_text(value: Any) -> Any:
+    """A value of a TOML file as it would stand on the command line."""
+    if isinstance(value, dict):
+        return [f"{name}={entry!r}" for name, entry in value.items()]
+    if isinstance(value, list):
+        return ",".join(str(entry) for entry in value)
+    return value
+
+
+Task = Annotated[
+    str, typer.Argument(help="A bundled task (lm, digits), a task file, or a dotted module.")
+]
+Widths = Annotated[
+    str | None, typer.Option(help="E.g. 32,64,128; the task's own by default.", show_default=False)
+]
+Depths = Annotated[
+    str | None,
+    typer.Option(
+        help="Depths of model(width, depth): several at one width, or one a width, e.g. 2,4."
+    ),
+]
+Lrs = Annotated[str | None, typer.Option(help="E.g. 2^-12:2^-3 (octaves), or 0.001,0.01.")]
+Seeds = Annotated[str | None, typer.Option(help="E.g. 0,1; two or more give an interval.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of each training; the task's own.")]
+Anchor = Annotated[
+    int | None,
+    typer.Option(
+        "--anchor", "--base-width", "--base",
+        help="Width at which rates are meant and nothing is rescaled; the target's by default.",
+    ),
+]  # fmt: skip
+Engine = Annotated[str, typer.Option(help="auto, serial, processes, stacked or ray.")]
+Optimizer = Annotated[
+    str | None,
+    typer.Option(
+        help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW; the task's own, else AdamW.",
+        rich_help_panel=TUNING,
+    ),
+]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="Of the optimizer.", rich_help_panel=TUNING)
+]
+Beta2 = Annotated[float | None, typer.Option(help="Adam's second β.", rich_help_panel=TUNING)]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Any other option of the optimizer's constructor, e.g. eps=1e-8; may be repeated.",
+        metavar="NAME=VALUE", rich_help_panel=TUNING,
+    ),
+]  # fmt: skip
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the learning rate: constant, warmup-cosine:0.1, warmup-linear, wsd.",
+        rich_help_panel=TUNING,
+    ),
+]
+Clip = Annotated[
+    float | None,
+    typer.Option(help="Largest global norm of the gradients.", rich_help_panel=TUNING),
+]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", rich_help_panel=TUNING)]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(help="Parts into which each batch is split.", rich_help_panel=TUNING),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="TOML file with any of these options; the command line goes first.",
+        callback=_read_config, is_eager=True,
+    ),
+]  # fmt: skip
+
+
+def integers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Whole numbers separated by commas; None when the option is not there."""
+    return None if not text else parse_integers(text, option=option)
+
+
+def optimizer_options(
+    weight_decay: float | None, beta2: float | None, pairs: Iterable[str] | None
+) -> dict[str, Any]:
+    """Options of the optimizer's constructor.
+
+    Raises:
+        InputError: A pair is not ``name=value``.
+
+    Examples:
+        >>> optimizer_options(0.1, None, ["eps=1e-9", "foreach=False"])
+        {'weight_decay': 0.1, 'eps': 1e-09, 'foreach': False}
+    """
+    named = {"weight_decay": weight_decay, "beta2": beta2}
+    options = {name: value for name, value in named.items() if value is not None}
+    for pair in pairs or ():
+        name, equals, text = pair.partition("=")
+        if not (equals and name.isidentifier() and text):
+            raise InputError(f"--option={pair}: write name=value, e.g. --option eps=1e-8")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = text
+    return options

@@ -1,0 +1,300 @@
+"""What a sweep or a transfer is asked: the caller's words, the task's, and defaults, settled."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.parametrization import (
+    Parametrization,
+    build_model,
+    make_parametrization,
+    optimizer_name,
+    prescribe,
+    read_members,
+)
+from thetaone.records import TrainingLoop, TrialSpec, check_loss, training_loop
+from thetaone.sweeps import grid, seeded
+from thetaone.tasks import LoadedTask, load_task
+
+# For a task that says nothing: every octave that an Adam-like optimizer may want.
+DEFAULTS: Mapping[str, Any] = {
+    "lrs": tuple(2.0**power for power in range(-12, -1)),
+    "seeds": (0, 1),
+    "steps": 100,
+}
+LOOP = ("schedule", "clip", "precision", "accumulate")  # arguments of ``training_loop``
+OPTIONS = ("weight_decay", "betas", "beta2", "eps", "momentum")  # as a task may name them
+
+Rule = str | Callable[[Any, int, float], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Size:
+    """Width of a model, and its depth where the task has several."""
+
+    width: int
+    depth: int | None = None
+
+    def __str__(self) -> str:
+        return f"width {self.width}" + (f", depth {self.depth}" if self.depth else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A settled question: every default filled in, every choice checked.
+
+    Attributes:
+        task: The task.
+        sizes: What is swept, ascending.
+        base: Where nothing is rescaled.
+        lrs: Learning rates at the base.
+        seeds: Seeds of initialization and batches.
+        steps: Of each training [count].
+        optimizer: Class, name or mapping.
+        options: Of the optimizer's constructor.
+        choices: Of ``prescribe``, those that were made.
+        loop: What a step does beside the optimizer's update.
+    """
+
+    task: LoadedTask
+    sizes: tuple[Size, ...]
+    base: Size
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    optimizer: Any
+    options: dict[str, Any]
+    choices: dict[str, Any]
+    loop: TrainingLoop
+
+    @property
+    def axis(self) -> Literal["width", "depth"]:
+        """What grows from size to size; the width where both do."""
+        return "width" if len({size.width for size in self.sizes}) > 1 else "depth"
+
+    @property
+    def optimizer_name(self) -> str:
+        """Name for tables."""
+        return optimizer_name(self.optimizer)
+
+    def parametrization(self, rule: Rule = "mup") -> Parametrization:
+        """Builds optimizers by a rule, from this request's base."""
+        choices = self.choices
+        if self.base.depth is not None and "sample" not in choices:
+            choices = {**choices, "sample": self._first_loss}
+        return make_parametrization(
+            rule, self.task, self.base.width, self.optimizer, {**choices, **self.options},
+            depth=self.base.depth, other_width=self._other_width(),
+        )  # fmt: skip
+
+    def specs(self, label: str, sizes: Sequence[Size] | None = None) -> tuple[TrialSpec, ...]:
+        """The trials of a parametrization: every size, rate and seed.
+
+        Raises:
+            InputError: An axis is out of range.
+        """
+        specs: list[TrialSpec] = []
+        for size in self.sizes if sizes is None else sizes:
+            at_width = grid(
+                widths=[size.width], lrs=self.lrs, seeds=self.seeds, n_steps=self.steps,
+                parametrization=label, base_width=self.base.width,
+            )  # fmt: skip
+            specs += [
+                replace(s, depth=size.depth, rule=self._rule(s.rule, label, size)) for s in at_width
+            ]
+        return tuple(specs)
+
+    def _rule(self, rule: str, label: str, size: Size) -> str:
+        """A trial's rule: plain at the base, else with the base's depth where there is one."""
+        if label != "mup" or self.base.depth is None:
+            return rule
+        return "sp" if size == self.base else f"mup from {self.base.width}×{self.base.depth}"
+
+    def _other_width(self) -> int:
+        """A width at which roles show, beside the base's."""
+        others = [size.width for size in self.sizes if size.width != self.base.width]
+        return others[0] if others else 2 * self.base.width
+
+    def _first_loss(self, model: Any) -> Any:
+        """The forward pass in which residual branches are found."""
+        return self.task.loss(model, next(iter(self.task.batches(self.seeds[0]))))
+
+
+def settle(
+    task: Any,
+    *,
+    call: Callable[..., Any],
+    axes: Mapping[str, Any],
+    training: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    options: Mapping[str, Any],
+    base: Size | None = None,
+) -> Request:
+    """Fill in what the caller leaves open: from the task, else from ``DEFAULTS``.
+
+    Args:
+        task: A task, in any form.
+        call: The public function, for its name and arguments in messages.
+        axes: ``widths``, ``depths``, ``lrs``, ``seeds``, ``steps``; None where open.
+        training: ``optimizer`` and the names of ``LOOP``; None where open.
+        choices: Choices of ``prescribe``.
+        options: Of the optimizer's constructor.
+        base: Where nothing is rescaled; None: the smallest size.
+
+    Returns:
+        The request.
+
+    Raises:
+        InputError: An axis is empty or out of range, or an option is of no optimizer.
+        TaskError: A part of the task is missing or wrong.
+    """
+    loaded = load_task(task)
+    settled = _axes(loaded, axes)
+    sizes = _sizes(loaded, settled["widths"], axes.get("depths"))
+    optimizer, taken = choose_optimizer(loaded, training.get("optimizer"), options)
+    read_members(optimizer, taken, call=call)
+    loop = {name: _said(training.get(name), loaded.training.get(name)) for name in LOOP}
+    base = sizes[0] if base is None else base
+    if base.depth is None and sizes[0].depth is not None:
+        base = replace(base, depth=sizes[-1].depth)
+    return Request(
+        task=loaded, sizes=sizes, base=base, lrs=tuple(sorted(settled["lrs"])),
+        seeds=tuple(settled["seeds"]), steps=settled["steps"], optimizer=optimizer,
+        options=taken, choices=made_choices(choices),
+        loop=training_loop(
+            n_steps=settled["steps"], **{k: v for k, v in loop.items() if v is not None}
+        ),
+    )  # fmt: skip
+
+
+def _said(*answers: Any) -> Any:
+    """The first answer that is one."""
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _axes(task: LoadedTask, axes: Mapping[str, Any]) -> dict[str, Any]:
+    settled: dict[str, Any] = {}
+    for name in ("widths", "lrs", "seeds", "steps"):
+        value = _said(axes[name], task.defaults.get(name), DEFAULTS.get(name))
+        if value is None:
+            raise InputError(
+                f"{name} is not given and task {task.name} has no default for it: "
+                f"pass {name}=, or set defaults = {{{name!r}: ...}} in the task"
+            )
+        settled[name] = value if name == "steps" else list(value)
+        if settled[name] == []:
+            raise InputError(f"{name}=[]: need at least one")
+    if settled["steps"] < 1:
+        raise InputError(f"steps={settled['steps']}: need at least 1 step of training")
+    return settled
+
+
+def _sizes(
+    task: LoadedTask, widths: Iterable[int], depths: Iterable[int] | None
+) -> tuple[Size, ...]:
+    """Width by width; with depths every one of them at the one width, or one a width.
+
+    Raises:
+        InputError: Other numbers of depths than of widths, or a depth below 1.
+        TaskError: The task's model takes no depth.
+    """
+    widths = sorted(set(widths))
+    depths = sorted(set(depths or ()))
+    if not depths:
+        own = task.training.get("depth")
+        return tuple(Size(width, own) for width in widths)
+    if depths[0] < 1:
+        raise InputError(f"depths={depths}: need depths of 1 or more")
+    require_depth(task)
+    if len(widths) == 1:
+        return tuple(Size(widths[0], depth) for depth in depths)
+    if len(depths) == 1:
+        return tuple(Size(width, depths[0]) for width in widths)
+    if len(depths) != len(widths):
+        raise InputError(
+            f"depths={depths} for widths={widths}: pass one width, one depth, or as many depths as "
+            "widths, which then grow together"
+        )
+    return tuple(Size(*pair) for pair in zip(widths, depths, strict=True))
+
+
+def require_depth(task: LoadedTask) -> None:
+    """Refuse depths for a task whose model takes none.
+
+    Raises:
+        TaskError: ``model`` has no second argument.
+    """
+    try:
+        inspect.signature(task.model).bind(1, 1)
+    except TypeError:
+        raise TaskError(
+            f"model of task {task.name} takes no depth: define model(width, depth) to sweep depths"
+        ) from None
+
+
+def choose_optimizer(
+    task: LoadedTask, optimizer: Any, options: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Optimizer and options: the caller's, else the task's, else AdamW's own.
+
+    The task's options are those of the task's optimizer, so another one leaves them behind.
+    ``beta2`` alone is a ``betas`` with the optimizer's own first one.
+    """
+    said = task.training
+    if optimizer is None or "optimizer" not in said:
+        own = _said(said.get("optimizer"), torch.optim.AdamW)
+        own, first = own if isinstance(own, tuple) else (own, {})
+        named = {name: said[name] for name in OPTIONS if name in said}
+        optimizer = _said(optimizer, own)
+        options = {**first, **said.get("options", {}), **named, **options}
+    options = dict(options)
+    if "beta2" in options and (beta1 := _beta1(optimizer)) is not None:
+        options["betas"] = (beta1, options.pop("beta2"))
+    return optimizer, options
+
+
+def _beta1(optimizer: Any) -> float | None:
+    """The default of Adam's first β, of the first optimizer that has one."""
+    for member in read_members(optimizer, {}).values():
+        betas = inspect.signature(member.cls).parameters.get("betas")
+        if betas is not None:
+            return float(betas.default[0])
+    return None
+
+
+def made_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices of ``prescribe`` that differ from its defaults."""
+    parameters = inspect.signature(prescribe).parameters
+    return {name: value for name, value in choices.items() if value != parameters[name].default}
+
+
+def check_sizes(request: Request, parametrization: Parametrization) -> None:
+    """Build each size once, with its optimizer and first loss, before anything is trained.
+
+    What is wrong with the task or the optimizer is an error here; later it fails one trial.
+
+    Raises:
+        TaskError: No batch, or a loss that cannot be descended on.
+        MismatchError: Two sizes have the same shapes.
+    """
+    task, seed = request.task, request.seeds[0]
+    seen: dict[tuple[torch.Size, ...], Size] = {}
+    for size in request.sizes:
+        with seeded(seed):
+            model = build_model(task, size.width, size.depth)
+            batch = next(iter(task.batches(seed)), None)
+            if batch is None:
+                raise TaskError(f"batches({seed}) of task {task.name} yields nothing")
+            check_loss(task.loss(model, batch), where=task.name)
+            shapes = tuple(p.shape for p in model.parameters())
+            if shapes in seen:
+                raise MismatchError(
+                    f"model({size}) of task {task.name} has the same shapes as "
+                    f"model({seen[shapes]}): make model use its {request.axis} argument"
+                )
+            seen[shapes] = size
+            parametrization(model, size.width, request.lrs[0])
