@@ -1,6 +1,10 @@
 from ._arguments import check_options as check_options
 from ._arguments import takes_option as takes_option
 from ._base import Record as Record
+from ._statistics import FALSE_ALARM as FALSE_ALARM
+from ._statistics import Z_LIMIT as Z_LIMIT
+from ._statistics import student_interval as student_interval
+from ._statistics import student_limit as student_limit
 from ._table import text_table as text_table
 from ._task import Task as Task
 from ._task import check_loss as check_loss
