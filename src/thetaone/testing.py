@@ -29,11 +29,12 @@ def assert_width_invariant(task: Any, *, widths: Sequence[int], lr: float, **opt
         f"From {check.axis} {check.sizes[0]} to {check.sizes[-1]} these layers do not keep their "
         "size:"
     ]
-    for row in check.failures:
+    for row in (row for row in check.rows if not row.passed):
         law = row.law
         how = "is zero or not finite"
         if law is not None:
             change = (check.sizes[-1] / check.sizes[0]) ** law.exponent
             how = f"changes {change:.3g}-fold (exponent {law.exponent:+.2f})"
-        lines.append(f"  {row.layer}: its {row.quantity} at step {row.step} {how}. {row.cause}")
+        why = row.cause or f"undecided after {check.seeds} seeds: pass a larger max_seeds"
+        lines.append(f"  {row.layer}: its {row.quantity} at step {row.step} {how}. {why}")
     raise AssertionError("\n".join(lines))

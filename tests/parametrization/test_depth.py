@@ -325,8 +325,8 @@ def test_a_models_own_factor_is_right_as_it_is() -> None:
 
 
 def test_bad_depths() -> None:
-    with pytest.raises(InputError, match=r"depths are compared at one width"):
-        t1.coordinate_check(DeepTask(), widths=[16, 32], depths=[2, 4], lr=0.1)
+    with pytest.raises(InputError, match=r"depths=\[2, 4, 8\]: pass one width .* or one depth for"):
+        t1.coordinate_check(DeepTask(), widths=[16, 32], depths=[2, 4, 8], lr=0.1)
     with pytest.raises(InputError, match=r"at least 2 different depths"):
         t1.coordinate_check(DeepTask(), widths=[16], depths=[2], lr=0.1)
 

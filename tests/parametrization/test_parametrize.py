@@ -2,7 +2,7 @@
 
 import copy
 import io
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from thetaone.errors import (
     UnknownOptimizerError,
 )
 from thetaone.parametrization.applying._initialize import ScaleInput
+from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
 from thetaone.parametrization.reading import rms_of
 from thetaone.records import Prescription
 
@@ -311,6 +312,6 @@ def test_an_option_of_a_mixture_goes_to_the_class_that_takes_it() -> None:
     mixture = {"hidden": torch.optim.Muon, "rest": torch.optim.AdamW}
     options = {"roles": {"2.weight": "hidden"}, "momentum": 0.8, "betas": (0.8, 0.5)}
     optimizer = t1.parametrize(mlp(64), base=mlp(32), optimizer=mixture, lr=0.1, **options)
-    muon, adam = optimizer.members
+    muon, adam = cast(MixedOptimizer, optimizer).members
     assert muon.param_groups[0]["momentum"] == 0.8
     assert adam.param_groups[0]["betas"] == (0.8, 0.5)

@@ -152,7 +152,7 @@ def make_check(parametrization: str) -> CoordinateCheck:
                     law=law,
                     band=(-0.1, 0.1),
                     values=values,
-                    passed=passed,
+                    answer="holds" if passed else "fails",
                     cause="" if passed else "the learning rate does not fall with fan-in",
                 )
             )

@@ -24,10 +24,21 @@ def wildcard(name: str) -> str:
 
 def read_stacks(target: Blueprint, base: Blueprint) -> frozenset[str]:
     """The places of the containers whose blocks differ in number."""
-    found: set[str] = set()
-    ours, theirs = ([tuple(site.name.split(".")) for site in b.sites] for b in (target, base))
-    _walk((), ours, theirs, found)
-    return frozenset(found)
+    ours, theirs = ([site.name for site in blueprint.sites] for blueprint in (target, base))
+    return stacks_of(ours, theirs)
+
+
+def stacks_of(target: Iterable[str], base: Iterable[str]) -> frozenset[str]:
+    """The same from the names of two models' parameters.
+
+    Examples:
+        >>> sorted(stacks_of(["layers.0.w", "layers.1.w"], ["layers.0.w"]))
+        ['layers']
+    """
+    places: set[str] = set()
+    ours, theirs = ([tuple(name.split(".")) for name in names] for names in (target, base))
+    _walk((), ours, theirs, places)
+    return frozenset(places)
 
 
 def place(name: str, stacks: frozenset[str]) -> str:

@@ -48,7 +48,6 @@ class Antithetic(Estimator):
             )
         self.of = of
         self.differentiates = of.differentiates
-        self.uses_score = of.uses_score
 
     @property
     def name(self) -> str:

@@ -1,17 +1,40 @@
 """Watches a real training: weight norm, update norm and alignment, every so many steps."""
 
 import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError
-from thetaone.parametrization.checking._observe import Matrix, matrices, own_update, weight_norm
-from thetaone.parametrization.reading import canonical
+from thetaone.laws import rms_operator_norm
+from thetaone.parametrization.checking._alignment import Listener, outputs_first
+from thetaone.parametrization.checking._operands import NORM_TOLERANCE
+from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import SpectralReading
 
-_ROWS = 256  # of a layer's input that alignment is measured on
+_DEAD_AFTER = 2  # readings in a row without gradient: behind a zero matrix the first has none
+
+
+class MonitorWarning(UserWarning):
+    """A reading was left out; the training goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A matrix, the module that owns it, and its name there."""
+
+    layer: str
+    module: nn.Module
+    local: str
+
+    @property
+    def weight(self) -> Tensor:
+        """As it is now; a shard of it under FSDP."""
+        return getattr(self.module, self.local)
 
 
 class SpectralMonitor:
@@ -19,7 +42,10 @@ class SpectralMonitor:
 
     On a reading step it keeps a copy of the weights and a few rows of each layer's input. Sharded
     weights are gathered one at a time, so every process must have a monitor. In a compiled model
-    the inputs are not seen and alignment is NaN.
+    the inputs are not seen and alignment is NaN. A reading that fails is left out with a
+    ``MonitorWarning``: a monitor never ends a training.
+
+    A layer is dead when two readings in a row found no gradient, whatever decay does to it.
 
     Args:
         model: Being trained.
@@ -54,15 +80,16 @@ class SpectralMonitor:
         self.readings: list[SpectralReading] = []
         self._steps = 0
         self._first: dict[str, float] = {}
+        self._still: dict[str, int] = {}
         self._before: dict[str, Tensor] = {}
-        self._matrices: dict[str, Matrix] = {}
-        self._inputs: dict[str, Tensor] = {}
-        self._forward_hooks: list[Any] = []
-        self._step_hooks = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+        self._gradients: dict[str, float | None] = {}
+        self._watched = _matrices(model)
+        self._listeners = {id(one.module): Listener(one.module) for one in self._watched}
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._guarded(self._before_step)),
+            optimizer.register_step_post_hook(self._guarded(self._after_step)),
+            *(h for one in self._listeners.values() for h in one.attach(self._is_due)),
         ]
-        self._listen()
 
     def __enter__(self) -> Self:
         return self
@@ -77,68 +104,104 @@ class SpectralMonitor:
 
     def close(self) -> None:
         """Remove every hook."""
-        for hook in [*self._step_hooks, *self._forward_hooks]:
+        for hook in self._hooks:
             hook.remove()
-        self._forward_hooks = []
 
-    def _listen(self) -> None:
-        """Keep inputs in the next forward passes, until the step is taken."""
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
-                layer = canonical(name + ".").removesuffix(".")
-                self._forward_hooks.append(module.register_forward_pre_hook(self._keep(layer)))
+    def _is_due(self) -> bool:
+        return self._steps % self.every == 0
 
-    def _keep(self, layer: str) -> Any:
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if torch.compiler.is_compiling():  # a compiled graph would keep them at every step
-                return
-            rows = inputs[0].detach()
-            self._inputs[layer] = rows.reshape(-1, rows.shape[-1])[:_ROWS].clone()
+    def _guarded(self, act: Callable[[], None]) -> Callable[..., None]:
+        """A hook that warns where it would raise: to watch must not be to interfere."""
 
-        return keep
+        def hook(*_: Any) -> None:
+            try:
+                act()
+            except Exception as error:
+                self._before = {}
+                warnings.warn(
+                    f"step {self._steps} could not be read ({type(error).__name__}: {error}); the "
+                    "training goes on, without this reading",
+                    MonitorWarning,
+                    stacklevel=2,
+                )
 
-    def _before_step(self, *_: Any) -> None:
-        if self._steps % self.every == 0:
-            self._matrices = matrices(self.model)
-            self._before = {k: m.weight.detach().clone() for k, m in self._matrices.items()}
+        return hook
 
-    def _after_step(self, *_: Any) -> None:
-        if self._before:
-            self._read()
-            self._before, self._inputs, self._matrices = {}, {}, {}
-            for hook in self._forward_hooks:
-                hook.remove()
-            self._forward_hooks = []
-        self._steps += 1
-        if self._steps % self.every == 0:
-            self._listen()
+    def _before_step(self) -> None:
+        if self._is_due():
+            self._before = {one.layer: one.weight.detach().clone() for one in self._watched}
+            self._gradients = {one.layer: _size(one.weight.grad) for one in self._watched}
 
+    def _after_step(self) -> None:
+        try:
+            if self._before:
+                self._read()
+        finally:
+            self._before = {}
+            for listener in self._listeners.values():
+                listener.clear()
+            self._steps += 1
+
+    @torch.no_grad()
     def _read(self) -> None:
-        modules = {canonical(name): module for name, module in self.model.named_modules()}
-        for layer, (weight, lookup, _) in self._matrices.items():
-            before = _whole(self._before[layer])
-            update = _whole(weight.detach()) - before
-            size, moved = weight_norm(before, lookup=lookup), weight_norm(update, lookup=lookup)
+        for one in self._watched:
+            before = _whole(self._before[one.layer])
+            update = _whole(one.weight.detach()) - before
+            size, moved = _norm(one.module, before), _norm(one.module, update)
             aligned = float("nan")
-            if layer in self._inputs and math.isfinite(moved):
-                _, aligned = own_update(modules[layer], update, moved, self._inputs[layer])
-            first = self._first.setdefault(layer, size)
+            if math.isfinite(moved) and moved > 0:
+                listener = self._listeners[id(one.module)]
+                aligned = listener.alignment(one.local, update, moved)
             self.readings.append(
                 SpectralReading(
                     step=self._steps,
-                    layer=layer,
+                    layer=one.layer,
                     weight_norm=size,
                     update_norm=moved,
                     alignment=aligned,
-                    status=self._status(size, moved, first),
+                    status=self._status(one.layer, size, moved),
                 )
             )
 
-    def _status(self, size: float, moved: float, first: float) -> str:
-        grown = first > 0 and size + moved > self.limit * first
-        if not math.isfinite(size + moved) or grown:
+    def _status(self, layer: str, size: float, moved: float) -> str:
+        first = self._first.get(layer, 0.0) or size  # a matrix of zeros grows from its next value
+        self._first[layer] = first
+        if not math.isfinite(size + moved) or (first > 0 and size + moved > self.limit * first):
             return "exploding"
-        return "dead" if moved == 0 else "ok"
+        gradient = self._gradients[layer]
+        silent = moved == 0 if gradient is None else gradient == 0
+        self._still[layer] = self._still.get(layer, 0) + 1 if silent else 0
+        return "dead" if self._still[layer] >= _DEAD_AFTER else "ok"
+
+
+def _matrices(model: nn.Module) -> list[_Watched]:
+    """The trained weights of two axes and more; a tied one by the name of its first owner."""
+    watched: list[_Watched] = []
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        for local, weight in module.named_parameters(recurse=False):
+            if weight.dim() > 1 and weight.requires_grad and id(weight) not in seen:
+                seen.add(id(weight))
+                name = canonical(f"{prefix}.{local}").removeprefix(".")
+                watched.append(_Watched(name.removesuffix(".weight"), module, local))
+    return watched
+
+
+def _norm(module: nn.Module, weight: Tensor) -> float:
+    """Induced RMS→RMS norm; the largest of a stack; of an embedding, the RMS of its rows."""
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or not math.isfinite(rms_of(weight)):
+        return rms_of(weight)
+    kernel = isinstance(module, nn.modules.conv._ConvNd)
+    turned = outputs_first(module, weight).float()
+    stacked = turned.dim() > 2 and not kernel
+    return float(rms_operator_norm(turned, NORM_TOLERANCE, batched=stacked).max())
+
+
+def _size(gradient: Tensor | None) -> float | None:
+    """RMS of a gradient; ``None`` where there is none, or the step comes after it was used."""
+    if gradient is None:
+        return None
+    return rms_of(gradient.coalesce().values() if gradient.is_sparse else gradient)
 
 
 def _whole(weight: Tensor) -> Tensor:

@@ -1,167 +1,107 @@
-"""Watches one small training: how far features and weights of every layer move."""
+"""Watches one small training: how far features, weights and vectors of every layer move."""
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thetaone.errors import TaskError
-from thetaone.laws import rms_operator_norm
-from thetaone.parametrization.checking._through import through
-from thetaone.parametrization.reading import canonical, read_blueprint, rms_of
+from thetaone.parametrization.checking._expected import Layer
+from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Record, Recorder, Use
+from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import (
     ALIGNMENT,
+    DECAY,
+    FEATURE_SIZE,
     FEATURE_UPDATE,
     LOOKUP,
+    MATRIX,
     OWN_UPDATE,
     UPDATE_NORM,
-    VECTOR,
     WEIGHT_NORM,
     Task,
 )
 
-NORM_TOLERANCE = 0.1  # of the operator norms, which err downwards alike at every width
 Key = tuple[str, str, int]  # layer, quantity, step
+ROUNDING = 1e-5  # a gradient this far below the others' is what rounding leaves of zero
+MATERIAL_DECAY = 0.01  # of an update; less decay than this is no part of what is compared
 
 
-class Matrix(NamedTuple):
-    """A weight as (out, in, …), whether it only picks rows, and the parameter it is."""
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one training showed.
 
-    weight: Tensor
-    lookup: bool
-    parameter: nn.Parameter
+    Attributes:
+        values: Every quantity measured.
+        layers: The layers with weights, by label; features are not listed.
+        order: Label to its place in the order of execution.
+        silent: Trained parameters that the loss does not depend on.
+    """
+
+    values: dict[Key, float]
+    layers: dict[str, Layer]
+    order: dict[str, int]
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
-class Capture(AbstractContextManager["Capture"]):
-    """Outputs of every layer that owns trained parameters, in one forward pass.
-
-    In-place activations would overwrite an output, so what is kept is a copy.
-
-    Attributes:
-        model: Is watched while the context lasts.
-        blocks: Also of numbered blocks that own no parameter themselves: the residual stream.
-        outputs: Layer to its outputs in one pass, in order of the calls.
-        own: Layer to ``‖ΔW h‖_RMS`` and to its alignment, for the updates given to ``apply``.
-    """
+class _Training:
+    """A training in progress, compared with its first pass."""
 
     model: nn.Module
-    blocks: bool = False
-    outputs: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    own: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
-    _updates: dict[int, tuple[Tensor, float]] = field(default_factory=dict)  # pyright: ignore
-    _stack: ExitStack = field(default_factory=ExitStack)
+    task: Task
+    batch: Any
+    seed: int
+    values: dict[Key, float] = field(default_factory=dict[Key, float])
+    first: Record = field(default_factory=Record)
+    initial: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
-    def __enter__(self) -> Self:
-        for name, module in self.model.named_modules():
-            owns = any(p.requires_grad for p in module.parameters(recurse=False))
-            if owns or (self.blocks and name.rpartition(".")[2].isdigit() and _trains(module)):
-                handle = module.register_forward_hook(self._hook(canonical(name + ".")[:-1]))
-                self._stack.callback(handle.remove)
-        return self
+    def loss(self, *, recorded: bool) -> tuple[Tensor, Record | None]:
+        """The loss of a pass with the random numbers of the first; recorded or not."""
+        _seed_forward(self.seed)
+        if not recorded:
+            return scalar_loss(self.task, self.model, self.batch), None
+        recorder = Recorder(self.model, self.first.weights or None)
+        with _decomposed(), recorder:
+            loss = scalar_loss(self.task, self.model, self.batch)
+        return loss, recorder.record
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def start(self, record: Record) -> None:
+        """Enter initial sizes."""
+        self.first = record
+        parameters = _parameters(self.model)
+        self.initial = {name: parameters[name].detach().clone() for name in record.vectors}
+        for label, tensors in record.features.items():
+            self.values[label, FEATURE_SIZE, 0] = _pooled(tensors)
+        for label, uses in record.uses.items():
+            self.values[label, WEIGHT_NORM, 0] = _norm(uses.values())
+        for name, value in self.initial.items():
+            self.values[name, WEIGHT_NORM, 0] = rms_of(value)
 
-    def apply(self, updates: dict[int, tuple[Tensor, float]]) -> None:
-        """In the next pass, also measure what these updates (ΔW, norm) of parameters do alone."""
-        self._updates = updates
-
-    def take(self) -> dict[str, list[Tensor]]:
-        """The outputs captured since the last call."""
-        taken, self.outputs = dict(self.outputs), defaultdict(list)
-        return taken
-
-    def _hook(self, layer: str) -> Any:
-        def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            tensor = _first_tensor(output)
-            if tensor is not None and tensor.is_floating_point():
-                self.outputs[layer].append(tensor.detach().clone())
-            change = self._updates.get(id(getattr(module, "weight", None)))
-            if change is not None and inputs and layer not in self.own:
-                self.own[layer] = own_update(module, *change, inputs[0])
-
-        return record
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(p.requires_grad for p in module.parameters())
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    parts = output.values() if isinstance(output, dict) else output
-    if isinstance(parts, (tuple, list)) or isinstance(output, dict):
-        return next((part for part in parts if isinstance(part, Tensor)), None)
-    return None
-
-
-@torch.no_grad()
-def own_update(
-    module: nn.Module, update: Tensor, norm: float, inputs: Tensor
-) -> tuple[float, float]:
-    """``‖ΔW h‖_RMS``, and the same over ``‖ΔW‖_RMS→RMS ‖h‖_RMS``, its alignment.
-
-    The first is the part of a layer's feature update that its own weights make; the other part,
-    W₀ Δh, comes from the layers before. The alignment is 1 for a rank-one update aligned with h.
-    Both are NaN for a layer whose use of its weight is not known.
-
-    Args:
-        module: The layer.
-        update: ΔW as (out, in, …).
-        norm: Its induced norm; NaN for a tied embedding, which has none.
-        inputs: h.
-    """
-    moved = through(module, update, inputs.detach())
-    if moved is None:
-        return float("nan"), float("nan")
-    size = norm * rms_of(inputs)
-    return rms_of(moved), rms_of(moved) / size if size else float("nan")
-
-
-def weight_norm(weight: Tensor, *, lookup: bool) -> float:
-    """Induced RMS→RMS norm; of an embedding, the RMS of its rows (its input is one-hot)."""
-    if lookup:
-        return rms_of(weight)
-    if not math.isfinite(rms_of(weight)):
-        return float("nan")
-    return float(rms_operator_norm(weight.detach(), NORM_TOLERANCE))
-
-
-def matrices(model: nn.Module) -> dict[str, Matrix]:
-    """Weights of two axes and more, by layer.
-
-    Positions and the like, which are added, count as lookups: their size is their RMS.
-
-    A weight called ``weight`` goes by the name of its module, any other by its own; a tied one by
-    the name of its first owner.
-    """
-    kinds = {site.name: site.kind for site in read_blueprint(model, measure=False).sites}
-    found: dict[str, Matrix] = {}
-    seen: set[int] = set()
-    for prefix, module in model.named_modules():
-        for local, weight in module.named_parameters(recurse=False):
-            if weight.dim() < 2 or not weight.requires_grad or id(weight) in seen:
-                continue
-            seen.add(id(weight))
-            name = canonical(f"{prefix}.{local}").removeprefix(".")
-            layer = name.removesuffix(".weight")
-            lookup = kinds[name] in (LOOKUP, VECTOR)
-            found[layer] = Matrix(_outputs_first(module, local, weight), lookup, weight)
-    return found
-
-
-def _outputs_first(module: nn.Module, local: str, weight: Tensor) -> Tensor:
-    """The weight as (out, in, …), as norms expect it; a stack of experts shows its first."""
-    if getattr(module, "transposed", False) or type(module).__name__ == "Conv1D":
-        return weight.transpose(0, 1)
-    return weight[0] if weight.dim() > 2 and local != "weight" else weight
+    def compare(self, record: Record, step: int, *, last: bool) -> None:
+        """Enter what has moved since the first pass."""
+        for label, now in record.features.items():
+            if label in self.first.features:
+                moved = _moved(self.first.features[label], now)
+                self.values[label, FEATURE_UPDATE, step] = moved
+        for label, uses in record.uses.items():
+            norm = _norm(uses.values())
+            self.values[label, UPDATE_NORM, step] = norm
+            outputs = _pooled_sizes([size for use in uses.values() for size in use.outputs])
+            inputs = _pooled_sizes([size for use in uses.values() for size in use.inputs])
+            if last and norm > 0:
+                self.values[label, OWN_UPDATE, step] = outputs
+                if inputs > 0:
+                    self.values[label, ALIGNMENT, step] = outputs / (norm * inputs)
+        parameters = _parameters(self.model)
+        for name, initial in self.initial.items():
+            self.values[name, UPDATE_NORM, step] = rms_of(parameters[name].detach() - initial)
 
 
 def train_and_observe(
@@ -171,8 +111,7 @@ def train_and_observe(
     *,
     seed: int,
     steps: Sequence[int],
-    blocks: bool = False,
-) -> dict[Key, float]:
+) -> Observation:
     """Train on one batch and measure every layer.
 
     The batch and the RNG state of every forward pass are the same, so that a feature moves only
@@ -183,12 +122,10 @@ def train_and_observe(
         optimizer: Its optimizer.
         task: Gives the batch and the loss.
         seed: Of the batch and of the forward passes.
-        steps: Steps after which features are compared with their first values; ascending.
-        blocks: Also watch the outputs of numbered blocks.
+        steps: Steps after which everything is compared with its first values; ascending.
 
     Returns:
-        ``{(layer, quantity, step): value}``; weight norms at step 0, the rest after training;
-        feature updates at every one of ``steps``.
+        Sizes at step 0, updates at every one of ``steps``.
 
     Raises:
         TaskError: No batch, or a loss that is not a scalar.
@@ -196,35 +133,59 @@ def train_and_observe(
     batch = next(iter(task.batches(seed)), None)
     if batch is None:
         raise TaskError(f"task.batches(seed={seed}) is empty: yield at least one batch")
-    weights = matrices(model)
-    initial = {layer: matrix.weight.detach().clone() for layer, matrix in weights.items()}
-    found = {
-        (layer, WEIGHT_NORM, 0): weight_norm(matrix.weight, lookup=matrix.lookup)
-        for layer, matrix in weights.items()
-    }
-    with Capture(model, blocks) as capture:
-        first = dict[str, list[Tensor]]()
-        for step in range(steps[-1] + 1):
-            if step == steps[-1]:
-                capture.apply(_updates(weights, initial, found, step))
-            _seed_forward(seed)
-            with torch.set_grad_enabled(step < steps[-1]):
-                loss = scalar_loss(task, model, batch)
-            outputs = capture.take()
-            first = first or outputs
-            if step in steps:
-                found |= {
-                    (layer, FEATURE_UPDATE, step): _moved(first[layer], now)
-                    for layer, now in outputs.items()
-                    if layer in first
-                }
-            if step < steps[-1]:
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    for layer, (own, aligned) in capture.own.items():
-        found |= {(layer, OWN_UPDATE, steps[-1]): own, (layer, ALIGNMENT, steps[-1]): aligned}
-    return found
+    training = _Training(model, task, batch, seed)
+    gradients = dict[str, float]()
+    for step in range(steps[-1] + 1):
+        with torch.set_grad_enabled(step < steps[-1]):
+            loss, record = training.loss(recorded=step == 0 or step in steps)
+        if step == 0 and record is not None:
+            training.start(record)
+        elif record is not None:
+            training.compare(record, step, last=step == steps[-1])
+        if step < steps[-1]:
+            optimizer.zero_grad()
+            loss.backward()
+            gradients = _gradients(model)
+            optimizer.step()
+    layers = _layers(training.first)
+    training.values |= _decays(optimizer, model, layers, training.values, steps[-1])
+    _drop_rounding(training.values, layers, gradients)
+    order = training.first.order
+    silent = tuple(name for name in _parameters(model) if name not in gradients)
+    return Observation(training.values, layers, order, silent)
+
+
+@torch.no_grad()
+def linear_features(
+    model: nn.Module, task: Task, *, seed: int, names: Sequence[str]
+) -> frozenset[str]:
+    """The features that double when some parameters double: those between a fold and its effect.
+
+    Args:
+        model: Its parameters are as before afterwards.
+        task: Gives the batch and the loss.
+        seed: Of the batch and the passes.
+        names: Of the parameters, which carry a factor of the forward pass.
+    """
+    training = _Training(model, task, next(iter(task.batches(seed))), seed)
+    parameters = _parameters(model)
+    _, before = training.loss(recorded=True)
+    for name in names:
+        parameters[name].mul_(2)
+    try:
+        _, after = training.loss(recorded=True)
+    finally:
+        for name in names:
+            parameters[name].div_(2)
+    if before is None or after is None:
+        return frozenset()
+    both = before.features.keys() & after.features.keys()
+    return frozenset(
+        label
+        for label in both
+        if _moved([2 * t for t in before.features[label]], after.features[label])
+        <= 1e-3 * _pooled(after.features[label])
+    )
 
 
 def scalar_loss(task: Task, model: nn.Module, batch: Any) -> Tensor:
@@ -248,29 +209,98 @@ def _seed_forward(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def _updates(
-    weights: dict[str, Matrix],
-    initial: dict[str, Tensor],
-    found: dict[Key, float],
-    step: int,
-) -> dict[int, tuple[Tensor, float]]:
-    """ΔW and its norm by parameter; the norms are also written to ``found`` by layer.
-
-    ΔW takes the place of the initial values, which are not needed any more.
-    """
-    updates: dict[int, tuple[Tensor, float]] = {}
-    for layer, (weight, lookup, parameter) in weights.items():
-        update = initial[layer].neg_().add_(weight.detach())
-        norm = weight_norm(update, lookup=lookup)
-        found[layer, UPDATE_NORM, step] = norm
-        if norm > 0:
-            updates[id(parameter)] = (update, float("nan") if lookup else norm)
-    return updates
+@contextmanager
+def _decomposed() -> Iterator[None]:
+    """Recurrent layers as the products they are made of, not as one fused operation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch's flags speak of unrelated ones
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            yield
 
 
-def _moved(before: list[Tensor], after: list[Tensor]) -> float:
-    """RMS of the change over all calls of a layer in one pass."""
-    pairs = list(zip(before, after, strict=False))
-    squares = sum(rms_of(b - a) ** 2 * a.numel() for a, b in pairs if a.shape == b.shape)
-    count = sum(a.numel() for a, b in pairs if a.shape == b.shape)
-    return (squares / count) ** 0.5 if count else float("nan")
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {canonical(name): p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _gradients(model: nn.Module) -> dict[str, float]:
+    """RMS of the gradient of each parameter that the loss depends on."""
+    return {n: rms_of(p.grad) for n, p in _parameters(model).items() if p.grad is not None}
+
+
+def _layers(record: Record) -> dict[str, Layer]:
+    layers = {name: Layer(frozenset({name}), (1, 1), kind) for name, kind in record.vectors.items()}
+    for label, uses in record.uses.items():
+        use = next(iter(uses.values()))
+        names = frozenset[str]().union(*(one.names for one in uses.values()))
+        layers[label] = Layer(names, use.fans, LOOKUP if use.lookup else MATRIX)
+    return layers
+
+
+def _decays(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    values: Mapping[Key, float],
+    steps: int,
+) -> dict[Key, float]:
+    """Weight decay of each layer of one parameter."""
+    names = {id(p): name for name, p in _parameters(model).items()}
+    groups = {
+        names[id(p)]: (float(group.get("weight_decay") or 0.0), float(group["lr"]))
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if id(p) in names
+    }
+    decays: dict[Key, float] = {}
+    for label, layer in layers.items():
+        if len(layer.names) > 1 or layer.names.isdisjoint(groups):
+            continue
+        decay, rate = groups[next(iter(layer.names))]
+        shrunk = rate * decay * steps * values.get((label, WEIGHT_NORM, 0), 0.0)
+        if shrunk > MATERIAL_DECAY * values.get((label, UPDATE_NORM, steps), 0.0):
+            decays[label, DECAY, 0] = decay
+    return decays
+
+
+def _drop_rounding(
+    values: dict[Key, float], layers: Mapping[str, Layer], gradients: Mapping[str, float]
+) -> None:
+    """Leave out updates whose gradient is only rounding: a key's bias, a shift before a norm."""
+    sizes = [size for size in gradients.values() if size > 0 and math.isfinite(size)]
+    if not sizes:
+        return
+    least = ROUNDING * median(sizes)
+    for key in list(values):
+        layer = layers.get(key[0], Layer())
+        mine = [gradients.get(name, 0.0) for name in layer.names]
+        moves = key[1] in (UPDATE_NORM, OWN_UPDATE, ALIGNMENT)
+        if moves and layer.kind in (GAIN, SHIFT) and mine and 0 < max(mine) < least:
+            del values[key]
+
+
+def _norm(uses: Any) -> float:
+    """Norm of a layer's weight: of several slices, their root mean square."""
+    listed: list[Use] = list(uses)
+    return _pooled_sizes([use.norm for use in listed])
+
+
+def _pooled_sizes(sizes: Sequence[float]) -> float:
+    return math.sqrt(sum(s * s for s in sizes) / len(sizes)) if sizes else 0.0
+
+
+def _pooled(tensors: Sequence[Tensor]) -> float:
+    """RMS over all entries of several tensors that are finite: a mask's are not."""
+    return _moved([torch.zeros_like(t) for t in tensors], tensors)
+
+
+def _moved(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """RMS of the change over all calls of a layer in one pass; masked entries do not change."""
+    squares, count = 0.0, 0
+    for old, new in zip(before, after, strict=False):
+        if old.shape != new.shape:
+            continue
+        change = (new - old).float()
+        masked = new < -1e30  # a mask of attention logits
+        squares += float(change.masked_fill(masked, 0.0).double().square().sum())
+        count += change.numel()
+    return math.sqrt(squares / count) if count else float("nan")

@@ -1,18 +1,27 @@
-"""Judges what was observed: exponents, bands, and the likely cause of a failure. No torch."""
+"""Judges what was observed: exponents, bands, three answers. No torch."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from scipy.special import stdtrit
 
 from thetaone.laws import fit_exponent
-from thetaone.parametrization.rules import INPUT, OUTPUT
+from thetaone.parametrization.checking._causes import Fault, likely_cause
 from thetaone.records import (
     ALIGNMENT,
-    DEPTH,
+    DECAY,
+    FAILS,
+    FEATURE_SIZE,
     FEATURE_UPDATE,
+    HOLDS,
     OWN_UPDATE,
+    QUANTITIES,
+    UNDECIDED,
     UPDATE_NORM,
     WEIGHT_NORM,
     WIDTH,
+    Answer,
     LayerVerdict,
     PowerLaw,
 )
@@ -20,174 +29,202 @@ from thetaone.records import (
 Band = tuple[float, float]
 Key = tuple[str, str, int]  # layer, quantity, step
 
-# Θ(1) means exponent 0 and the wrong rules miss by ±1/2 or more: the line is drawn midway. The
-# norm of a Gaussian matrix of fans n × m is 1 + √(min/max) in units of its limit, which bends its
-# exponent by up to 0.3 where one fan stays at a size that the other one crosses.
-NOISE = 0.1  # how far noise may carry an exponent whose interval reaches into the band
+# Θ(1) means exponent 0 and the wrong rules miss by ±1/2 or more: the line is drawn midway. Initial
+# norms are compared with Gaussian ones; a structured matrix bends away from that by up to 0.3.
+# Alignment of few inputs with a wide update falls a little. Features of initial weights may be
+# small, as a readout's are, but not large.
 BANDS: Mapping[str, Band] = {
+    FEATURE_SIZE: (-math.inf, 0.25),
     FEATURE_UPDATE: (-0.25, 0.25),
     WEIGHT_NORM: (-0.35, 0.35),
     UPDATE_NORM: (-0.25, 0.25),
     OWN_UPDATE: (-0.25, 0.25),
     ALIGNMENT: (-0.35, 0.35),
+    DECAY: (-0.25, 0.25),
 }
+CONFIDENCE = 0.95
+MOST_SEEDS = 1000  # beyond this, no number of seeds is named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What else a verdict depends on.
+
+    Attributes:
+        order: Layers in order of execution.
+        roles: Role by layer, for causes.
+        slack: Exponents that a layer's features may also have, by layer: (lowest, highest).
+        shifts: Parameters that are added to features: small ones do no harm.
+        zero_initial: Whether some matrix starts at zero, so that gradients reach others late.
+        axis: What grows.
+        label: Parametrization that is judged.
+        bands: Exponents that count as Θ(1), by quantity.
+    """
+
+    order: Sequence[str]
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+    slack: Mapping[str, Band] = field(default_factory=dict[str, Band])
+    shifts: frozenset[str] = frozenset()
+    zero_initial: bool = False
+    axis: str = WIDTH
+    label: str = ""
+    bands: Mapping[str, Band] = field(default_factory=lambda: BANDS)
+
+    def band(self, key: Key) -> Band:
+        """Exponents that count as Θ(1) for a row."""
+        layer, quantity, _ = key
+        low, high = self.bands[quantity]
+        if quantity in (FEATURE_SIZE, FEATURE_UPDATE) and layer in self.slack:
+            low, high = low + self.slack[layer][0], high + self.slack[layer][1]
+        if quantity == WEIGHT_NORM and layer in self.shifts:
+            low = -math.inf
+        return low, high
 
 
 def judge(
-    observed: Mapping[Key, Sequence[Sequence[float]]],
-    sizes: Sequence[int],
-    roles: Mapping[str, str],
-    bands: Mapping[str, Band] = BANDS,
-    *,
-    axis: str = WIDTH,
+    observed: Mapping[Key, Sequence[Sequence[float]]], sizes: Sequence[int], context: Context
 ) -> tuple[LayerVerdict, ...]:
-    """One verdict per layer, quantity and step.
+    """One verdict per layer, quantity and step, in order of execution.
 
-    A row passes when its exponent lies in the band, or when its interval reaches into the band and
-    the exponent misses it by at most ``NOISE``: noise is no fault, a wide interval no excuse.
+    A row holds when the interval of its exponent lies in the band, fails when it lies outside, and
+    is undecided otherwise.
 
     A layer's feature update is ΔW h + W₀ Δh. The first part, its own, is Θ(1) when its weights are
     maximally updated (Tensor Programs IV, Definition 5.2). Of the second, a readout (σ ∝ 1/fan_in)
     rightly loses what is not aligned with W₀, as 1/√fan_in. So a feature update that falls while
-    the layer's own update does not is no fault; one that falls with it is.
+    the layer's own update does not is no fault, nor is what it passes on.
 
     Args:
-        observed: Values, shape [seeds][sizes], by layer, quantity and step, in order of layers.
+        observed: Measured over expected values, shape [seeds][sizes], by layer, quantity, step.
         sizes: Widths or depths [count].
-        roles: Role by layer, for the likely cause.
-        bands: Exponents that count as Θ(1), by quantity.
-        axis: What grows, ``width`` or ``depth``.
+        context: Order, roles and bands.
 
     Returns:
-        The verdicts, in the order of ``observed``.
+        The verdicts.
     """
+    places = {layer: place for place, layer in enumerate(context.order)}
     last = max(step for _, _, step in observed)
-    laws = {key: _law(sizes, values) for key, values in observed.items()}
-    passed = {
-        key: _passes(laws[key], values, bands[key[1]], required=key[2] in (0, last))
-        for key, values in observed.items()
+    rows = sorted(
+        observed, key=lambda k: (places.get(k[0], len(places)), QUANTITIES.index(k[1]), k[2])
+    )
+    laws = {key: _law(sizes, observed[key]) for key in rows}
+    answers: dict[Key, Answer] = {
+        key: _of_zeros(key, observed[key], last, context)
+        if (law := laws[key]) is None
+        else _of_law(law, context.band(key))
+        for key in rows
     }
-    for key, law in laws.items():
-        own = (key[0], OWN_UPDATE, last)
-        falls = key[1] == FEATURE_UPDATE and law is not None and law.exponent < 0
-        if falls and passed.get(own, False):
-            passed[key] = True
-    verdicts: list[LayerVerdict] = []
-    for key, values in observed.items():
-        layer, quantity, step = key
-        cause = "" if passed[key] else likely_cause(key, roles.get(layer, ""), laws, passed, axis)
-        verdicts.append(
-            LayerVerdict(
-                layer=layer,
-                role=roles.get(layer, ""),
-                quantity=quantity,
-                step=step,
-                law=laws[key],
-                band=bands[quantity],
-                values=tuple(tuple(row) for row in values),
-                passed=passed[key],
-                cause=cause,
-            )
+    _excuse_falls(rows, laws, answers, last, context)
+    faults = [
+        Fault(key=key, law=laws[key], role=context.roles.get(key[0], ""))
+        for key in rows
+        if answers[key] == FAILS
+    ]
+    return tuple(
+        LayerVerdict(
+            layer=key[0],
+            role=context.roles.get(key[0], ""),
+            quantity=key[1],
+            step=key[2],
+            law=laws[key],
+            band=context.band(key),
+            values=tuple(tuple(row) for row in observed[key]),
+            answer=answers[key],
+            seeds_needed=_seeds_needed(laws[key], context.band(key), len(observed[key]))
+            if answers[key] == UNDECIDED
+            else 0,
+            cause=likely_cause(key, faults, places, context.axis, context.label)
+            if answers[key] == FAILS
+            else "",
         )
-    return tuple(verdicts)
-
-
-def likely_cause(
-    key: Key,
-    role: str,
-    laws: Mapping[Key, PowerLaw | None],
-    passed: Mapping[Key, bool],
-    axis: str = WIDTH,
-) -> str:
-    """What most often lies behind such a failure, and what to do about it."""
-    layer, quantity, _ = key
-    law = laws[key]
-    if law is None:
-        return (
-            "values are zero or not finite: the layer is dead or training diverged. "
-            "Lower the learning rate, or look for an unused layer"
-        )
-    up = law.exponent > 0
-    if quantity == WEIGHT_NORM:
-        return _depth_init_cause(up) if axis == DEPTH else _init_cause(role, up)
-    if quantity in (UPDATE_NORM, OWN_UPDATE):
-        return _depth_rate_cause(up) if axis == DEPTH else _rate_cause(role, law.exponent)
-    if quantity == ALIGNMENT:
-        return f"updates align with the layer's input differently at each {axis}"
-    own = [k for k in passed if k[0] == layer and k[1] in (WEIGHT_NORM, UPDATE_NORM)]
-    if any(not passed[k] for k in own):
-        worst = next(k for k in own if not passed[k])
-        return likely_cause(worst, role, laws, passed, axis)
-    earlier = list(dict.fromkeys(k[0] for k in passed))
-    for other in earlier:
-        if any(not ok for k, ok in passed.items() if k[0] == other and k[1] != FEATURE_UPDATE):
-            return f"its own weights keep their size; it inherits the change from {other}"
-    return f"features {'move more' if up else 'stop moving'} as it grows, through no one weight"
-
-
-def _init_cause(role: str, up: bool) -> str:
-    if role == OUTPUT and up:
-        return "readout initialized as in SP (σ ∝ 1/√fan_in): µP wants σ ∝ 1/fan_in"
-    if role == INPUT and up:
-        return "initial weights grow with width: an embedding or input wants a constant σ"
-    where = "grow" if up else "shrink"
-    return f"initial weights {where} with width: σ must fall as 1/√fan_in (constant σ does not)"
-
-
-def _rate_cause(role: str, exponent: float) -> str:
-    if role == OUTPUT and exponent > 0:
-        return (
-            "readout without its factor: its update's size must fall as 1/fan_in, with Muon as "
-            "1/√fan_in"
-        )
-    if role == INPUT:
-        return "input rate scales wrongly: sign-like optimizers want a constant one, SGD ∝ fan_out"
-    if 0.25 < exponent < 0.75 and role != OUTPUT:
-        return (
-            "update grows as √width: Muon with a rate matched to AdamW's RMS does that "
-            "(√max(rows, columns)); the spectral norm of its step must stay √(fan_out/fan_in)"
-        )
-    if exponent > 0:
-        return (
-            "learning rate too large for wide layers, as in SP or η ∝ fan_out/fan_in with a "
-            "sign-like optimizer: it must fall as 1/fan_in"
-        )
-    return (
-        "learning rate falls too fast with width (lazy training): features stop moving. Use the "
-        "rate that µP prescribes, 1/fan_in for sign-like optimizers"
+        for key in rows
     )
 
 
-def _depth_init_cause(up: bool) -> str:
-    if up:
-        return (
-            "residual branch without its factor: what it adds must fall as 1/depth (the last "
-            "layer's initial values, or a multiplier)"
-        )
-    return "initial weights shrink with depth more than the branch's factor 1/depth"
-
-
-def _depth_rate_cause(up: bool) -> str:
-    if up:
-        return (
-            "learning rate too large for deep models: where a branch's factor 1/depth lies in its "
-            "last layer's weights, that layer's rate must fall as 1/depth too"
-        )
-    return "learning rate falls too fast with depth: features stop moving"
-
-
 def _law(sizes: Sequence[int], values: Sequence[Sequence[float]]) -> PowerLaw | None:
+    """Exponent with a Student interval over seeds; ``None`` when a value has no logarithm.
+
+    The standard error is the larger of two: the scatter of the seeds' slopes, and the residuals
+    about parallel lines. Two seeds that agree by chance are not taken for knowledge.
+    """
     if any(not (0 < value < math.inf) for row in values for value in row):
         return None
-    return fit_exponent(sizes, values)
+    law = fit_exponent(sizes, values, confidence=CONFIDENCE)
+    seeds, points = len(values), len(sizes)
+    if seeds < 2 or points < 3:
+        return law
+    stderr = max(law.stderr, _residual_stderr(sizes, values, law.exponent))
+    half = float(stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)) * stderr
+    interval = (law.exponent - half, law.exponent + half)
+    return law.model_copy(update={"stderr": stderr, "interval": interval})
 
 
-def _passes(
-    law: PowerLaw | None, values: Sequence[Sequence[float]], band: Band, *, required: bool
-) -> bool:
-    if law is None:  # zero before the last step: a zero-initialized readout lets nothing through
-        return not required and all(value == 0 for row in values for value in row)
-    low, high = band
-    missed = max(low - law.exponent, law.exponent - high)
-    reaches = law.interval[0] <= high and law.interval[1] >= low
-    return missed <= 0 or (reaches and missed <= NOISE)
+def _residual_stderr(
+    sizes: Sequence[int], values: Sequence[Sequence[float]], exponent: float
+) -> float:
+    logs = [math.log(size) for size in sizes]
+    centred = [x - sum(logs) / len(logs) for x in logs]
+    spread = sum(x * x for x in centred)
+    squares = 0.0
+    for row in values:
+        y = [math.log(value) for value in row]
+        mean = sum(y) / len(y)
+        squares += sum((b - mean - exponent * x) ** 2 for x, b in zip(centred, y, strict=True))
+    freedom = len(values) * (len(sizes) - 1) - 1
+    return math.sqrt(squares / freedom / spread / len(values))
+
+
+def _of_law(law: PowerLaw, band: Band) -> Answer:
+    low, high = law.interval
+    if band[0] <= low and high <= band[1]:
+        return HOLDS
+    return FAILS if high < band[0] or low > band[1] else UNDECIDED
+
+
+def _of_zeros(key: Key, values: Sequence[Sequence[float]], last: int, context: Context) -> Answer:
+    """The answer where a value is zero or not finite.
+
+    A zero initial value is a choice, and a first step that leaves a layer as it is may be one
+    too: behind a matrix of zeros there is no gradient yet. A layer that never moves is dead.
+    """
+    numbers = [value for row in values for value in row]
+    if not all(map(math.isfinite, numbers)):
+        return FAILS
+    if all(value == 0 for value in numbers):
+        if key[2] == 0 or key[2] < last:
+            return HOLDS
+        return UNDECIDED if context.zero_initial and last == 1 else FAILS
+    return FAILS if key[2] in (0, last) and key[1] != FEATURE_SIZE else UNDECIDED
+
+
+def _excuse_falls(
+    rows: Sequence[Key],
+    laws: Mapping[Key, PowerLaw | None],
+    answers: dict[Key, Answer],
+    last: int,
+    context: Context,
+) -> None:
+    """Let features fall that fall with W₀ Δh alone, and what comes after them as much."""
+    steepest = 0.0
+    for key in rows:
+        law = laws[key]
+        if key[1] != FEATURE_UPDATE or law is None or law.exponent >= 0 or answers[key] == HOLDS:
+            continue
+        own = answers.get((key[0], OWN_UPDATE, last))
+        if own == HOLDS:
+            steepest = min(steepest, law.exponent)
+            answers[key] = HOLDS
+        elif own is None and law.exponent >= steepest - context.bands[FEATURE_UPDATE][1]:
+            answers[key] = HOLDS if steepest < 0 else answers[key]
+
+
+def _seeds_needed(law: PowerLaw | None, band: Band, seeds: int) -> int:
+    """Fewest seeds whose interval would clear the nearest edge of the band; 0 when none does."""
+    if law is None or not math.isfinite(law.stderr):
+        return 0
+    margin = min(abs(law.exponent - edge) for edge in band)
+    spread = law.stderr * seeds**0.5
+    for count in range(max(2, seeds + 1), MOST_SEEDS):
+        if float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * spread / count**0.5 <= margin:
+            return count
+    return 0

@@ -1,33 +1,56 @@
 """The verdict of a coordinate check: which layers keep their size while the model grows."""
 
+import math
 from collections.abc import Sequence
+from typing import Any, Final, Literal, cast
+
+from pydantic import model_validator
 
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records.laws import PowerLaw
 
+FEATURE_SIZE = "feature size"
 FEATURE_UPDATE = "feature update"
 WEIGHT_NORM = "weight norm"
 UPDATE_NORM = "update norm"
 OWN_UPDATE = "own update"
 ALIGNMENT = "alignment"
+DECAY = "decay"
 WIDTH, DEPTH = "width", "depth"
-QUANTITIES = (FEATURE_UPDATE, OWN_UPDATE, WEIGHT_NORM, UPDATE_NORM, ALIGNMENT)
+QUANTITIES = (
+    WEIGHT_NORM,
+    DECAY,
+    FEATURE_SIZE,
+    UPDATE_NORM,
+    OWN_UPDATE,
+    ALIGNMENT,
+    FEATURE_UPDATE,
+)  # what is known first comes first
+Answer = Literal["holds", "fails", "undecided"]
+HOLDS: Final = "holds"
+FAILS: Final = "fails"
+UNDECIDED: Final = "undecided"
 
 
 class LayerVerdict(Record):
     """One quantity of one layer at one step, over all sizes.
 
     Attributes:
-        layer: Qualified name of the module, or of the parameter.
+        layer: Qualified name of a module or of a parameter; ``block logits`` for what a softmax
+            takes in, ``(loss) mse_loss`` for what the loss takes in outside the model.
         role: Role of the layer's weight, e.g. ``hidden``.
         quantity: One of ``QUANTITIES``.
         step: Optimizer steps taken when it was measured [count].
-        law: Fitted power law over the sizes; ``None`` when a value was zero or not finite.
+        law: Power law of value over expected value, fitted over the sizes; ``None`` when a value
+            was zero or not finite.
         band: Exponents that count as Θ(1).
-        values: Measured values, shape [seeds][sizes].
-        passed: The exponent lies in the band, or cannot be told from it.
-        cause: Likely cause and what to do; empty when passed.
+        values: Measured over expected values, shape [seeds][sizes].
+        answer: ``holds``: the interval lies in the band; ``fails``: outside of it;
+            ``undecided``: across an edge.
+        seeds_needed: Seeds that would decide it, as far as its spread tells [count]; 0 when it is
+            decided, or no number would do.
+        cause: Likely cause and what to do; empty unless it fails.
     """
 
     layer: str
@@ -37,8 +60,25 @@ class LayerVerdict(Record):
     law: PowerLaw | None
     band: tuple[float, float]
     values: tuple[tuple[float, ...], ...]
-    passed: bool
+    answer: Answer
+    seeds_needed: int = 0
     cause: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_passed(cls, data: Any) -> Any:
+        """Read a verdict of two answers, as earlier releases wrote it."""
+        if not isinstance(data, dict) or "passed" not in data:
+            return cast(object, data)
+        fields = dict(cast(dict[str, Any], data))
+        return {"answer": HOLDS if fields.pop("passed") else FAILS, **fields}
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it: it holds, or is undecided with its exponent inside."""
+        if self.answer == UNDECIDED and self.law is not None:
+            return self.band[0] <= self.law.exponent <= self.band[1]
+        return self.answer == HOLDS
 
 
 class CoordinateCheck(Record):
@@ -49,11 +89,13 @@ class CoordinateCheck(Record):
         parametrization: Label, e.g. ``mup``, ``sp`` or the name of the user's callable.
         optimizer: Name of the optimizer.
         lr: Learning rate at the base width.
-        axis: What grows: ``width`` or ``depth``.
+        axis: What grows: ``width`` or ``depth``; ``width`` where both grow together.
         sizes: The widths (or depths) compared [count].
+        depths: The depth at each width where both grow together; empty otherwise [count].
         steps: Steps at which it was measured [count].
-        seeds: Seeds trained at each size [count].
-        rows: One verdict per layer, quantity and step.
+        seeds: Seeds trained at each size, those added for undecided rows included [count].
+        rows: One verdict per layer, quantity and step, in order of execution.
+        notes: What was not judged, and why.
     """
 
     renderer = "thetaone.report.figures._plots:coordinate_check"
@@ -64,9 +106,11 @@ class CoordinateCheck(Record):
     lr: float
     axis: str = "width"
     sizes: tuple[int, ...]
+    depths: tuple[int, ...] = ()
     steps: tuple[int, ...]
     seeds: int
     rows: tuple[LayerVerdict, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -75,36 +119,72 @@ class CoordinateCheck(Record):
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed."""
+        """Whether no row fails and no undecided exponent lies outside its band."""
         return all(row.passed for row in self.rows)
 
     @property
+    def verdict(self) -> Answer:
+        """``fails`` when a row does, else ``undecided`` when a row is, else ``holds``."""
+        answers = {row.answer for row in self.rows}
+        return FAILS if FAILS in answers else UNDECIDED if UNDECIDED in answers else HOLDS
+
+    @property
     def failures(self) -> tuple[LayerVerdict, ...]:
-        """The rows that did not pass, in the order of the model's layers."""
-        return tuple(row for row in self.rows if not row.passed)
+        """The rows that fail, in order of execution."""
+        return tuple(row for row in self.rows if row.answer == FAILS)
+
+    @property
+    def undecided(self) -> tuple[LayerVerdict, ...]:
+        """The rows that these seeds cannot decide."""
+        return tuple(row for row in self.rows if row.answer == UNDECIDED)
 
     @property
     def failed_layers(self) -> tuple[str, ...]:
         """Names of the layers with a failure, each once."""
         return tuple(dict.fromkeys(row.layer for row in self.failures))
 
+    @property
+    def culprit(self) -> LayerVerdict | None:
+        """The first fault in order of execution: at the earliest step, in the earliest layer."""
+        return min(self.failures, key=lambda row: row.step, default=None)
+
     def __str__(self) -> str:
         last = [row for row in self.rows if row.step in (0, self.steps[-1])]
         columns = ("layer", "role", *(f"{quantity} exponent" for quantity in QUANTITIES), "verdict")
-        table = text_table(columns, _by_layer(last), title=self._title(), width=180)
+        table = text_table(columns, _by_layer(last), title=self._title(), width=220)
         causes: dict[str, list[str]] = {}
         for row in self.failures:
             layers = causes.setdefault(row.cause, [])
             if row.layer not in layers:
                 layers.append(row.layer)
-        return "\n".join([table, *(f"✗ {', '.join(who)}: {why}" for why, who in causes.items())])
+        lines = [f"✗ {', '.join(who)}: {why}" for why, who in causes.items()]
+        return "\n".join([table, *lines, *self._open_questions(), *self.notes])
+
+    def _open_questions(self) -> list[str]:
+        needed = [row.seeds_needed for row in self.undecided]
+        if not needed:
+            return []
+        layers = ", ".join(dict.fromkeys(row.layer for row in self.undecided))
+        counts = [count for count in needed if count]
+        advice = f"about {max(counts)} seeds would do" if counts else "more seeds would not do"
+        if counts and len(counts) < len(needed):
+            advice += ", and some lie on the edge of their band"
+        return [f"? undecided after {self.seeds} seeds, {advice}: {layers}"]
 
     def _title(self) -> str:
-        verdict = "passed" if self.passed else f"FAILED in {len(self.failed_layers)} layer(s)"
+        verdict = {
+            HOLDS: "passed",
+            UNDECIDED: f"{'passed' if self.passed else 'UNDECIDED'}, {len(self.undecided)} row(s) "
+            "undecided",
+            FAILS: f"FAILED in {len(self.failed_layers)} layer(s)",
+        }[self.verdict]
         sizes = ", ".join(map(str, self.sizes))
+        grown = f"{self.axis} {sizes}"
+        if self.depths:
+            grown += f" at depth {', '.join(map(str, self.depths))}"
         return (
             f"Coordinate check {verdict}: {self.parametrization}, {self.optimizer}, "
-            f"lr {self.lr:.4g}, {self.axis} {sizes}, {self.seeds} seed(s), step {self.steps[-1]}"
+            f"lr {self.lr:.4g}, {grown}, {self.seeds} seed(s), step {self.steps[-1]}"
         )
 
 
@@ -114,7 +194,8 @@ def _by_layer(rows: Sequence[LayerVerdict]) -> list[tuple[str, ...]]:
         mine = {row.quantity: row for row in rows if row.layer == layer}
         cells = tuple(_exponent(mine.get(quantity)) for quantity in QUANTITIES)
         role = next(iter(mine.values())).role
-        verdict = "ok" if all(row.passed for row in mine.values()) else "✗"
+        answers = {row.answer for row in mine.values()}
+        verdict = "✗" if FAILS in answers else "?" if UNDECIDED in answers else "ok"
         lines.append((layer, role, *cells, verdict))
     return lines
 
@@ -122,7 +203,13 @@ def _by_layer(rows: Sequence[LayerVerdict]) -> list[tuple[str, ...]]:
 def _exponent(row: LayerVerdict | None) -> str:
     if row is None:
         return ""
+    mark = {HOLDS: "", FAILS: " ✗", UNDECIDED: " ?"}[row.answer]
     if row.law is None:
-        return "not finite" if not row.passed else "zero"
+        zero = all(value == 0 for seed in row.values for value in seed)
+        return ("zero" if zero else "not finite" if _diverged(row) else "zero at some") + mark
     half = (row.law.interval[1] - row.law.interval[0]) / 2
-    return f"{row.law.exponent:+.3f} ± {half:.2g}{'' if row.passed else ' ✗'}"
+    return f"{row.law.exponent:+.3f} ± {half:.2g}{mark}"
+
+
+def _diverged(row: LayerVerdict) -> bool:
+    return not all(math.isfinite(value) for seed in row.values for value in seed)

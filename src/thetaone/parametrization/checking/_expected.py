@@ -1,0 +1,115 @@
+"""What size each row should have, from the prescription alone. No torch.
+
+What is judged is measured over expected, so that a right set-up has exponent 0 in every row, and
+prescription and check cannot disagree:
+
+==============  ==========================================================================
+weight norm     prescribed initial factor × norm of a Gaussian matrix of the weight's fans
+update norm     prescribed size of an entry's update × fan_in, for aligned entries
+own update      the same, on inputs of size Θ(1)
+decay           prescribed factor on the weight decay
+features        Θ(1); between a fold and what it makes up for, anything from 1 to the fold
+==============  ==========================================================================
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from thetaone.records import (
+    DECAY,
+    MATRIX,
+    OWN_UPDATE,
+    UPDATE_NORM,
+    WEIGHT_NORM,
+    Prescription,
+    Rule,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a row is about, and what its sizes are expected from.
+
+    Attributes:
+        names: The parameters that its weight is made from; empty for a feature.
+        fans: Of the weight as used; (1, 1) for vectors and features.
+        kind: ``gain``, ``shift``, ``lookup``, ``matrix``, or empty for a feature.
+    """
+
+    names: frozenset[str] = frozenset()
+    fans: tuple[int, int] = (1, 1)
+    kind: str = ""
+
+
+def expected_size(layer: Layer, quantity: str, rules: Mapping[str, Rule]) -> float:
+    """Expected size of a row up to a constant that is the same at every width; 1 without a rule.
+
+    A weight made from several parameters (``weight_norm``) has no one rule: Θ(1) is expected.
+
+    Args:
+        layer: The row's.
+        quantity: One of ``QUANTITIES``.
+        rules: The prescription's, by parameter.
+
+    Examples:
+        >>> rule = Rule(name="w", role="hidden", shape=(4, 4), fan_in=4, fan_out=4, init_factor=0.5)
+        >>> expected_size(Layer(frozenset({"w"}), (4, 4), "matrix"), "weight norm", {"w": rule})
+        2.0
+    """
+    rule = rules.get(next(iter(layer.names), "")) if len(layer.names) == 1 else None
+    if rule is None:
+        return 1.0
+    fan_in, fan_out = layer.fans if layer.kind == MATRIX else (1, 1)
+    if quantity == WEIGHT_NORM:
+        return rule.init_factor * gaussian_norm(fan_in, fan_out)
+    if quantity == UPDATE_NORM:
+        return rule.update_factor * fan_in
+    if quantity == OWN_UPDATE:  # as a readout, an embedding meets inputs that are scaled down
+        tied = layer.kind == MATRIX and rule.fan_in == 1
+        return 1.0 if tied else rule.update_factor * fan_in
+    return rule.decay_factor if quantity == DECAY else 1.0
+
+
+def gaussian_norm(fan_in: int, fan_out: int) -> float:
+    """Limit of the induced norm of a Gaussian matrix of unit entries: √n_in (1 + √(n_in/n_out)).
+
+    Args:
+        fan_in: Features summed over [count]; 1 for what sums over nothing: its size is its RMS.
+        fan_out: Features put out [count].
+
+    Examples:
+        >>> gaussian_norm(64, 64)
+        16.0
+    """
+    return 1.0 if fan_in == 1 else fan_in**0.5 * (1 + (fan_in / fan_out) ** 0.5)
+
+
+def fold_exponents(
+    smallest: Prescription, largest: Prescription, growth: float
+) -> dict[str, float]:
+    """Exponent in size of the factor folded into each parameter, where there is one.
+
+    Args:
+        smallest: Prescription of the smallest model.
+        largest: Of the largest.
+        growth: Its size over the smallest's, > 1.
+    """
+    folds = {rule.name: rule.fold for rule in largest.rules}
+    exponents = {
+        rule.name: math.log(folds[rule.name] / rule.fold) / math.log(growth)
+        for rule in smallest.rules
+        if rule.name in folds
+    }
+    return {name: round(e, 6) for name, e in exponents.items() if abs(e) > 1e-6}
+
+
+def widened(exponents: Iterable[float]) -> tuple[float, float]:
+    """The range of exponents from 0 to the sum of some folds': (lowest, highest).
+
+    Examples:
+        >>> widened([-0.5]), widened([-0.5, 0.25])
+        ((-0.5, 0.0), (-0.5, 0.25))
+    """
+    values: Sequence[float] = list(exponents)
+    return sum(v for v in values if v < 0) + 0.0, sum(v for v in values if v > 0) + 0.0

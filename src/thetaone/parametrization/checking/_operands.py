@@ -1,0 +1,142 @@
+"""Weights as operations take them: which operand of an operation is a weight, and its size.
+
+Norms are of what the program multiplies with, so ``einsum`` over a raw (d, heads, size) tensor, a
+stack of experts, a slice of a fused projection and ``weight_norm`` are each read as they are used.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thetaone.laws import rms_operator_norm
+from thetaone.parametrization.reading import rms_of
+
+NORM_TOLERANCE = 0.1  # of the operator norms, which err downwards alike at every width
+
+# operation -> where its factors are among its arguments; one of them may be a weight
+FACTORS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "mm": (0, 1),
+        "bmm": (0, 1),
+        "mv": (0, 1),
+        "_grouped_mm": (0, 1),
+        "addmm": (1, 2),
+        "baddbmm": (1, 2),
+        "addmv": (1, 2),
+        "convolution": (0, 1),
+        "_trilinear": (0, 1, 2),
+        "embedding": (0, 1),
+        "_embedding_bag": (0, 1),
+    }
+)
+LOOKUPS = frozenset({"embedding", "_embedding_bag"})
+# operation -> where a gain and a shift are among its arguments
+GAINS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "native_layer_norm": (2, 3),
+        "native_group_norm": (1, 2),
+        "native_batch_norm": (1, 2),
+        "_native_batch_norm_legit": (1, 2),
+        "cudnn_batch_norm": (1, 2),
+        "_fused_rms_norm": (2, -1),
+    }
+)
+_PRODUCTS = frozenset({"mul", "div"})
+_WITHOUT_ADDEND = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv}
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A weight as one operation takes it.
+
+    Attributes:
+        weight: (out, in, …); a stack of blocks is (blocks, out, in).
+        stacked: Whether the first axis counts blocks, each with inputs of its own.
+        lookup: Whether rows are only picked: the input is one-hot.
+    """
+
+    weight: Tensor
+    stacked: bool = False
+    lookup: bool = False
+
+    @property
+    def fans(self) -> tuple[int, int]:
+        """Features summed over, and put out [count]; a lookup sums over one."""
+        if self.lookup:
+            return 1, self.weight.shape[-1]
+        shape = self.weight.shape[1:] if self.stacked else self.weight.shape
+        return math.prod(shape[1:]), shape[0]
+
+    def norm(self) -> float:
+        """Induced RMS→RMS norm; the largest of the blocks; of a lookup, the RMS of its rows."""
+        if self.lookup or not math.isfinite(size := rms_of(self.weight)) or size == 0:
+            return rms_of(self.weight)
+        weight = self.weight.detach().float()
+        return float(rms_operator_norm(weight, NORM_TOLERANCE, batched=self.stacked).max())
+
+
+def as_operand(operation: str, args: Sequence[Any], index: int, size: int | None) -> Operand:
+    """The weight among an operation's arguments as outputs × inputs.
+
+    Blocks of a batched product that see the same input are one matrix with all their outputs;
+    copies made by broadcasting count once.
+
+    Args:
+        operation: Name of the operation, of ``FACTORS``.
+        args: Its arguments.
+        index: Which of them is the weight.
+        size: Entries of the parameter that it comes from [count]; ``None`` when of several.
+    """
+    weight: Tensor = args[index]
+    if operation in LOOKUPS:
+        return Operand(weight, lookup=True)
+    if operation == "convolution":
+        return Operand(weight.transpose(0, 1) if args[6] else weight)
+    if operation == "_trilinear":
+        return Operand(weight.flatten(1))
+    left = index == FACTORS[operation][0]
+    if weight.dim() == 1:
+        return Operand(weight[None] if not left else weight[:, None])
+    if weight.dim() == 2:
+        return Operand(weight if left else weight.t())
+    blocks = weight if left else weight.transpose(1, 2)
+    inputs: Tensor = args[FACTORS[operation][1 if left else 0]]
+    per_block = blocks[0].numel()
+    if size is not None and blocks.numel() > size and size % per_block == 0:
+        blocks = blocks[: size // per_block]
+    shared = inputs.dim() == 3 and all(
+        torch.equal(inputs[0], inputs[i]) for i in range(1, min(len(inputs), len(blocks)))
+    )
+    return Operand(blocks.flatten(0, 1)) if shared else Operand(blocks, stacked=True)
+
+
+def apply_update(
+    operation: str, function: Any, args: Sequence[Any], kwargs: Any, index: int, update: Tensor
+) -> Tensor:
+    """``ΔW h``: the operation with the update in the weight's place, without what it adds.
+
+    Args:
+        operation: Name of the operation, of ``FACTORS``.
+        function: The operation.
+        args: Its arguments; the others are as they are.
+        kwargs: Its keywords.
+        index: Which argument is the weight.
+        update: Of the weight's own shape there.
+    """
+    changed = [update if i == index else arg for i, arg in enumerate(args)]
+    if operation in _WITHOUT_ADDEND:
+        return _WITHOUT_ADDEND[operation](*changed[1:3])
+    if operation == "convolution":
+        changed[2] = None
+    result = function(*changed, **kwargs)
+    return result[0] if isinstance(result, tuple) else result
+
+
+def is_gain(operation: str, index: int) -> bool:
+    """Whether the argument multiplies features one by one, rather than being added to them."""
+    return operation in _PRODUCTS or GAINS.get(operation, (-1, -1))[0] == index

@@ -1,0 +1,329 @@
+"""Records one pass of a model and its loss: features, uses of weights, order. Changes nothing.
+
+A feature is a tensor that depends on the batch and on trained weights: what a module puts out, and
+what a nonlinear operation takes in (the softmax of an attention, the loss), for there its size
+counts whatever factors come before. Both are seen below the model's code, whatever its spelling.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from thetaone.parametrization.checking._operands import (
+    FACTORS,
+    LOOKUPS,
+    apply_update,
+    as_operand,
+    is_gain,
+)
+from thetaone.parametrization.reading import canonical, rms_of
+
+GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added
+_ROOT, _LOSS = "(model)", "(loss)"
+_SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
+_NONLINEAR = _SOFTMAX | frozenset(
+    """_log_softmax logsumexp sigmoid log_sigmoid_forward tanh exp softplus gelu silu relu elu
+    leaky_relu hardtanh mish""".split()  # noqa: SIM905
+)
+_LOSSES = frozenset(
+    """pow abs log clamp clamp_min mse_loss smooth_l1_loss huber_loss binary_cross_entropy
+    binary_cross_entropy_with_logits""".split()  # noqa: SIM905
+)
+_MATRIX_VECTOR = frozenset({"mv", "addmv"})  # with a constant: a step of the power iteration
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a tensor depends on: the batch, and trained parameters by name."""
+
+    data: bool
+    names: frozenset[str] = frozenset()
+
+
+_CONSTANT, _BATCH = Origin(False), Origin(True)
+_FEATURE = Origin(True, frozenset({"*"}))  # which parameters does not matter any more
+UseKey = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Use:
+    """A weight, or its update since an earlier pass, in contractions with features.
+
+    Attributes:
+        names: The parameters it is made from.
+        norm: Induced norm of the weight as used; of the update where one is known.
+        fans: Features summed over, and put out [count].
+        lookup: Whether rows are only picked.
+        inputs: RMS of the features it meets, one a call; none for a lookup.
+        outputs: RMS of what the update alone makes of them, one a call.
+    """
+
+    names: frozenset[str]
+    norm: float
+    fans: tuple[int, int]
+    lookup: bool
+    inputs: list[float] = field(default_factory=list[float])
+    outputs: list[float] = field(default_factory=list[float])
+
+
+@dataclass(slots=True)
+class Record:
+    """What was seen in one pass.
+
+    Attributes:
+        features: Label to the tensors seen there, in order.
+        uses: Label to the weights used there, by slice.
+        weights: The same weights as the operations took them, to be compared with later.
+        vectors: Parameter that meets features one by one to ``GAIN`` or ``SHIFT``.
+        order: Label to its place in the order of execution.
+    """
+
+    features: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    uses: dict[str, dict[UseKey, Use]] = field(default_factory=lambda: defaultdict(dict))
+    weights: dict[UseKey, Tensor] = field(default_factory=dict[UseKey, Tensor])
+    vectors: dict[str, str] = field(default_factory=dict[str, str])
+    order: dict[str, int] = field(default_factory=dict[str, int])
+
+    def see(self, label: str) -> None:
+        """Give a label its place when it is seen for the first time."""
+        self.order.setdefault(label, len(self.order))
+
+
+class Recorder(TorchDispatchMode):
+    """A context in which a pass of the model and its loss is recorded.
+
+    Args:
+        model: Is called inside.
+        before: Weights of an earlier pass: uses then hold the change since, and what it does.
+
+    Attributes:
+        record: What was seen.
+    """
+
+    def __init__(self, model: nn.Module, before: Mapping[UseKey, Tensor] | None = None) -> None:
+        super().__init__()
+        self.record = Record()
+        self._model, self._before = model, before
+        self._origins: dict[int, Origin] = {}
+        self._alive: list[Tensor] = []  # so that no storage's address is used twice in a pass
+        self._features: set[tuple[Any, ...]] = set()
+        self._calls: list[tuple[str, nn.Module]] = []
+        self._counts: dict[str, int] = defaultdict(int)
+        self._sizes: dict[str, int] = {}
+        self._handles: list[Any] = []
+        self._paused = False
+
+    def __enter__(self) -> Self:
+        for name, parameter in self._model.named_parameters():
+            names = frozenset({canonical(name)} if parameter.requires_grad else ())
+            self._note(parameter, Origin(False, names))
+            self._sizes[canonical(name)] = parameter.numel()
+        for buffer in self._model.buffers():
+            self._note(buffer, _CONSTANT)
+        for name, module in self._model.named_modules():
+            label = canonical(name + ".")[:-1]
+            self._handles += [
+                module.register_forward_pre_hook(self._entering(label)),
+                module.register_forward_hook(self._leaving(label), always_call=True),
+            ]
+        return super().__enter__()
+
+    def __exit__(self, *args: Any) -> None:
+        super().__exit__(*args)
+        for handle in self._handles:
+            handle.remove()
+        self._alive, self._origins = [], {}
+
+    def _entering(self, label: str) -> Any:
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self._calls.append((label, module))
+
+        return enter
+
+    def _leaving(self, label: str) -> Any:
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._calls.pop()
+            if isinstance(module, ParametrizationList):
+                return
+            for number, tensor in enumerate(_tensors(output)):
+                name = label or f"{_ROOT} output"
+                self._feature(f"{name} [{number}]" if number else name, tensor)
+
+        return leave
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run the operation, note what goes in, and what its outputs depend on."""
+        kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
+        operation = _name(func)
+        origin = self._merged(operation, args, kwargs)
+        self._watch(operation, func, args, kwargs)
+        result = func(*args, **kwargs)
+        for tensor in _tensors(result):
+            self._note(tensor, origin)
+        return result
+
+    def _watch(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        if operation in FACTORS and self._use(operation, func, args, kwargs):
+            addends = [arg for i, arg in enumerate(args) if i not in FACTORS[operation]]
+            self._vectors(operation, addends)
+        elif operation in LOOKUPS or any(self._origin(t).data for t in _tensors(args)):
+            self._vectors(operation, args)
+        if operation.startswith("_scaled_dot_product"):
+            self._feature(f"{self._where()} logits", _logits(args, kwargs), fresh=args[:2])
+        elif operation in _NONLINEAR or (operation in _LOSSES and not self._calls):
+            name = "logits" if operation in _SOFTMAX else operation.strip("_")
+            self._feature(f"{self._where()} {name}", args[0])
+
+    def _use(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
+        """Enter a contraction of features with a weight; whether it is one."""
+        places = FACTORS[operation]
+        origins = [self._origin(args[i]) for i in places]
+        weights = [i for i, o in zip(places, origins, strict=True) if o.names and not o.data]
+        if len(weights) != 1 or not self._meets_features(operation, origins):
+            return False
+        index, weight = weights[0], args[weights[0]]
+        names = self._origin(weight).names
+        label = self._label(names, lookup=operation in LOOKUPS)
+        key = self._key(label, weight)
+        if self._before is not None and key not in self._before:
+            return True  # a slice that the earlier pass did not use: an expert, say
+        self.record.see(label)
+        uses = self.record.uses[label]
+        update = None if self._before is None else weight.detach() - self._before[key]
+        if key not in uses:
+            size = self._sizes[next(iter(names))] if len(names) == 1 else None
+            shown = weight if update is None else update
+            operand = as_operand(operation, _replaced(args, index, shown), index, size)
+            uses[key] = Use(names, operand.norm(), operand.fans, operand.lookup)
+            if self._before is None:
+                self.record.weights[key] = weight.detach().clone()
+        if update is not None:
+            moved = apply_update(operation, func, args, kwargs, index, update)
+            uses[key].outputs.append(rms_of(moved))
+            met = [args[i] for i in places if i != index]
+            if operation not in LOOKUPS and len(met) == 1:
+                uses[key].inputs.append(rms_of(met[0]))
+        return True
+
+    def _meets_features(self, operation: str, origins: list[Origin]) -> bool:
+        if any(origin.data for origin in origins):
+            return True
+        if operation in LOOKUPS or operation in _MATRIX_VECTOR or self._parametrizing():
+            return False
+        return any(origin == _CONSTANT for origin in origins)  # a network on coordinates
+
+    def _vectors(self, operation: str, args: Sequence[Any]) -> None:
+        """Enter the parameters that meet features one by one."""
+        for index, arg in enumerate(args):
+            for origin in map(self._origin, _tensors(arg)):
+                for name in () if origin.data else origin.names:
+                    self.record.see(name)
+                    kind = GAIN if is_gain(operation, index) else SHIFT
+                    self.record.vectors.setdefault(name, kind)
+
+    def _feature(self, label: str, tensor: Any, fresh: tuple[Any, ...] = ()) -> None:
+        """Enter a feature, once, under the first label it has."""
+        sources = [self._origin(t) for t in (fresh or (tensor,))]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
+            return
+        if not any(o.data for o in sources) or not any(o.names for o in sources):
+            return
+        key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel())
+        if key in self._features and not fresh:
+            return
+        self._features.add(key)
+        self.record.see(label)
+        paused, self._paused = self._paused, True
+        self.record.features[label].append(tensor.detach().clone())
+        self._paused = paused
+
+    def _merged(self, operation: str, args: tuple[Any, ...], kwargs: Any) -> Origin:
+        """What the outputs of an operation depend on."""
+        origins = [self._origin(t) for t in _tensors((args, kwargs))]
+        names = frozenset[str]().union(*(o.names for o in origins))
+        data = any(o.data for o in origins)
+        if operation in FACTORS and names and not data:
+            data = self._meets_features(operation, origins)
+        return (_FEATURE if names else _BATCH) if data else Origin(False, names)
+
+    def _origin(self, tensor: Any) -> Origin:
+        if not isinstance(tensor, Tensor):
+            return _CONSTANT
+        return self._origins.get(tensor.untyped_storage()._cdata, _BATCH)
+
+    def _note(self, tensor: Tensor, origin: Origin) -> None:
+        self._origins[tensor.untyped_storage()._cdata] = origin
+        self._alive.append(tensor)
+
+    def _key(self, label: str, weight: Tensor) -> UseKey:
+        """One key a slice of a parameter; one a call for what is computed from parameters."""
+        self._counts[label] += 1
+        storage = weight.untyped_storage()._cdata
+        if any(p.untyped_storage()._cdata == storage for p in self._model.parameters()):
+            return (label, weight.storage_offset(), tuple(weight.shape), weight.stride())
+        return (label, self._counts[label])
+
+    def _label(self, names: frozenset[str], *, lookup: bool) -> str:
+        """The module of a weight; of one that another module borrows, that module."""
+        levels = zip(*(name.split(".") for name in sorted(names)), strict=False)
+        shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, levels)]
+        if "parametrizations" in shared:
+            shared = shared[: shared.index("parametrizations")]
+        label = ".".join(shared).removesuffix(".weight")
+        caller = self._calls[-1][0] if self._calls else ""
+        if not label or (caller and not label.startswith(caller)):
+            return caller or _LOSS
+        if not lookup and self._looked_up(label):
+            return f"{label} as readout"
+        return label
+
+    def _looked_up(self, label: str) -> bool:
+        return any(use.lookup for use in self.record.uses.get(label, {}).values())
+
+    def _parametrizing(self) -> bool:
+        return any(isinstance(module, ParametrizationList) for _, module in self._calls)
+
+    def _where(self) -> str:
+        return (self._calls[-1][0] or _ROOT) if self._calls else _LOSS
+
+
+def _name(func: Any) -> str:
+    name: str = func.overloadpacket.__name__
+    return name.removesuffix("_")  # in place or not
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of arguments or of an output, also of an object's attributes."""
+    if isinstance(value, Tensor):
+        yield value
+        return
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dataclass_fields__"):
+            yield from (v for v in vars(leaf).values() if isinstance(v, Tensor))
+
+
+def _replaced(args: Sequence[Any], index: int, tensor: Tensor) -> tuple[Any, ...]:
+    return (*args[:index], tensor, *args[index + 1 :])
+
+
+def _logits(args: tuple[Any, ...], kwargs: Any) -> Tensor:
+    """``scale · q kᵀ`` of a fused attention."""
+    query, key = args[0], args[1]
+    if key.shape[1] != query.shape[1]:  # heads that share a key
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+    scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])
+    return query @ key.transpose(-2, -1) * scale

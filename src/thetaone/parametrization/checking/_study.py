@@ -1,0 +1,205 @@
+"""The trainings of a coordinate check, and what is expected of each."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from thetaone.errors import PrescriptionError
+from thetaone.parametrization._names import place, stacks_of
+from thetaone.parametrization.applying import Parametrization, parametrize, prescribe
+from thetaone.parametrization.checking._expected import (
+    Layer,
+    expected_size,
+    fold_exponents,
+    widened,
+)
+from thetaone.parametrization.checking._observe import (
+    Observation,
+    linear_features,
+    train_and_observe,
+)
+from thetaone.parametrization.checking._recorder import SHIFT
+from thetaone.parametrization.checking._sizes import Sizes
+from thetaone.parametrization.checking._verdict import Band, Context, Key, judge
+from thetaone.parametrization.reading import canonical, read_branches
+from thetaone.records import WEIGHT_NORM, LayerVerdict, Prescription
+
+
+class Study:
+    """Trains models of every size, seed after seed, and keeps measured over expected sizes.
+
+    Args:
+        sizes: The models.
+        reference: ``mup``: prescribes what is expected.
+        judged: Builds the optimizers.
+        lr: Learning rate at the base.
+        steps: Steps at which everything is measured, ascending [count].
+        bands: Exponents that count as Θ(1), by quantity.
+
+    Attributes:
+        seeds: Trained so far [count].
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        reference: Parametrization,
+        judged: Parametrization,
+        *,
+        lr: float,
+        steps: Sequence[int],
+        bands: Mapping[str, Band],
+    ) -> None:
+        self.sizes, self.judged, self.lr, self.steps = sizes, judged, lr, steps
+        self.bands = bands
+        self.seeds = 0
+        self._base = reference.base
+        self._reference = reference
+        self._refusal = ""
+        self._values: dict[Key, dict[tuple[int, int], float]] = defaultdict(dict)
+        self._layers: dict[str, Layer] = {}
+        self._order: dict[str, int] = {}
+        self._silent: dict[str, None] = {}
+        self._zero_initial = False
+        models = [sizes.model(index) for index in range(len(sizes.values))]
+        self._stacks = self._read_stacks(models)
+        if sizes.depths and self._base is not None:  # factors in the base's own code count as its
+            branches = read_branches(models[0], reference.options.get("sample"))
+            self._base = self._base.model_copy(update={"branches": branches})
+        self._prescriptions = [self._prescribe(model) for model in models]
+        self._slack: dict[str, Band] | None = None
+
+    def train(self, seeds: int) -> None:
+        """Train until so many seeds are done at every size."""
+        for seed in range(self.seeds, seeds):
+            for index in range(len(self.sizes.values)):
+                torch.manual_seed(seed)
+                model = self.sizes.model(index)
+                optimizer = self._optimizer(model, index)
+                if self._slack is None:
+                    self._slack = self._read_slack(model)
+                observation = train_and_observe(
+                    model, optimizer, self.sizes.task, seed=seed, steps=self.steps
+                )
+                self._enter(observation, index, seed)
+        self.seeds = seeds
+
+    def rows(self) -> tuple[LayerVerdict, ...]:
+        """The verdicts on what was trained so far."""
+        indices, seeds = range(len(self.sizes.values)), range(self.seeds)
+        complete = {
+            key: [[values[seed, index] for index in indices] for seed in seeds]
+            for key, values in self._values.items()
+            if len(values) == len(indices) * self.seeds
+        }
+        context = Context(
+            order=list(self._order),
+            roles={layer: self._role(layer) for layer in self._order},
+            slack=self._slack or {},
+            shifts=frozenset(n for n, one in self._layers.items() if one.kind == SHIFT),
+            zero_initial=self._zero_initial,
+            axis=self.sizes.axis,
+            label=self.judged.label,
+            bands=self.bands,
+        )
+        return judge(complete, self.sizes.values, context)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was not judged, and why."""
+        notes: list[str] = []
+        if self._refusal:
+            notes.append(
+                "Sizes are expected to be Θ(1) throughout, for prescribe refuses this model: "
+                + self._refusal
+            )
+        if self._silent:
+            notes.append(f"Not judged, the loss does not depend on it: {', '.join(self._silent)}")
+        partial: dict[tuple[int, ...], dict[str, None]] = defaultdict(dict)
+        for (layer, _, _), values in self._values.items():
+            indices = sorted({index for _, index in values})
+            if len(indices) < len(self.sizes.values):
+                partial[tuple(indices)][layer] = None
+        for indices, layers in partial.items():
+            at = ", ".join(str(self.sizes.values[index]) for index in indices)
+            notes.append(f"Not judged, exists at {self.sizes.axis} {at} only: {', '.join(layers)}")
+        return tuple(notes)
+
+    def _prescribe(self, model: nn.Module) -> Prescription | None:
+        reference = self._reference
+        try:
+            return prescribe(
+                model, base=self._base, optimizer=reference.optimizer, **reference.options
+            )
+        except PrescriptionError as error:
+            if self.judged.label == "mup" and self.judged.builder is None:
+                raise
+            self._refusal = str(error)
+            return None
+
+    def _optimizer(self, model: nn.Module, index: int) -> torch.optim.Optimizer:
+        prescription = self._prescriptions[index]
+        if self.judged.base is None or prescription is None:
+            return self.judged(model, self.sizes.width(index), self.lr)
+        return parametrize(
+            model, base=prescription, optimizer=self.judged.optimizer, lr=self.lr,
+            **self.judged.options,
+        )  # fmt: skip
+
+    def _enter(self, seen: Observation, index: int, seed: int) -> None:
+        prescription = self._prescriptions[index]
+        rules = {rule.name: rule for rule in prescription.rules} if prescription else {}
+        squares: dict[Key, list[float]] = defaultdict(list)
+        for key, value in seen.values.items():
+            layer = seen.layers.get(key[0], Layer())
+            expected = expected_size(layer, key[1], rules)
+            if expected == 0:  # no decay is prescribed, and any is a choice
+                continue
+            spot = place(key[0], self._stacks)
+            if spot.endswith("*"):  # of the stream, which a block puts out, the last block's
+                squares[spot, key[1], key[2]] = []
+            squares[spot, key[1], key[2]].append((value / expected) ** 2)
+            self._zero_initial |= layer.fans[0] > 1 and key[1] == WEIGHT_NORM and value == 0
+        for key, of_blocks in squares.items():
+            self._values[key][seed, index] = math.sqrt(sum(of_blocks) / len(of_blocks))
+        for label in seen.order:
+            self._order.setdefault(place(label, self._stacks), len(self._order))
+        for label, layer in seen.layers.items():
+            self._layers[place(label, self._stacks)] = layer
+        self._silent |= dict.fromkeys(seen.silent)
+
+    def _role(self, layer: str) -> str:
+        names = self._layers.get(layer, Layer()).names
+        last = self._prescriptions[-1]
+        if last is None:
+            return ""
+        return next((rule.role for rule in last.rules if rule.name in names), "")
+
+    def _read_stacks(self, models: Sequence[nn.Module]) -> frozenset[str]:
+        if not self.sizes.depths:
+            return frozenset()
+        small, large = (
+            [canonical(name) for name, _ in model.named_parameters()]
+            for model in (models[0], models[-1])
+        )
+        return stacks_of(large, small)
+
+    def _read_slack(self, model: nn.Module) -> dict[str, Band]:
+        """Features between a fold and what it makes up for may be anything between 1 and it."""
+        smallest, largest = self._prescriptions[0], self._prescriptions[-1]
+        if smallest is None or largest is None:
+            return {}
+        growth = self.sizes.values[-1] / self.sizes.values[0]
+        exponents = fold_exponents(smallest, largest, growth)
+        groups: dict[float, list[str]] = defaultdict(list)
+        for name, exponent in exponents.items():
+            groups[exponent].append(name)
+        slack: dict[str, list[float]] = defaultdict(list)
+        for exponent, names in groups.items():
+            for label in linear_features(model, self.sizes.task, seed=0, names=names):
+                slack[place(label, self._stacks)].append(exponent)
+        for spot, factor in largest.outputs.items():
+            slack[spot].append(math.log(factor) / math.log(growth))
+        return {label: widened(found) for label, found in slack.items()}
