@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thetaone.sweeps import grid
+from thetaone.sweeps import Work, grid
 from thetaone.sweeps.engines._stacked import train_stack
 
 pytestmark = pytest.mark.gpu
@@ -42,7 +42,7 @@ def test_a_stack_trains_as_one_by_one(device: torch.device) -> None:
         widths=[32], lrs=[2.0**-k for k in range(4, 9)], seeds=[0, 1], n_steps=20,
         parametrization="sp", base_width=32,
     )  # fmt: skip
-    stacked = train_stack(task, specs, adam)
+    stacked = list(train_stack(Work(task=task, make_optimizer=adam), specs))
     for spec, trial in zip(specs, stacked, strict=True):
         torch.manual_seed(spec.seed)
         model = task.model(32)

@@ -13,8 +13,8 @@ from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
 from thetaone.errors import InputError
 from thetaone.records import EngineDecision, Trial, TrialSpec
 from thetaone.sweeps import Work, run_local
+from thetaone.sweeps.engines import _agreement as agreement_module
 from thetaone.sweeps.engines import _local as local_module
-from thetaone.sweeps.engines import _work as work_module
 from thetaone.sweeps.engines import count_flops
 from thetaone.sweeps.engines._work import Measured, measure
 
@@ -89,7 +89,7 @@ def test_a_stack_whose_losses_differ_is_not_used(monkeypatch: pytest.MonkeyPatch
     specs = toy_grid(widths=[4], n_steps=30)
     good = measure(Work(task=Toy(), make_optimizer=adam), specs)
     assert good.stack_seconds is not None
-    monkeypatch.setattr(work_module, "AGREEMENT", -1.0)
+    monkeypatch.setattr(agreement_module, "LOSS_AGREEMENT", -1.0)
     bad = measure(Work(task=Toy(), make_optimizer=adam), specs)
     assert bad.stack_seconds is None
     assert "is not that of one model" in bad.why_not
@@ -105,10 +105,15 @@ def test_an_exception_fails_its_trials_and_no_other(engine: str) -> None:
     assert found[specs[-1]].reason == "RuntimeError: no room"
 
 
-@pytest.mark.parametrize("engine", ["stacked", "auto"])
-def test_an_exception_while_measuring_is_raised(engine: str) -> None:
-    with pytest.raises(RuntimeError, match="no room"):
-        run(Raising(), toy_grid(widths=[4, 8]), engine)
+def test_an_exception_while_measuring_fails_its_trials_and_no_other() -> None:
+    specs = toy_grid(widths=[4, 8])
+    trials, decision = run(Raising(), specs, "auto")
+    assert decision.engine == "processes"
+    assert "raised while its speed was measured" in decision.reason
+    for spec, trial in trials.items():
+        assert trial.status == ("failed" if spec.width == 8 else "finished")
+    with pytest.raises(InputError, match=r"cannot train this task: .*no room"):
+        run(Raising(), specs, "stacked")
 
 
 def test_a_killed_worker_fails_its_trial_and_no_other() -> None:
@@ -141,7 +146,7 @@ import sys
 sys.path[:0] = {path!r}
 from toy import Slow, adam, toy_grid
 from thetaone.sweeps.engines._local import run_local
-from thetaone.sweeps.engines._work import Work
+from thetaone.sweeps import Work
 specs = toy_grid(n_steps=100_000)
 for trial in run_local(
     Work(task=Slow(), make_optimizer=adam), specs, engine="processes", n_processes=2,

@@ -32,4 +32,4 @@ def test_ray_trains_as_one_by_one_and_records_what_raises(
         if spec.width == 8:
             assert (trial.status, trial.reason) == ("failed", "RuntimeError: no room")
         else:
-            assert trial.losses == train_trial(Toy(), spec, adam).losses
+            assert trial.losses == train_trial(Work(task=Toy(), make_optimizer=adam), spec).losses

@@ -1,6 +1,9 @@
+import contextlib
 import json
 import math
 import multiprocessing
+import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,8 @@ from toy import toy_grid
 from thetaone.errors import StorageError
 from thetaone.records import TrialSpec
 from thetaone.sweeps import make_trial, open_store
-from thetaone.sweeps._storage import NoStore, Store
 from thetaone.sweeps._trials import failed_trial
+from thetaone.sweeps.storage import NoStore, Store
 
 SPECS = toy_grid()
 
@@ -83,19 +86,64 @@ def test_a_line_torn_by_a_kill_costs_one_trial(tmp_path: Path, cut: int) -> None
     assert set(open_store(path, experiment="toy").known(SPECS)) == set(SPECS[:3])
 
 
-@pytest.mark.parametrize("damage", ["not json\n", "{}\n", "[1]\n", '{"op_code": 999}\n', "torn"])
-def test_a_damaged_journal_is_refused_and_left_as_it_was(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["not json\n", "{}\n", "[1]\n", '{"op_code": 999}\n', "tor"])
+def test_a_damaged_line_among_good_ones_is_left_out_with_its_number(
+    tmp_path: Path, damage: str
+) -> None:
     path = tmp_path / "sweep.journal"
-    if damage != "torn":
-        keep(open_store(path, experiment="toy"), SPECS[0], 1.0)
-        first, rest = path.read_text().split("\n", 1)
-        path.write_text(f"{first}\n{damage}{rest}")
-    else:
-        path.write_text(damage)
-    before = path.read_bytes()
+    store = open_store(path, experiment="toy")
+    keep(store, SPECS[0], 1.0)
+    keep(store, SPECS[1], 2.0)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], damage, lines[-1]]))
+    damaged = open_store(path, experiment="toy")
+    kept = damaged.known(SPECS)
+    assert set(kept) == set(SPECS[:1] if damage == "tor" else SPECS[:2])  # glued to the next line
+    assert damaged.notes == [f"line {len(lines)} of {path} is damaged and left out"]
+    keep(damaged, SPECS[2], 3.0)
+    assert SPECS[2] in open_store(path, experiment="toy").known(SPECS)
+
+
+@pytest.mark.parametrize("text", ["torn", "# a README\n\ntext\n"])
+def test_a_file_that_is_no_journal_is_refused_and_left_as_it_was(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sweep.journal"
+    path.write_text(text)
     with pytest.raises(StorageError, match=r"damaged or not a journal .*Move it away"):
         open_store(path, experiment="toy").known(SPECS)
-    assert path.read_bytes() == before
+    assert path.read_text() == text
+
+
+def test_any_changed_byte_of_a_record_costs_that_record_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.journal"
+    store = open_store(path, experiment="toy")
+    for index in range(3):
+        keep(store, SPECS[index], 1.0, 0.1 + index / 7)
+    truth = open_store(path, experiment="toy").known(SPECS)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for place in draw.sample(range(len(whole)), 150):
+        other = bytes([draw.choice([b for b in range(32, 127) if b != whole[place]])])
+        path.write_bytes(whole[:place] + other + whole[place + 1 :])
+        kept = open_store(path, experiment="toy").known(SPECS)
+        assert all(trial == truth[spec] for spec, trial in kept.items()), (place, other)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("value", ["losses", "value_json"])
+def test_a_changed_value_in_a_database_is_not_served(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "sweep.db"
+    store = open_store(f"sqlite:///{path}", experiment="toy")
+    keep(store, SPECS[0], 2.5, 1.5)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute(
+            "UPDATE trial_user_attributes SET value_json = '[2.5, 1.4]' WHERE key = 'losses'"
+            if value == "losses"
+            else "UPDATE trial_user_attributes SET value_json = '9' WHERE key = 'n_parameters'"
+        )
+        database.commit()
+    again = open_store(f"sqlite:///{path}", experiment="toy")
+    assert again.known(SPECS) == {}
+    assert "is damaged and left out: its checksum differs" in again.notes[0]
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from toy import Normalizing, Short, Toy, adam, toy_grid
 
 from thetaone.errors import TaskError
 from thetaone.records import TrialSpec
-from thetaone.sweeps import MakeOptimizer
+from thetaone.sweeps import MakeOptimizer, Work
 from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines._stacked import train_stack
 from thetaone.sweeps.engines._stacked_update import NotStackableError
@@ -45,7 +45,7 @@ def test_a_trial_is_plain_torch_to_the_bit_and_leaves_the_rng_alone() -> None:
     expected = by_hand(spec, adam)
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    trial = train_trial(Toy(), spec, adam)
+    trial = train_trial(Work(task=Toy(), make_optimizer=adam), spec)
     assert list(trial.losses) == expected
     assert torch.equal(torch.get_rng_state(), before)
     assert (trial.status, trial.n_parameters) == ("finished", 4 * 4 + 4 + 4 + 1)
@@ -54,7 +54,7 @@ def test_a_trial_is_plain_torch_to_the_bit_and_leaves_the_rng_alone() -> None:
 
 def test_divergence_is_a_result_and_ends_the_trial() -> None:
     (spec,) = toy_grid(widths=[8], powers=[6], seeds=[0], n_steps=200)
-    trial = train_trial(Toy(), spec, grouped(torch.optim.SGD))
+    trial = train_trial(Work(task=Toy(), make_optimizer=grouped(torch.optim.SGD)), spec)
     assert trial.status == "diverged"
     assert trial.final_loss == math.inf
     assert 1 < len(trial.losses) < 200
@@ -63,7 +63,7 @@ def test_divergence_is_a_result_and_ends_the_trial() -> None:
 
 def test_batches_that_end_too_early() -> None:
     with pytest.raises(TaskError, match=r"batches\(0\) ended after 3 of 10 steps: make it endless"):
-        train_trial(Short(), toy_grid()[0], adam)
+        train_trial(Work(task=Short(), make_optimizer=adam), toy_grid()[0])
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_a_stack_trains_as_one_by_one(
     make_optimizer: MakeOptimizer, seeds: tuple[int, ...]
 ) -> None:
     specs = toy_grid(widths=[8], powers=[-8, -6, -4], seeds=seeds, n_steps=30)
-    together = train_stack(Toy(), specs, make_optimizer)
+    together = list(train_stack(Work(task=Toy(), make_optimizer=make_optimizer), specs))
     for spec, trial in zip(specs, together, strict=True):
-        alone = train_trial(Toy(), spec, make_optimizer)
+        alone = train_trial(Work(task=Toy(), make_optimizer=make_optimizer), spec)
         assert trial.spec == spec
         assert trial.n_parameters == alone.n_parameters
         assert trial.losses == pytest.approx(alone.losses, rel=2e-5)
@@ -93,16 +93,18 @@ def test_a_stack_trains_as_one_by_one(
 
 def test_a_stack_carries_buffers_and_outlives_a_diverging_member() -> None:
     specs = toy_grid(widths=[8], powers=[-8, -4, 20], seeds=(0,), n_steps=30)
-    calm, lively, wild = train_stack(Toy(), specs, grouped(torch.optim.SGD))
+    work = Work(task=Toy(), make_optimizer=grouped(torch.optim.SGD))
+    wild, calm, lively = train_stack(work, specs)  # as they end
     assert (calm.status, lively.status, wild.status) == ("finished", "finished", "diverged")
     assert len(wild.losses) < 30
     assert lively.losses == pytest.approx(
-        train_trial(Toy(), specs[1], grouped(torch.optim.SGD)).losses, rel=2e-5
+        train_trial(Work(task=Toy(), make_optimizer=grouped(torch.optim.SGD)), specs[1]).losses,
+        rel=2e-5,
     )
-    normalized = train_stack(Normalizing(), specs[:2], adam)
+    normalized = list(train_stack(Work(task=Normalizing(), make_optimizer=adam), specs[:2]))
     for spec, trial in zip(specs, normalized, strict=False):
         assert trial.losses == pytest.approx(
-            train_trial(Normalizing(), spec, adam).losses, rel=1e-4
+            train_trial(Work(task=Normalizing(), make_optimizer=adam), spec).losses, rel=1e-4
         )
 
 
@@ -116,4 +118,4 @@ def test_a_stack_carries_buffers_and_outlives_a_diverging_member() -> None:
 )
 def test_what_cannot_be_stacked_says_why(make_optimizer: MakeOptimizer, message: str) -> None:
     with pytest.raises(NotStackableError, match=message):
-        train_stack(Toy(), toy_grid(widths=[8]), make_optimizer)
+        list(train_stack(Work(task=Toy(), make_optimizer=make_optimizer), toy_grid(widths=[8])))

@@ -1,6 +1,8 @@
 from ._arguments import check_options as check_options
 from ._arguments import takes_option as takes_option
 from ._base import Record as Record
+from ._secrets import hide_passwords as hide_passwords
+from ._secrets import passwords_in as passwords_in
 from ._table import text_table as text_table
 from ._task import Task as Task
 from ._task import check_loss as check_loss

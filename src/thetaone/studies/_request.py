@@ -7,17 +7,16 @@ from typing import Any, Literal
 
 import torch
 
-from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.errors import InputError, TaskError
 from thetaone.parametrization import (
     Parametrization,
-    build_model,
     make_parametrization,
     optimizer_name,
     prescribe,
     read_members,
 )
-from thetaone.records import TrainingLoop, TrialSpec, check_loss, training_loop
-from thetaone.sweeps import grid, seeded
+from thetaone.records import TrainingLoop, TrialSpec, training_loop
+from thetaone.sweeps import grid
 from thetaone.tasks import LoadedTask, load_task
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -270,31 +269,3 @@ def made_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices of ``prescribe`` that differ from its defaults."""
     parameters = inspect.signature(prescribe).parameters
     return {name: value for name, value in choices.items() if value != parameters[name].default}
-
-
-def check_sizes(request: Request, parametrization: Parametrization) -> None:
-    """Build each size once, with its optimizer and first loss, before anything is trained.
-
-    What is wrong with the task or the optimizer is an error here; later it fails one trial.
-
-    Raises:
-        TaskError: No batch, or a loss that cannot be descended on.
-        MismatchError: Two sizes have the same shapes.
-    """
-    task, seed = request.task, request.seeds[0]
-    seen: dict[tuple[torch.Size, ...], Size] = {}
-    for size in request.sizes:
-        with seeded(seed):
-            model = build_model(task, size.width, size.depth)
-            batch = next(iter(task.batches(seed)), None)
-            if batch is None:
-                raise TaskError(f"batches({seed}) of task {task.name} yields nothing")
-            check_loss(task.loss(model, batch), where=task.name)
-            shapes = tuple(p.shape for p in model.parameters())
-            if shapes in seen:
-                raise MismatchError(
-                    f"model({size}) of task {task.name} has the same shapes as "
-                    f"model({seen[shapes]}): make model use its {request.axis} argument"
-                )
-            seen[shapes] = size
-            parametrization(model, size.width, request.lrs[0])

@@ -1,25 +1,27 @@
 """The sweep: a task's best learning rate at every width, and whether it stays put."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from thetaone._contents import contents_digest
 from thetaone.parametrization import Parametrization
-from thetaone.records import EngineDecision, Progress, RateSchedule, SweepResult, Trial
-from thetaone.studies._request import Request, Rule, Size, check_sizes, settle
+from thetaone.records import Progress, RateSchedule, SweepResult, Trial
+from thetaone.studies._request import Request, Rule, Size, settle
 from thetaone.sweeps import (
+    TrialRuns,
     Work,
+    check_task,
     find_drift,
     find_optima,
     loss_curves,
     open_store,
+    require_engine,
     run_trials,
     transfer_penalties,
 )
-from thetaone.tasks import source_text
 from thetaone.version import __version__
 
 
@@ -51,6 +53,7 @@ def sweep(
     engine: str = "auto",
     n_processes: int | None = None,
     storage: str | Path | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> SweepResult:
@@ -94,6 +97,7 @@ def sweep(
         n_processes: Workers; the cores at hand when None [count].
         storage: Path of a journal file, or a database URL; trials found there are not trained
             again, so a killed sweep resumes. None keeps nothing.
+        fresh: Train anew what is stored; the new trials are kept beside the old ones.
         progress: Called with a ``ProgressEvent`` when planned, decided, and after every trial.
         **options: Of the optimizer's constructor.
 
@@ -126,7 +130,7 @@ def sweep(
     )  # fmt: skip
     return run_sweep(
         request, parametrization, engine=engine, n_processes=n_processes, storage=storage,
-        progress=progress,
+        fresh=fresh, progress=progress,
     )  # fmt: skip
 
 
@@ -137,6 +141,7 @@ def run_sweep(
     engine: str = "auto",
     n_processes: int | None = None,
     storage: str | Path | None = None,
+    fresh: bool = False,
     progress: Progress | None = None,
 ) -> SweepResult:
     """The sweep of a settled request, in one parametrization.
@@ -147,40 +152,43 @@ def run_sweep(
         engine: See ``sweep``, as for the arguments that follow.
         n_processes: Workers [count].
         storage: Where trials are kept.
+        fresh: Whether what is stored is trained anew.
         progress: Who is told.
     """
     started = time.perf_counter()
     parametrization = request.parametrization(rule)
     specs = request.specs(parametrization.label)
-    check_sizes(request, parametrization)
-    work = Work(task=request.task, make_optimizer=parametrization)
-    store = open_store(storage, experiment=_experiment(request, parametrization))
-    trained, decision, n_reused = run_trials(
+    require_engine(engine)
+    work = Work(task=request.task, make_optimizer=parametrization, loop=request.loop)
+    starts = check_task(work, specs, task_name=request.task.name, every_seed=storage is not None)
+    store = open_store(
+        storage, experiment=_experiment(request, parametrization), starts=starts, fresh=fresh
+    )
+    runs = run_trials(
         work, specs, store=store, engine=engine, n_processes=n_processes, progress=progress
     )
     label = parametrization.label
-    trials = [trained[s].model_copy(update={"spec": replace(s, rule=label)}) for s in specs]
+    trials = [runs.trials[s].model_copy(update={"spec": replace(s, rule=label)}) for s in specs]
     return _conclude(
-        trials, decision, task=request.task.name, parametrization=label,
+        trials, runs, task=request.task.name, parametrization=label,
         optimizer=parametrization.optimizer_name, base_width=request.base.width,
-        n_reused=n_reused, wall_seconds=time.perf_counter() - started,
+        wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
 def _experiment(request: Request, parametrization: Parametrization) -> str:
     """What makes stored trials comparable: task, recipe, and this version's rules."""
-    told = (request.task.fingerprint, request.options, request.choices, request.optimizer)
-    digest = hashlib.sha256(f"{__version__} {told!r} {request.loop.to_json()}".encode())
-    if parametrization.builder is not None:
-        digest.update(source_text(parametrization.builder))
-    return f"{request.task.name}, {parametrization.optimizer_name}, {digest.hexdigest()[:12]}"
+    digest = contents_digest(
+        __version__, request.task.fingerprint, request.options, request.choices,
+        request.optimizer, request.loop.to_json(), parametrization.builder,
+    )  # fmt: skip
+    return f"{request.task.name}, {parametrization.optimizer_name}, {digest[:12]}"
 
 
 def _conclude(
     trials: Sequence[Trial],
-    decision: EngineDecision,
+    runs: TrialRuns,
     *,
-    n_reused: int,
     base_width: int,
     **named: Any,
 ) -> SweepResult:
@@ -189,8 +197,8 @@ def _conclude(
     optima = find_optima(curves)
     best = optima.get(base_width)
     return SweepResult(
-        trials=tuple(trials), engine=decision, base_width=base_width, optima=optima,
+        trials=tuple(trials), engine=runs.decision, base_width=base_width, optima=optima,
         drift=find_drift(curves, optima),
         penalties=transfer_penalties(curves, optima, best.log2_lr) if best else {},
-        n_trained=len(trials) - n_reused, n_reused=n_reused, **named,
+        n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes, **named,
     )  # fmt: skip

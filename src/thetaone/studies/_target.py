@@ -34,13 +34,14 @@ from thetaone.rematerialization import (
     store_all,
 )
 from thetaone.sweeps import (
+    Descent,
     MakeOptimizer,
+    Work,
     batches_of,
     count_parameters,
     divergence,
     make_trial,
     seeded,
-    train_step,
 )
 from thetaone.tasks import LoadedTask
 
@@ -62,6 +63,11 @@ class Target:
         with seeded(self.spec.seed):
             model = build_model(self.task, self.spec.width, self.spec.depth)
             return model, self.recipe(model, self.spec.width, self.spec.lr)
+
+    def descent(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
+        """What steps the model."""
+        work = Work(task=self.task, make_optimizer=self.recipe)
+        return Descent(work, model, optimizer, self.spec.n_steps)
 
     def batches(self) -> Iterator[Any]:
         """The spec's batches, one a step."""
@@ -145,8 +151,9 @@ def train_target(
     reason = ""
     started = time.perf_counter()
     with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
+        descent = target.descent(run, optimizer)
         for batch in target.batches():
-            losses.append(train_step(target.task, run, optimizer, batch))
+            losses.append(descent.step(batch))
             on_step(len(losses), losses[-1])
             reason = divergence(losses)
             if reason:
@@ -164,9 +171,10 @@ def step_seconds(target: Target, n_threads: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     times: list[float] = []
+    descent = target.descent(model, optimizer)
     for batch, _ in zip(target.batches(), range(TIMED_STEPS + 1), strict=False):
         started = time.perf_counter()
-        train_step(target.task, model, optimizer, batch)
+        descent.step(batch)
         times.append(time.perf_counter() - started)
     torch.set_num_threads(threads)
     return statistics.median(times[1:])
@@ -198,8 +206,9 @@ def _measure(target: Target, schedule: Schedule) -> tuple[tuple[int, int, int], 
     model, optimizer = target.build()
     run = rematerialize(model, schedule)
     with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
+        descent = target.descent(run, optimizer)
         for batch, _ in zip(target.batches(), range(CALIBRATION_STEPS), strict=False):
-            train_step(target.task, run, optimizer, batch)
+            descent.step(batch)
     weights = storage_bytes([*model.parameters(), *model.buffers()])
     gradients = storage_bytes(p for p in model.parameters() if p.requires_grad)
     state = storage_bytes(optimizer_tensors(optimizer))

@@ -26,10 +26,10 @@ from thetaone.records import (
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
-from thetaone.studies._request import Request, Size, check_sizes, settle
+from thetaone.studies._request import Request, Size, settle
 from thetaone.studies._sweep import run_sweep
 from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
-from thetaone.sweeps import Work, count_flops
+from thetaone.sweeps import Work, check_task, count_flops
 
 CHECK_STEPS = (1, 2, 4)
 
@@ -213,8 +213,8 @@ class _Job:
                 f"{values[-1]}: rates transfer upward. Raise the target or drop that {axis}"
             )
         parametrization = request.parametrization("mup")
-        request.specs("mup")
-        check_sizes(request, parametrization)
+        work = Work(task=request.task, make_optimizer=parametrization, loop=request.loop)
+        check_task(work, request.specs("mup"), task_name=request.task.name, every_seed=False)
         folder = None if report is None else ensure_writable(report)
         if storage is None and folder is not None:
             storage = str(folder / "sweep.journal")

@@ -4,10 +4,11 @@ Decided here, without torch: ``_space`` (the grid and each trial's key), ``engin
 (makespan, stack sizes), ``_optima`` (vertex, drift, penalty).
 
 Acting here: ``_trials`` (one training in plain PyTorch), ``engines`` (where trials run),
-``_storage`` (Optuna's journal or database), ``_run`` (only what is not yet stored).
+``identity`` (what a trial starts from), ``storage`` (Optuna's journal or database, leases),
+``_run`` (only what is not yet stored).
 
 Takes any task and any callable ``(model, width, lr) -> optimizer``; imports neither ``tasks`` nor
-``parametrization``. Optuna is imported in ``_storage`` only, Ray in ``engines/_ray`` only.
+``parametrization``. Optuna is imported in ``storage`` only, Ray in ``engines/_ray`` only.
 """
 
 import lazy_loader

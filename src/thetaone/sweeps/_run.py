@@ -1,13 +1,38 @@
 """Runs what is not yet known of a sweep, keeps each trial as it ends, and tells who watches."""
 
+import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, ProgressEvent, Trial, TrialSpec
-from thetaone.sweeps._storage import Store
-from thetaone.sweeps.engines import ENGINES, Decided, Work, count_flops, run_local
+from thetaone.records import EngineDecision, Progress, ProgressEvent, Trial, TrialSpec
+from thetaone.sweeps._trials import Work
+from thetaone.sweeps.engines import ENGINES, count_flops, run_local, run_ray
+from thetaone.sweeps.identity import Place, place_of
+from thetaone.sweeps.storage import Store
 
-Progress = Callable[[ProgressEvent], None]
+_Flops = dict[tuple[int, int | None], float]  # by width and depth
+
+POLL_SECONDS = 0.5  # between looks at what other sweeps are training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRuns:
+    """What came of running a sweep's trials.
+
+    Attributes:
+        trials: The trial of every spec.
+        decision: How the missing ones were run.
+        n_trained: Trained by this call [count]; the others were kept before, or by other sweeps.
+        notes: What is worth a word: stored trials left out, and why.
+    """
+
+    trials: dict[TrialSpec, Trial]
+    decision: EngineDecision
+    n_trained: int
+    notes: tuple[str, ...] = ()
 
 
 def run_trials(
@@ -18,72 +43,181 @@ def run_trials(
     engine: str = "auto",
     n_processes: int | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[TrialSpec, Trial], EngineDecision, int]:
-    """Every spec's trial: from the store when it is there, else trained now and kept at once.
+) -> TrialRuns:
+    """Get every spec's trial: from the store when it is there, else trained now and kept at once.
 
-    An interruption loses only what is in training. Failed trials are kept but tried again.
+    An interruption loses only what is in training. Failed trials are kept but tried again. Sweeps
+    that share a store share the work: what another one is training is waited for.
 
     Args:
-        work: Task and optimizer.
+        work: Task, optimizer and loop.
         specs: The sweep's trials.
         store: Where ended trials are kept.
         engine: One of ``ENGINES``, or ``"ray"``.
         n_processes: Workers of the local engine; the cores at hand when None [count].
         progress: Called with every event, in this thread; what it raises ends the sweep.
 
-    Returns:
-        The trials by spec, how the missing ones were run, and how many were not missing.
-
     Raises:
         InputError: An unknown engine, or one that cannot train this task.
         StorageError: The store cannot be read or written.
     """
+    require_engine(engine)
+    run = _Run(work, specs, store, progress or (lambda event: None))
+    run.begin()
+    try:
+        with store.working():
+            run.train(functools.partial(_engine, engine, n_processes))
+    except BaseException as stop:
+        if not isinstance(stop, Exception):
+            stop.add_note(run.kept())
+        raise
+    run.note_repeats()
+    return TrialRuns(
+        trials=run.trials, decision=run.decision, n_trained=run.n_trained,
+        notes=tuple(run.store.notes),
+    )  # fmt: skip
+
+
+def require_engine(engine: str) -> None:
+    """Refuse an engine that does not exist.
+
+    Raises:
+        InputError: It is none of them.
+    """
     if engine not in (*ENGINES, "ray"):
         raise InputError(f"engine={engine!r} is not one of {', '.join(ENGINES)}, ray")
-    watch = progress or (lambda event: None)
-    trials = store.known(specs)
-    missing = [spec for spec in specs if spec not in trials]
-    decision = EngineDecision(engine="none", reason="every trial was in the storage")
 
-    def tell(kind: str, message: str, trial: Trial | None = None) -> None:
-        watch(ProgressEvent.model_validate({
-            "kind": kind, "n_done": len(trials), "n_total": len(specs), "message": message,
-            "trial": trial,
-        }))  # fmt: skip
 
-    def decided(found: EngineDecision) -> None:
-        nonlocal decision
-        decision = found
-        tell("engine", f"{found.engine}: {found.reason}")
+@dataclass(slots=True)
+class _Run:
+    """One call of ``run_trials``: what is done so far."""
 
-    tell("planned", f"{len(specs)} trials, {len(trials)} of them in the storage")
-    if missing:
-        flops = _flops_by_width(work, missing)
-        for trial in _engine(engine, n_processes)(work, missing, decided):
-            cost = flops[trial.width] * len(trial.losses)
+    work: Work
+    specs: Sequence[TrialSpec]
+    store: Store
+    progress: Progress
+    trials: dict[TrialSpec, Trial] = field(default_factory=dict[TrialSpec, Trial])
+    n_trained: int = 0
+    n_notes: int = 0
+    decision: EngineDecision = field(
+        default_factory=lambda: EngineDecision(
+            engine="none", reason="every trial was in the storage"
+        )
+    )
+
+    def begin(self) -> None:
+        """Read what is stored, and say so."""
+        self.trials.update(self.store.known(self.specs))
+        when = self.store.describe_hits(self.specs)
+        hits = f"{len(self.trials)} trials {when} reused" if self.trials else "none stored"
+        self._tell("planned", f"{len(self.specs)} trials, {hits}")
+        self._tell_notes()
+
+    def train(self, make_engine: "Callable[[str | None], _Engine]") -> None:
+        """Train what is missing; wait for what other sweeps are training, or take it over."""
+        missing = self._missing()
+        if not missing:
+            return
+        flops = _flops_by_size(self.work, missing)
+        self._consume(make_engine(None)(self.work, missing, self._decided, self._take), flops)
+        while missing := self._missing():
+            self._look_at_others(missing)
+            claimed = self.store.claim(self._missing())
+            if not claimed:
+                time.sleep(POLL_SECONDS)
+                continue
+            self._look_at_others(claimed)
+            rest = [spec for spec in claimed if spec not in self.trials]
+            serial = make_engine("serial")(self.work, rest, lambda decision: None, tuple)
+            self._consume(serial if rest else (), flops)
+
+    def kept(self) -> str:
+        """How many trials an interruption leaves, and where."""
+        if not self.store.where:
+            return f"{len(self.trials)} of {len(self.specs)} trials were done; none is kept"
+        return f"{len(self.trials)} of {len(self.specs)} trials are kept in {self.store.where}"
+
+    def note_repeats(self) -> None:
+        """Name a task whose trainings of one width and seed begin at different losses."""
+        begun: dict[Place, list[float]] = {}
+        for trial in self.trials.values():
+            if trial.losses:
+                begun.setdefault(place_of(trial.spec), []).append(trial.losses[0])
+        for (width, _, seed), losses in begun.items():
+            if max(losses) - min(losses) > 1e-3 * max(1.0, abs(losses[0])):
+                self.store.notes.append(
+                    f"the task does not repeat: at width {width}, seed {seed}, trainings began at "
+                    f"losses from {min(losses):.6g} to {max(losses):.6g}"
+                )
+        self._tell_notes()
+
+    def _missing(self) -> list[TrialSpec]:
+        return [spec for spec in self.specs if spec not in self.trials]
+
+    def _take(self, group: Sequence[TrialSpec]) -> tuple[TrialSpec, ...]:
+        """Claim a group before it is trained; without what others have trained meanwhile."""
+        claimed = self.store.claim([spec for spec in group if spec not in self.trials])
+        self._look_at_others(claimed)
+        return tuple(spec for spec in claimed if spec not in self.trials)
+
+    def _look_at_others(self, specs: Sequence[TrialSpec]) -> None:
+        if specs and self.store.grown(specs):
+            found = self.store.known(self._missing())
+            self.trials.update(found)
+            self.store.give_back(found)
+            self._tell_notes()
+
+    def _consume(self, ended: Iterable[Trial], flops: _Flops) -> None:
+        for trial in ended:
+            cost = flops[trial.width, trial.spec.depth] * len(trial.losses)
             trial = trial.model_copy(update={"cost_flops": cost})
-            store.keep(trial.spec, trial)
-            trials[trial.spec] = trial
-            tell("trial", _one_line(trial), trial)
-    return trials, decision, len(specs) - len(missing)
+            self.store.keep(trial.spec, trial)
+            self.trials[trial.spec] = trial
+            self.n_trained += 1
+            self._tell("trial", _one_line(trial), trial)
+
+    def _decided(self, decision: EngineDecision) -> None:
+        self.decision = decision
+        self._tell("engine", f"{decision.engine}: {decision.reason}")
+
+    def _tell_notes(self) -> None:
+        for note in self.store.notes[self.n_notes :]:
+            self._tell("note", note)
+        self.n_notes = len(self.store.notes)
+
+    def _tell(
+        self,
+        kind: Literal["planned", "engine", "trial", "note"],
+        message: str,
+        trial: Trial | None = None,
+    ) -> None:
+        self.progress(
+            ProgressEvent(
+                kind=kind, n_done=len(self.trials), n_total=len(self.specs), message=message,
+                trial=trial,
+            )
+        )  # fmt: skip
 
 
-def _engine(
-    name: str, n_processes: int | None
-) -> Callable[[Work, Sequence[TrialSpec], Decided], Iterator[Trial]]:
+_Take = Callable[[Sequence[TrialSpec]], Sequence[TrialSpec]]
+_Engine = Callable[
+    [Work, Sequence[TrialSpec], Callable[[EngineDecision], None], _Take], Iterator[Trial]
+]
+
+
+def _engine(asked: str, n_processes: int | None, instead: str | None) -> _Engine:
+    name = instead or asked
     if name == "ray":
-        from thetaone.sweeps.engines import run_ray
-
-        return lambda work, specs, decided: run_ray(work, specs, decided=decided)
-    return lambda work, specs, decided: run_local(
-        work, specs, engine=name, n_processes=n_processes, decided=decided
+        return lambda work, specs, decided, take: run_ray(work, specs, decided=decided, take=take)
+    return lambda work, specs, decided, take: run_local(
+        work, specs, engine=name, n_processes=n_processes, decided=decided, take=take
     )
 
 
-def _flops_by_width(work: Work, specs: Iterable[TrialSpec]) -> dict[int, float]:
-    """Width -> counted operations of one training step [FLOP]."""
-    one_of_each = {spec.width: spec for spec in specs}
-    return {width: count_flops(work, spec) for width, spec in one_of_each.items()}
+def _flops_by_size(work: Work, specs: Iterable[TrialSpec]) -> _Flops:
+    """Counted operations of one training step [FLOP]."""
+    one_of_each = {(spec.width, spec.depth): spec for spec in specs}
+    return {size: count_flops(work, spec) for size, spec in one_of_each.items()}
 
 
 def _one_line(trial: Trial) -> str:

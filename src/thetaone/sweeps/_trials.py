@@ -4,30 +4,50 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from thetaone.errors import TaskError
-from thetaone.records import Task, Trial, TrialSpec
+from thetaone.records import Task, TrainingLoop, Trial, TrialSpec, check_loss
+from thetaone.sweeps._generators import seeded
 
 MakeOptimizer = Callable[[nn.Module, int, float], torch.optim.Optimizer]
 
 EXPLOSION = 1e3  # a loss this far above the first one, in units of max(1, |first|), never returns
+PLAIN = TrainingLoop()
 
 
-def train_trial(task: Task, spec: TrialSpec, make_optimizer: MakeOptimizer) -> Trial:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is trained, beside the spec of a trial.
+
+    Attributes:
+        task: Model family, batches, loss.
+        make_optimizer: ``(model, width, lr) -> optimizer``; may rescale the model's weights.
+        loop: Schedule, clipping, precision and accumulation.
+    """
+
+    task: Task
+    make_optimizer: MakeOptimizer
+    loop: TrainingLoop = PLAIN
+
+    def build(self, spec: TrialSpec) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Model and optimizer of a spec, drawn from the global generators as they are."""
+        model = build_model(self.task, spec)
+        return model, self.make_optimizer(model, spec.width, spec.lr)
+
+
+def train_trial(work: Work, spec: TrialSpec) -> Trial:
     """Train one model from its seed and record the loss of every step.
 
-    The initialization (and dropout, if any) draws from torch's global generator, seeded with
-    ``spec.seed`` and restored afterwards; the batches are ``task.batches(spec.seed)``. On one
-    machine and thread count the losses are the same bits whichever process trains them.
-
-    Args:
-        task: Model family, batches, loss.
-        spec: What to train.
-        make_optimizer: ``(model, width, lr) -> optimizer``; may rescale the model's weights.
+    The initialization (and dropout, if any) draws from the global generators of torch, NumPy and
+    Python, seeded with ``spec.seed`` and restored afterwards; the batches are
+    ``task.batches(spec.seed)``. On one machine and thread count the losses are the same bits
+    whichever process trains them.
 
     Returns:
         The trial: ``finished``, or ``diverged`` from the step whose loss is NaN, infinite or
@@ -40,10 +60,10 @@ def train_trial(task: Task, spec: TrialSpec, make_optimizer: MakeOptimizer) -> T
     reason = ""
     started = time.perf_counter()
     with seeded(spec.seed):
-        model = task.model(spec.width)
-        optimizer = make_optimizer(model, spec.width, spec.lr)
-        for batch in batches_of(task, spec):
-            losses.append(train_step(task, model, optimizer, batch))
+        model, optimizer = work.build(spec)
+        descent = Descent(work, model, optimizer, spec.n_steps)
+        for batch in batches_of(work.task, spec):
+            losses.append(descent.step(batch))
             reason = divergence(losses)
             if reason:
                 break
@@ -53,13 +73,97 @@ def train_trial(task: Task, spec: TrialSpec, make_optimizer: MakeOptimizer) -> T
     )  # fmt: skip
 
 
-def train_step(task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> float:
-    """One step of descent on one batch; the loss before it."""
-    loss = task.loss(model, batch)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+class Descent:
+    """Steps a model down its loss as the loop says.
+
+    In step t the rate of every group is its first rate times ``loop.factor(t)``; the loss is
+    computed under autocast in bf16; the gradients of the parts of a batch are averaged and clipped
+    to a global norm. A plain loop is forward, backward and the optimizer's step.
+
+    Args:
+        work: Task and loop.
+        model: What is trained.
+        optimizer: Its optimizer.
+        n_steps: Steps of the whole training [count].
+    """
+
+    def __init__(
+        self, work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, n_steps: int
+    ) -> None:
+        self._work, self._model, self._optimizer = work, model, optimizer
+        self._n_steps, self._n_done = n_steps, 0
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def step(self, batch: Any) -> float:
+        """Descend on one batch; the loss before it.
+
+        Raises:
+            TaskError: The loss is not a scalar, or the batch cannot be split as asked.
+        """
+        loop = self._work.loop
+        factor = loop.factor(self._n_done, self._n_steps)
+        if not loop.plain:
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
+        parts = split_batch(batch, loop.accumulate)
+        losses = [self._loss(part) for part in parts] if len(parts) == 1 else []
+        self._optimizer.zero_grad()
+        if losses:
+            losses[0].backward()
+        else:
+            losses = [self._part_backward(part, len(parts)) for part in parts]
+        if loop.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), loop.clip)
+        self._optimizer.step()
+        self._n_done += 1
+        return sum(loss.item() for loss in losses) / len(losses)
+
+    def _loss(self, batch: Any) -> Tensor:
+        with precision(self._work.loop, self._model):
+            loss = self._work.task.loss(self._model, batch)
+        return check_loss(loss, where=getattr(self._work.task, "name", "this sweep"))
+
+    def _part_backward(self, part: Any, n_parts: int) -> Tensor:
+        loss = self._loss(part)
+        (loss / n_parts).backward()
+        return loss.detach()
+
+
+def precision(loop: TrainingLoop, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """What a loss is computed in: autocast to bf16, or the parameters' own precision."""
+    if loop.precision == "fp32":
+        return contextlib.nullcontext()
+    device = next((p.device.type for p in model.parameters()), "cpu")
+    return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def split_batch(batch: Any, n_parts: int, *, axis: int = 0) -> list[Any]:
+    """The batch in equal parts along an axis of its tensors.
+
+    Raises:
+        TaskError: A tensor's axis does not divide.
+    """
+    if n_parts == 1:
+        return [batch]
+    leaves, form = pytree.tree_flatten(batch)
+    sizes = {leaf.shape[axis] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > axis}
+    if len(sizes) != 1 or min(sizes) % n_parts:
+        raise TaskError(
+            f"accumulate={n_parts}: tensors of a batch have {sorted(sizes) or 'no'} rows; need "
+            f"one size that {n_parts} divides. Change the batch, or leave accumulate out"
+        )
+    columns = [
+        leaf.chunk(n_parts, dim=axis) if isinstance(leaf, Tensor) else [leaf] * n_parts
+        for leaf in leaves
+    ]
+    return [pytree.tree_unflatten(list(part), form) for part in zip(*columns, strict=True)]
+
+
+def build_model(task: Task, spec: TrialSpec) -> nn.Module:
+    """The task's model of a spec's width, and depth when it has one."""
+    if spec.depth is None:
+        return task.model(spec.width)
+    return task.model(spec.width, spec.depth)  # pyright: ignore[reportCallIssue]
 
 
 def batches_of(task: Task, spec: TrialSpec) -> Iterator[Any]:
@@ -109,12 +213,3 @@ def make_trial(spec: TrialSpec, losses: list[float], *, reason: str, **measured:
 def failed_trial(spec: TrialSpec, reason: str) -> Trial:
     """The record of a training that an exception or a dead worker ended."""
     return Trial(spec=spec, losses=(), status="failed", reason=reason)
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's global generators seeded inside, as they were outside."""
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

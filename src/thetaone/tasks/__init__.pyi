@@ -1,3 +1,2 @@
 from ._load import LoadedTask as LoadedTask
 from ._load import load_task as load_task
-from ._load import source_text as source_text

@@ -1,10 +1,6 @@
 """Finds a task by name, module, file or object, and says what is missing."""
 
-import hashlib
 import importlib
-import importlib.util
-import inspect
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from thetaone.errors import TaskError
+from thetaone._contents import contents_digest, module_digest
+from thetaone.errors import TaskError, ThetaOneError
+from thetaone.tasks._source_files import load_file
 
 # cartpole joins a task with an estimator, so it lives where rooms may meet; found by name only
 BUNDLED = {
@@ -64,7 +62,9 @@ class LoadedTask:
     source: Any = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[Callable[..., "LoadedTask"], tuple[Any, ...]]:
-        return load_task, (self.source if self.reference is None else self.reference,)
+        if self.reference is None:
+            return load_task, (self.source,)
+        return _load_same, (self.reference, self.fingerprint)
 
 
 def load_task(ref: Any) -> LoadedTask:
@@ -97,34 +97,36 @@ def load_task(ref: Any) -> LoadedTask:
     return _wrap(ref, str(getattr(ref, "name", name)), None)
 
 
+def _load_same(reference: str, fingerprint: str) -> LoadedTask:
+    """The task of a reference, in another process.
+
+    Raises:
+        TaskError: Its code is no longer what the sweep began with.
+    """
+    task = load_task(reference)
+    if task.fingerprint != fingerprint:
+        raise TaskError(f"task {reference} was changed while a sweep of it runs; start it again")
+    return task
+
+
 def _find(ref: str) -> ModuleType:
     if ref in BUNDLED:
         return importlib.import_module(BUNDLED[ref])
     if _is_path(ref):
-        return _load_file(Path(ref).resolve())
+        return load_file(Path(ref).resolve())
     try:
         return importlib.import_module(ref)
-    except ImportError as error:
+    except ThetaOneError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise TaskError(
-            f"no task {ref!r}: {error}. Bundled tasks are {', '.join(BUNDLED)}; "
-            "a file is given by its path, e.g. ./my_task.py"
+            f"no task {ref!r}: {type(error).__name__}: {_first_line(error)}. Bundled tasks are "
+            f"{', '.join(BUNDLED)}; a file is given by its path, e.g. ./my_task.py"
         ) from error
 
 
-def _load_file(path: Path) -> ModuleType:
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"_thetaone_task_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise TaskError(f"no task at {path}: give the path of an existing .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look a class's module up by name
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, OSError) as error:
-        del sys.modules[name]
-        raise TaskError(f"cannot load the task at {path}: {error}") from error
-    return module
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _is_path(ref: str) -> bool:
@@ -166,33 +168,12 @@ def _defaults(source: Any, where: str) -> Mapping[str, Any]:
 
 
 def _fingerprint(source: Any) -> str:
-    """Hash of the source text and, for an object, of its state.
+    """Digest of the code that the task runs and of the state that it holds.
 
-    A module is its file. An object is the source of its three parts and of its class, and its
-    attributes as far as they can be pickled. What these import is not followed.
+    A module is its bytes and what its names hold; an object its class, its three parts and its
+    attributes. What the code loads from elsewhere is followed, up to installed packages.
     """
-    digest = hashlib.sha256()
     if isinstance(source, ModuleType):
-        digest.update(source_text(source))
-        return digest.hexdigest()[:16]
-    for piece in (type(source), source.model, source.batches, source.loss):
-        digest.update(source_text(piece))
-    for name, value in sorted(getattr(source, "__dict__", {}).items()):
-        digest.update(name.encode())
-        digest.update(_state(value))
-    return digest.hexdigest()[:16]
-
-
-def source_text(piece: Any) -> bytes:
-    """Source of a module, class or function; its name where no source can be found."""
-    try:
-        return inspect.getsource(piece).encode()
-    except (OSError, TypeError):  # typed at a prompt, or written in C: only its name is known
-        return getattr(piece, "__qualname__", type(piece).__qualname__).encode()
-
-
-def _state(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return type(value).__qualname__.encode()
+        return contents_digest(module_digest(source), source)[:16]
+    parts = [source.model, source.batches, source.loss]
+    return contents_digest(type(source), *parts, source)[:16]

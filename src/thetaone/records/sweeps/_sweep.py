@@ -80,6 +80,7 @@ class SweepResult(Record):
         n_trained: Trials trained by this call [count].
         n_reused: Trials found in the storage [count].
         wall_seconds: Time of this call [s].
+        notes: What is worth a word: stored trials left out, and why.
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_sweep"
@@ -96,6 +97,7 @@ class SweepResult(Record):
     n_trained: int
     n_reused: int
     wall_seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -136,7 +138,7 @@ class SweepResult(Record):
         failed = [trial for trial in self.trials if trial.status == "failed"]
         if failed:
             lines.append(f"{len(failed)} trials failed; the first: {failed[0].reason}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def _optimum_row(result: SweepResult, width: int) -> list[str]:

@@ -8,16 +8,17 @@ import torch
 from thetaone.errors import InputError
 from thetaone.records import EngineDecision, Trial, TrialSpec
 from thetaone.sweeps._machine import available_cores
-from thetaone.sweeps._trials import failed_trial
+from thetaone.sweeps._trials import Work, failed_trial
 from thetaone.sweeps.engines._makespan import MARGIN, chunks, makespan, stack_size
-from thetaone.sweeps.engines._processes import WorkerDiedError, WorkerPool
-from thetaone.sweeps.engines._work import Item, Measured, Probe, Work, measure, train
+from thetaone.sweeps.engines._processes import WorkerDiedError, WorkerPool, why_not_sent
+from thetaone.sweeps.engines._work import Item, Measured, Probe, measure, train
 
 ENGINES = ("auto", "processes", "serial", "stacked")
 WORTH_MEASURING = 100  # steps of all trials together; below it a measurement costs what it saves
 SLOWED = 1.5  # times the measured step: from here on, other programs use the cores too
 
 Decided = Callable[[EngineDecision], None]
+Take = Callable[[Sequence[TrialSpec]], Sequence[TrialSpec]]
 
 
 def run_local(
@@ -27,6 +28,7 @@ def run_local(
     engine: str = "auto",
     n_processes: int | None = None,
     decided: Decided,
+    take: Take = tuple,
 ) -> Iterator[Trial]:
     """Train every spec; trials come as they end, in no particular order.
 
@@ -37,13 +39,13 @@ def run_local(
             (one-thread workers) or ``"stacked"`` (workers that train stacks under vmap).
         n_processes: Workers; the cores this process may use when None [count].
         decided: Called with the decision before the first trial ends, and again if it changes.
+        take: Called with specs before they are trained together; those it returns are.
 
     Yields:
-        One trial for every spec; what raised or died is ``failed``.
+        One trial for every spec taken; what raised or died twice is ``failed``.
 
     Raises:
         InputError: An unknown engine, or one that cannot train this task.
-        Exception: What the task raises while its speed is measured; in a trial it fails that one.
     """
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r} is not one of {', '.join(ENGINES)}")
@@ -51,29 +53,35 @@ def run_local(
     if wanted < 1:
         raise InputError(f"n_processes={wanted}: need at least 1")
     n_processes = min(wanted, len(specs))
-    alone = _serial_reason(specs, engine, n_processes)
+    alone = _serial_reason(work, specs, engine)
     if alone:
         decided(_serial(alone, {}))
         for item in chunks(specs, {}):
-            yield from train(work, item)
+            yield from train(work, take(item))
         return
     threads_seconds = _measure_threads(work, specs) if engine == "auto" else None
     with WorkerPool(work, n_processes) as pool:
         decision = _decide(pool, specs, engine, n_processes, threads_seconds)
         decided(decision)
         if decision.engine == "serial":
-            slowed = yield from _while_as_fast(work, specs, decision, n_processes)
+            slowed = yield from _while_as_fast(work, specs, decision, n_processes, take)
             if slowed is None:
                 return
             specs, decision = slowed
             decided(decision)
-        yield from _on_pool(pool, specs, decision)
+        yield from _on_pool(pool, specs, decision, take)
 
 
-def _serial_reason(specs: Sequence[TrialSpec], engine: str, n_processes: int) -> str:
+def _serial_reason(work: Work, specs: Sequence[TrialSpec], engine: str) -> str:
     """Why nothing but one-by-one training comes into question; empty when something does."""
     if engine == "serial":
         return "asked for"
+    unsent = why_not_sent(work)
+    if unsent:
+        return (
+            f"worker processes cannot receive this task or optimizer ({unsent}); put the task in a "
+            "file and pass its path to use them"
+        )
     if engine != "auto":
         return ""
     if len(specs) == 1:
@@ -89,7 +97,7 @@ def _serial(reason: str, seconds: dict[str, float]) -> EngineDecision:
 
 
 def _while_as_fast(
-    work: Work, specs: Sequence[TrialSpec], decision: EngineDecision, n_processes: int
+    work: Work, specs: Sequence[TrialSpec], decision: EngineDecision, n_processes: int, take: Take
 ) -> Generator[Trial, None, tuple[Sequence[TrialSpec], EngineDecision] | None]:
     """Train one by one as long as steps take what was measured.
 
@@ -101,7 +109,9 @@ def _while_as_fast(
     """
     groups = chunks(specs, {})
     for done, group in enumerate(groups, start=1):
-        (trial,) = train(work, group)
+        trial = next(train(work, take(group)), None)
+        if trial is None:
+            continue
         yield trial
         # only the widest width was measured with all threads; its trials come first
         promised = decision.seconds.get(_all_threads(trial.width), math.inf) * len(trial.losses)
@@ -116,20 +126,25 @@ def _while_as_fast(
 
 
 def _on_pool(
-    pool: WorkerPool, specs: Sequence[TrialSpec], decision: EngineDecision
+    pool: WorkerPool, specs: Sequence[TrialSpec], decision: EngineDecision, take: Take
 ) -> Iterator[Trial]:
-    """Train on the workers; the members of a stack whose worker died are tried one by one."""
-    groups = chunks(specs, decision.stacks)
-    while groups:
-        again: list[tuple[TrialSpec, ...]] = []
-        for item, answer in pool.ask(Item(specs=group) for group in groups):
-            if isinstance(answer, list):
-                yield from answer
-            elif len(item.specs) > 1:
-                again += [(spec,) for spec in item.specs]
-            else:
-                yield from (failed_trial(spec, str(answer)) for spec in item.specs)
-        groups = again
+    """Train on the workers; what a worker's death interrupts is tried once more, one by one."""
+    items = (
+        Item(specs=tuple(group)) for group in map(take, chunks(specs, decision.stacks)) if group
+    )
+    interrupted: list[TrialSpec] = []
+    ended: set[TrialSpec] = set()
+    for item, answer in pool.ask(items):
+        if isinstance(answer, Trial):
+            ended.add(answer.spec)
+            yield answer
+        else:
+            interrupted += [spec for spec in item.specs if spec not in ended]
+    for item, answer in pool.ask(Item(specs=(spec,)) for spec in interrupted):
+        if isinstance(answer, Trial):
+            yield answer
+        else:
+            yield failed_trial(item.specs[0], f"{answer}; tried twice")
 
 
 def _all_threads(width: int) -> str:
@@ -218,6 +233,11 @@ def _compare(
     why_not: str,
 ) -> EngineDecision:
     """Workers, or one by one with all threads: whichever finishes the whole sweep first."""
+    if not all(map(math.isfinite, [*seconds.values(), threads_seconds[1]])):
+        return EngineDecision(
+            engine="processes", n_processes=n_processes,
+            reason="a part of the task raised while its speed was measured; no stacks",
+        )  # fmt: skip
     widest, all_threads = threads_seconds
     n_threads = torch.get_num_threads()
     seconds = {**seconds, _all_threads(widest): all_threads}

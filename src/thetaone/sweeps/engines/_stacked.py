@@ -8,8 +8,8 @@ Shapes: k models, p parameters of one model.
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,33 +17,56 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from thetaone.records import Task, Trial, TrialSpec
+from thetaone.sweeps._generators import GeneratorStates, seeded
 from thetaone.sweeps._trials import (
-    MakeOptimizer,
+    Work,
     batches_of,
     count_parameters,
     divergence,
     make_trial,
-    seeded,
+    precision,
+    split_batch,
 )
 from thetaone.sweeps.engines._stacked_update import NotStackableError, make_update, read_hypers
 
 
 class Stack:
-    """k models of one width whose parameters are the rows of one matrix.
+    """k models of one width whose parameters are the rows of one matrix; a context manager.
+
+    Inside ``with`` the global generators are the stack's; after it they are as they were.
 
     Raises:
         NotStackableError: Their optimizers, shapes or dtypes do not allow it.
     """
 
-    def __init__(
-        self, task: Task, specs: Sequence[TrialSpec], make_optimizer: MakeOptimizer
-    ) -> None:
-        models, optimizers = [], []
-        for spec in specs:
+    def __init__(self, work: Work, specs: Sequence[TrialSpec]) -> None:
+        self._work, self._specs, self._n_done = work, specs, 0
+
+    def __enter__(self) -> Self:
+        self._before = GeneratorStates.now()
+        try:
+            self._build()
+        except BaseException:
+            self._before.restore()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._before.restore()
+
+    def _build(self) -> None:
+        models: list[nn.Module] = []
+        optimizers: list[torch.optim.Optimizer] = []
+        streams: dict[int, _Stream] = {}
+        for spec in self._specs:
             with seeded(spec.seed):
-                models.append(task.model(spec.width))
-                optimizers.append(make_optimizer(models[-1], spec.width, spec.lr))
+                model, optimizer = self._work.build(spec)
+                streams.setdefault(spec.seed, _Stream(self._work.task, spec))
+            models.append(model)
+            optimizers.append(optimizer)
+        self._streams = streams
         self.n_parameters = count_parameters(models[0])
+        self._model = models[0]
         self._p_kp = torch.stack([_flat(model) for model in models])
         self._update = make_update(read_hypers(models, optimizers), self._p_kp)
         self._views = _views(models[0], self._p_kp)
@@ -51,28 +74,70 @@ class Stack:
             name: torch.stack([dict(_fixed(model))[name] for model in models])
             for name, _ in _fixed(models[0])
         }
-        self._loss = _loss_of(task, models[0])
+        self._loss = _loss_of(self._work.task, models[0])
 
-    def step(self, batch: Any, *, shared: bool) -> Tensor:
-        """One step of descent of every model; the losses before it, [k].
-
-        Args:
-            batch: One batch for all, or (not ``shared``) batches stacked along a new first axis.
-            shared: Whether all models see the same batch.
-        """
-        losses_k = vmap(self._loss, in_dims=(0, 0, None if shared else 0))(
-            self._views, self._fixed, batch
-        )
-        gradients = torch.autograd.grad(losses_k.sum(), list(self._views.values()))
+    def step(self) -> Tensor:
+        """One step of descent of every model on its next batch; the losses before it, [k]."""
+        loop, shared = self._work.loop, len(self._streams) == 1
+        parts = split_batch(self._batch(), loop.accumulate, axis=0 if shared else 1)
+        total_k, gradients_kp = torch.zeros(()), torch.zeros(())
+        for part in parts:
+            with precision(loop, self._model):
+                losses_k = vmap(self._loss, in_dims=(0, 0, None if shared else 0))(
+                    self._views, self._fixed, part
+                )
+            gradients = torch.autograd.grad(losses_k.sum(), list(self._views.values()))
+            flat_kp = torch.cat([g.flatten(1) for g in gradients], dim=1)
+            gradients_kp = flat_kp if len(parts) == 1 else gradients_kp + flat_kp / len(parts)
+            total_k = total_k + losses_k.detach() / len(parts)
         with torch.no_grad():
-            self._update(self._p_kp, torch.cat([g.flatten(1) for g in gradients], dim=1))
-        return losses_k.detach()
+            if loop.clip is not None:
+                norms_k1 = gradients_kp.norm(dim=1, keepdim=True)
+                gradients_kp = gradients_kp * (loop.clip / (norms_k1 + 1e-6)).clamp(max=1.0)
+            factor = loop.factor(self._n_done, self._specs[0].n_steps)
+            self._update(self._p_kp, gradients_kp, factor)
+        self._n_done += 1
+        return total_k
+
+    def parameters(self, index: int) -> dict[str, Tensor]:
+        """A member's trained parameters by name."""
+        return {
+            name.removeprefix("model."): view[index].detach().clone()
+            for name, view in self._views.items()
+        }
+
+    def _batch(self) -> Any:
+        """The next batch, or (several seeds) the members' batches along a new first axis.
+
+        Each seed's batches are drawn once, however many models see them.
+        """
+        batches = {seed: stream.draw() for seed, stream in self._streams.items()}
+        if len(batches) == 1:
+            return next(iter(batches.values()))
+        return pytree.tree_map(
+            lambda *leaves: torch.stack(leaves), *(batches[spec.seed] for spec in self._specs)
+        )
 
 
-def train_stack(
-    task: Task, specs: Sequence[TrialSpec], make_optimizer: MakeOptimizer
-) -> list[Trial]:
-    """Train the specs (one width, one number of steps) as one stack.
+class _Stream:
+    """The batches of one seed, drawn as if no other training were there.
+
+    Between draws the global generators belong to others; each stream has its own states of them.
+    """
+
+    def __init__(self, task: Task, spec: TrialSpec) -> None:
+        self._batches = batches_of(task, spec)
+        self._states = GeneratorStates.now()
+
+    def draw(self) -> Any:
+        self._states.restore()
+        batch = next(self._batches)
+        self._states = GeneratorStates.now()
+        return batch
+
+
+def train_stack(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
+    """Train the specs (one width, one number of steps) as one stack; trials come as they end.
 
     A model that diverges stays in the stack, where it touches no other, and its record ends there.
 
@@ -82,43 +147,25 @@ def train_stack(
     started = time.perf_counter()
     losses: list[list[float]] = [[] for _ in specs]
     reasons = [""] * len(specs)
-    with stackable():
-        stack = Stack(task, specs, make_optimizer)
-        shared, draw = batch_source(task, specs)
+
+    def trial(index: int) -> Trial:
+        return make_trial(
+            specs[index], losses[index], reason=reasons[index],
+            wall_seconds=(time.perf_counter() - started) / len(specs),
+            n_parameters=stack.n_parameters,
+        )  # fmt: skip
+
+    with stackable(), Stack(work, specs) as stack:
         for _ in range(specs[0].n_steps):
-            for index, loss in enumerate(stack.step(draw(), shared=shared).tolist()):
+            for index, loss in enumerate(stack.step().tolist()):
                 if not reasons[index]:
                     losses[index].append(loss)
                     reasons[index] = divergence(losses[index])
+                    if reasons[index]:
+                        yield trial(index)
             if all(reasons):
-                break
-    share = (time.perf_counter() - started) / len(specs)
-    return [
-        make_trial(
-            spec, losses[index], reason=reasons[index], wall_seconds=share,
-            n_parameters=stack.n_parameters,
-        )
-        for index, spec in enumerate(specs)
-    ]  # fmt: skip
-
-
-def batch_source(task: Task, specs: Sequence[TrialSpec]) -> tuple[bool, Callable[[], Any]]:
-    """Whether the specs share their batches, and a function that draws the next for all.
-
-    Each seed's batches are drawn once, however many models see them.
-    """
-    seeds = list(dict.fromkeys(spec.seed for spec in specs))
-    streams = {spec.seed: batches_of(task, spec) for spec in specs}
-    if len(seeds) == 1:
-        return True, lambda: next(streams[seeds[0]])
-
-    def draw() -> Any:
-        batches = {seed: next(stream) for seed, stream in streams.items()}
-        return pytree.tree_map(
-            lambda *leaves: torch.stack(leaves), *(batches[spec.seed] for spec in specs)
-        )
-
-    return False, draw
+                return
+    yield from (trial(index) for index, reason in enumerate(reasons) if not reason)
 
 
 class stackable:

@@ -13,11 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 Hyper = float | Tensor  # one for all, or [k, p]
-Update = Callable[[Tensor, Tensor], None]  # (parameters [k, p], gradients [k, p]): in place
+# (parameters [k, p], gradients [k, p], factor on the rates): in place
+Update = Callable[[Tensor, Tensor, float], None]
 
 _PLAIN = {"amsgrad": False, "maximize": False, "nesterov": False, "dampening": 0}
+_NEUTRAL = {  # options that change how an update is computed, not what it is; and names
+    "params", "param_names", "name", "initial_lr", "lr_factor", "foreach", "fused", "capturable",
+    "differentiable", "decoupled_weight_decay",
+}  # fmt: skip
+_FOLLOWED = {"lr", "momentum", "weight_decay", "eps", "betas"}
 
 
 class NotStackableError(Exception):
@@ -26,10 +33,17 @@ class NotStackableError(Exception):
 
 @dataclass(frozen=True)
 class Hypers:
-    """Kind of the optimizers of a stack, and each hyperparameter over the stack."""
+    """Kind of the optimizers of a stack, and each hyperparameter over the stack.
+
+    Attributes:
+        kind: The optimizers' class.
+        values: Each hyperparameter.
+        decoupled: Whether Adam's weight decay acts on the parameter, not on the gradient.
+    """
 
     kind: type[torch.optim.Optimizer]
     values: Mapping[str, Hyper]
+    decoupled: bool = False
 
 
 def read_hypers(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> Hypers:
@@ -37,22 +51,34 @@ def read_hypers(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Op
 
     Raises:
         NotStackableError: Not all SGD, Adam or AdamW of the same kind, an option whose update is
-            not implemented here, or a parameter that no group holds.
+            not implemented here, a parameter that no group holds, or something that hangs on the
+            optimizer, the modules or the parameters and acts in a step.
     """
     kind = type(optimizers[0])
     if kind not in _READERS or any(type(optimizer) is not kind for optimizer in optimizers):
         raise NotStackableError(f"{kind.__name__} has no stacked update")
+    for model, optimizer in zip(models, optimizers, strict=True):
+        _require_untouched(model, optimizer)
     rows = [_rows(m, o) for m, o in zip(models, optimizers, strict=True)]
     counts = torch.tensor([p.numel() for p in models[0].parameters() if p.requires_grad])
     for group in (group for row in rows for group in row):
         for option, only in _PLAIN.items():
             if group.get(option, only) != only:
                 raise NotStackableError(f"{kind.__name__}({option}=…) has no stacked update")
+        for option in group.keys() - _PLAIN.keys() - _NEUTRAL - _FOLLOWED:
+            raise NotStackableError(f"a parameter group has an option {option!r} of its own")
+    decoupled = {
+        group.get("decoupled_weight_decay", kind is torch.optim.AdamW)
+        for row in rows
+        for group in row
+    }
+    if len(decoupled) > 1:
+        raise NotStackableError("weight decay is decoupled in some parameter groups only")
     read = {
         name: _over_stack([[float(get(group)) for group in row] for row in rows], counts)
         for name, get in _READERS[kind].items()
     }
-    return Hypers(kind, read)
+    return Hypers(kind, read, decoupled.pop())
 
 
 def make_update(hypers: Hypers, p_kp: Tensor) -> Update:
@@ -62,17 +88,18 @@ def make_update(hypers: Hypers, p_kp: Tensor) -> Update:
     """
     if hypers.kind is torch.optim.SGD:
         return _sgd(hypers.values, torch.zeros_like(p_kp))
-    decoupled = hypers.kind is torch.optim.AdamW
-    return _adam(hypers.values, torch.zeros_like(p_kp), torch.zeros_like(p_kp), decoupled=decoupled)
+    return _adam(
+        hypers.values, torch.zeros_like(p_kp), torch.zeros_like(p_kp), decoupled=hypers.decoupled
+    )
 
 
 def _sgd(h: Mapping[str, Hyper], momentum_kp: Tensor) -> Update:
-    def update(p_kp: Tensor, g_kp: Tensor) -> None:
+    def update(p_kp: Tensor, g_kp: Tensor, factor: float) -> None:
         if _used(h["weight_decay"]):
             g_kp = g_kp + h["weight_decay"] * p_kp
         if _used(h["momentum"]):  # from zero this is torch's first step too: the buffer is g
             g_kp = momentum_kp.mul_(h["momentum"]).add_(g_kp)
-        p_kp.sub_(g_kp * h["lr"])
+        p_kp.sub_(g_kp * (h["lr"] * factor))
 
     return update
 
@@ -80,11 +107,12 @@ def _sgd(h: Mapping[str, Hyper], momentum_kp: Tensor) -> Update:
 def _adam(h: Mapping[str, Hyper], m_kp: Tensor, v_kp: Tensor, *, decoupled: bool) -> Update:
     beta1, beta2, step = h["beta1"], h["beta2"], 0
 
-    def update(p_kp: Tensor, g_kp: Tensor) -> None:
+    def update(p_kp: Tensor, g_kp: Tensor, factor: float) -> None:
         nonlocal step
         step += 1
+        lr = h["lr"] * factor
         if _used(h["weight_decay"]) and decoupled:
-            p_kp.mul_(1 - h["lr"] * h["weight_decay"])
+            p_kp.mul_(1 - lr * h["weight_decay"])
         elif _used(h["weight_decay"]):
             g_kp = g_kp + h["weight_decay"] * p_kp
         m_kp.lerp_(g_kp, 1 - beta1)
@@ -95,7 +123,7 @@ def _adam(h: Mapping[str, Hyper], m_kp: Tensor, v_kp: Tensor, *, decoupled: bool
         # torch: lr/c1 · m / (√v/√c2 + ε); √c2 taken out of the fraction saves a pass over [k, p]
         root = (1 - beta2**step) ** 0.5
         ratio_kp = m_kp / v_kp.sqrt().add_(h["eps"] * root)
-        rate = h["lr"] * root / (1 - beta1**step)
+        rate = lr * root / (1 - beta1**step)
         if isinstance(rate, Tensor):
             p_kp.addcmul_(ratio_kp, rate, value=-1)
         else:
@@ -124,6 +152,8 @@ def _rows(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, 
     trained = [p for p in model.parameters() if p.requires_grad]
     if any(id(p) not in home for p in trained):
         raise NotStackableError("a parameter is in no group of its optimizer")
+    if home.keys() - {id(p) for p in model.parameters()}:
+        raise NotStackableError("the optimizer also steps parameters outside the model")
     return [home[id(p)] for p in trained]
 
 
@@ -138,3 +168,22 @@ def _over_stack(values: list[list[float]], counts: Tensor) -> Hyper:
 
 def _used(hyper: Hyper) -> bool:
     return isinstance(hyper, Tensor) or hyper != 0
+
+
+def _require_untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse what acts in a step beside the optimizer's class: a stack would drop it."""
+    for name, value in vars(optimizer).items():
+        if name.startswith("_optimizer_step") and value:
+            raise NotStackableError("the optimizer has a hook on its step")
+    if _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
+        raise NotStackableError("a hook is registered on the step of every optimizer")
+    if any(name in vars(optimizer) for name in ("step", "zero_grad")):
+        raise NotStackableError("the optimizer's step is wrapped")
+    if optimizer.state:
+        raise NotStackableError("the optimizer has a state before its first step")
+    for name, p in model.named_parameters():
+        if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
+            raise NotStackableError(f"parameter {name} has a hook on its gradient")
+    for name, module in model.named_modules():
+        if module._backward_hooks or module._backward_pre_hooks:
+            raise NotStackableError(f"module {name or 'model'} has a hook on its backward pass")

@@ -1,27 +1,28 @@
 """What a worker does, wherever it runs: train an item's trials, or measure how fast they go."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from thetaone.records import Task, Trial, TrialSpec
+from thetaone.records import Trial, TrialSpec
+from thetaone.sweeps._generators import seeded
 from thetaone.sweeps._trials import (
-    MakeOptimizer,
+    Descent,
+    Work,
     batches_of,
+    build_model,
     failed_trial,
-    seeded,
-    train_step,
     train_trial,
 )
-from thetaone.sweeps.engines._stacked import Stack, batch_source, stackable, train_stack
+from thetaone.sweeps.engines._agreement import require_agreement
+from thetaone.sweeps.engines._stacked import Stack, stackable, train_stack
 from thetaone.sweeps.engines._stacked_update import NotStackableError
 
 PROBE_STEPS = 8  # at most, after one to warm up
 PROBE_SECONDS = 0.05  # a probe stops after this, once it has one measured step
-AGREEMENT = 1e-3  # relative: a stack's first losses against those of one-by-one training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,46 +57,44 @@ class Measured:
     why_not: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Everything a worker needs beside the question: task and optimizer."""
-
-    task: Task
-    make_optimizer: MakeOptimizer
-
-    def answer(self, question: Item | Probe) -> list[Trial] | Measured:
-        """Train an item or measure a probe."""
-        if isinstance(question, Probe):
-            return measure(self, question.specs)
-        return train(self, question.specs)
+def answers(work: Work, question: Item | Probe) -> Iterator[Trial | Measured]:
+    """Train an item, trial by trial as they end, or measure a probe."""
+    if isinstance(question, Probe):
+        yield measure(work, question.specs)
+    else:
+        yield from train(work, question.specs)
 
 
-def train(work: Work, specs: Sequence[TrialSpec]) -> list[Trial]:
+def train(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
     """Train the specs, as a stack when there are several; what raises is recorded, not raised.
 
-    A stack that fails is trained one by one, so that one bad trial leaves the others alone.
+    Those that a stack has not brought to their end when it fails are trained one by one, so that
+    one bad trial leaves the others alone.
     """
+    left = list(specs)
     if len(specs) > 1:
         try:
-            return train_stack(work.task, specs, work.make_optimizer)
-        except NotStackableError:
+            for trial in train_stack(work, specs):
+                left.remove(trial.spec)
+                yield trial
+        except Exception:  # the user's code may raise anything; alone, each trial says what
             pass
-    return [_train_guarded(work, spec) for spec in specs]
+    for spec in left:
+        yield _train_guarded(work, spec)
 
 
 def measure(work: Work, specs: Sequence[TrialSpec]) -> Measured:
     """Time of a step of one trial, alone and in a stack of ``specs``."""
-    single_seconds, alone = _time_single(work, specs[0])
+    single_seconds = _time_single(work, specs[0])
     if len(specs) == 1:
         return Measured(single_seconds=single_seconds)
     try:
-        stack_seconds, together = _time_stack(work, specs)
+        require_agreement(work, specs)
+        stack_seconds = _time_stack(work, specs)
     except NotStackableError as error:
         return Measured(single_seconds=single_seconds, why_not=str(error))
-    for one, other in zip(alone[:3], together[:3], strict=False):
-        if abs(other - one) > AGREEMENT * max(1.0, abs(one)):
-            why = f"a stack's loss {other:.6g} is not that of one model, {one:.6g}"
-            return Measured(single_seconds=single_seconds, why_not=why)
+    except Exception as error:  # a part of the task that fails; its own trial will say so
+        return Measured(single_seconds=single_seconds, why_not=_first_line(error))
     return Measured(single_seconds=single_seconds, stack_seconds=stack_seconds)
 
 
@@ -106,7 +105,7 @@ def count_flops(work: Work, spec: TrialSpec) -> float:
     no formula, are left out.
     """
     with seeded(spec.seed):
-        model = work.task.model(spec.width)
+        model = build_model(work.task, spec)
         batch = next(iter(work.task.batches(spec.seed)))
         with FlopCounterMode(display=False) as counter:
             work.task.loss(model, batch).backward()
@@ -115,42 +114,45 @@ def count_flops(work: Work, spec: TrialSpec) -> float:
 
 def _train_guarded(work: Work, spec: TrialSpec) -> Trial:
     try:
-        return train_trial(work.task, spec, work.make_optimizer)
+        return train_trial(work, spec)
     except Exception as error:  # the user's code may raise anything; one bad trial ends alone
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return failed_trial(spec, f"{type(error).__name__}: {first}")
+        return failed_trial(spec, _first_line(error))
 
 
-def _time_single(work: Work, spec: TrialSpec) -> tuple[float, list[float]]:
-    """Fastest step, and the first losses."""
-    with seeded(spec.seed):
-        model = work.task.model(spec.width)
-        optimizer = work.make_optimizer(model, spec.width, spec.lr)
-        stream = batches_of(work.task, spec)
-        return _fastest(lambda: train_step(work.task, model, optimizer, next(stream)), spec)
+def _first_line(error: Exception) -> str:
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first}"
 
 
-def _time_stack(work: Work, specs: Sequence[TrialSpec]) -> tuple[float, list[float]]:
-    """Fastest step divided by the models, and the first model's first losses."""
-    with stackable(), torch.random.fork_rng(devices=[]):
-        stack = Stack(work.task, specs, work.make_optimizer)
-        shared, draw = batch_source(work.task, specs)
-        seconds, losses = _fastest(lambda: float(stack.step(draw(), shared=shared)[0]), specs[0])
-    return seconds / len(specs), losses
+def _time_single(work: Work, spec: TrialSpec) -> float:
+    """Fastest step; infinite when the training raises."""
+    try:
+        with seeded(spec.seed):
+            model, optimizer = work.build(spec)
+            descent = Descent(work, model, optimizer, spec.n_steps)
+            stream = batches_of(work.task, spec)
+            return _fastest(lambda: descent.step(next(stream)), spec)
+    except Exception:  # its own trial will say what
+        return float("inf")
 
 
-def _fastest(step: Callable[[], float], spec: TrialSpec) -> tuple[float, list[float]]:
-    """Fastest of a few steps after the first, and the losses of all."""
+def _time_stack(work: Work, specs: Sequence[TrialSpec]) -> float:
+    """Fastest step divided by the models."""
+    with stackable(), Stack(work, specs) as stack:
+        return _fastest(lambda: float(stack.step()[0]), specs[0]) / len(specs)
+
+
+def _fastest(step: Callable[[], float], spec: TrialSpec) -> float:
+    """Fastest of a few steps after the first."""
     clock = _clock()
     times: list[float] = []
-    losses: list[float] = []
     for _ in range(min(spec.n_steps, 1 + PROBE_STEPS)):
         started = clock()
-        losses.append(step())
+        step()
         times.append(clock() - started)
         if sum(times[1:]) > PROBE_SECONDS:
             break
-    return min(times[1:] or times), losses
+    return min(times[1:] or times)
 
 
 def _clock() -> Callable[[], float]:

@@ -1,0 +1,120 @@
+"""Tries a task at every width before anything is trained: what is wrong is an error here."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.records import TrialSpec
+from thetaone.sweeps._trials import Work, build_model
+from thetaone.sweeps.identity._start import Place, Start, place_of, start_of
+
+Starts = Mapping[Place, Start]
+
+SAME = 1e-3  # relative: kernels that add in another order change a loss by less
+WORTH_COUNTING = 0.1  # share of the memory from which on a model is counted before it is built
+
+
+def check_task(
+    work: Work, specs: Sequence[TrialSpec], *, task_name: str, every_seed: bool
+) -> Starts:
+    """What the trials of each width and seed start from.
+
+    The narrowest width is built twice, to see whether the task repeats.
+
+    Args:
+        work: What is trained.
+        specs: The sweep's trials.
+        task_name: For messages.
+        every_seed: Whether each seed's start is wanted, or one seed's of each width.
+
+    Returns:
+        Width, depth and seed -> start.
+
+    Raises:
+        TaskError: A part of the task raises or returns the wrong thing, or does not repeat.
+        MismatchError: Two widths give the same model.
+        InputError: A model is larger than the machine's memory.
+    """
+    starts: dict[Place, Start] = {}
+    of_shapes: dict[tuple[tuple[int, ...], ...], str] = {}
+    for spec in sorted(
+        _one_each(specs, every_seed), key=lambda spec: (spec.width, spec.depth or 0, spec.seed)
+    ):
+        _require_room(work, spec, starts, task_name)
+        start = start_of(work, spec, task_name=task_name)
+        if not starts:
+            _require_repeats(start, start_of(work, spec, task_name=task_name), spec, task_name)
+        size = f"width={spec.width}" + ("" if spec.depth is None else f", depth={spec.depth}")
+        other = of_shapes.setdefault(start.shapes, size)
+        if other != size:
+            raise MismatchError(
+                f"model({size}) of task {task_name} has the same shapes as model({other}): "
+                "make model use its width and depth"
+            )
+        starts[place_of(spec)] = start
+    return starts
+
+
+def _one_each(specs: Sequence[TrialSpec], every_seed: bool) -> list[TrialSpec]:
+    """A spec of each width and seed, or of each width."""
+    if every_seed:
+        return list({place_of(spec): spec for spec in specs}.values())
+    return list({(spec.width, spec.depth): spec for spec in reversed(specs)}.values())
+
+
+def _require_repeats(first: Start, second: Start, spec: TrialSpec, task_name: str) -> None:
+    losses = zip(first.losses, second.losses, strict=True)
+    equal = all(
+        a == b or (a != a and b != b) or abs(a - b) <= SAME * max(1.0, abs(a)) for a, b in losses
+    )
+    if first.digest == second.digest and equal:
+        return
+    what = "weights, batches or hooks" if first.digest != second.digest else "losses"
+    raise TaskError(
+        f"task {task_name} does not repeat: built twice at width {spec.width}, seed {spec.seed}, "
+        f"it gave different {what}, so its rates cannot be compared. Draw from the global "
+        "generators of torch, NumPy or Python (they are seeded), or from generators made from the "
+        "seed"
+    )
+
+
+def _require_room(work: Work, spec: TrialSpec, starts: Starts, task_name: str) -> None:
+    """Refuse a model whose weights alone exceed the memory, before the kernel ends the process.
+
+    Counted on the meta device, and only where narrower models leave doubt; a task that cannot be
+    built there is built as it is.
+    """
+    room = _memory_bytes()
+    if room is None:
+        return
+    bound = min(
+        (4 * _count(start) * (spec.width / width) ** 2 for (width, *_), start in starts.items()),
+        default=4.0 * spec.width**2,
+    )
+    if bound < WORTH_COUNTING * room:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = build_model(work.task, spec)
+            weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    except Exception:  # what it says of the meta device is not the user's concern
+        return
+    if weights > room:
+        raise InputError(
+            f"width={spec.width}: the weights of task {task_name} take {weights:,} bytes, more "
+            f"than the {room:,} of this machine; pass smaller widths"
+        )
+
+
+def _count(start: Start) -> int:
+    return sum(int(torch.Size(shape).numel()) for shape in start.shapes)
+
+
+def _memory_bytes() -> int | None:
+    """Memory of the machine [bytes]; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
