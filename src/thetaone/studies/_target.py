@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from thetaone.records import (
     MemoryAccount,
     Schedule,
     TargetMemory,
+    TrainingLoop,
     Trial,
     TrialSpec,
 )
@@ -57,6 +58,7 @@ class Target:
     task: LoadedTask
     spec: TrialSpec
     recipe: MakeOptimizer
+    loop: TrainingLoop = field(default_factory=TrainingLoop)
 
     def build(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Model and optimizer from the spec's seed, the same bits at every call."""
@@ -66,7 +68,7 @@ class Target:
 
     def descent(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
         """What steps the model."""
-        work = Work(task=self.task, make_optimizer=self.recipe)
+        work = Work(task=self.task, make_optimizer=self.recipe, loop=self.loop)
         return Descent(work, model, optimizer, self.spec.n_steps)
 
     def batches(self) -> Iterator[Any]:

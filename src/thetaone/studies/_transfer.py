@@ -272,7 +272,7 @@ class _Job:
             width=self.target.width, depth=self.target.depth, lr=lr, seed=request.seeds[0],
             n_steps=request.steps, rule="mup",
         )  # fmt: skip
-        return Target(task=request.task, spec=spec, recipe=self.parametrization)
+        return Target(task=request.task, spec=spec, recipe=self.parametrization, loop=request.loop)
 
     def prescription(self) -> Prescription:
         """What every parameter gets: of the target; where that is plain, of the smallest size."""
@@ -329,7 +329,7 @@ def _cost(job: _Job, result: SweepResult, target: Target) -> DirectSweepCost:
     """
     engine, request = result.engine, job.request
     n_trials = len(request.lrs) * len(request.seeds)
-    work = Work(task=request.task, make_optimizer=job.parametrization)
+    work = Work(task=request.task, make_optimizer=job.parametrization, loop=request.loop)
     trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
     seconds = step_seconds(target, engine.n_threads)
     return DirectSweepCost(

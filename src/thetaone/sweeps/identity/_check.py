@@ -57,6 +57,10 @@ def check_task(
     return starts
 
 
+def _by_size(spec: TrialSpec) -> tuple[int, int, int]:
+    return spec.width, spec.depth or 0, spec.seed
+
+
 def _one_each(specs: Sequence[TrialSpec], every_seed: bool) -> list[TrialSpec]:
     """A spec of each width and seed, or of each width."""
     if every_seed:

@@ -67,8 +67,8 @@ class OptunaStore:
         leases: Who trains what.
         experiment: What identifies task and optimizer; part of the studies' names.
         where: Path or URL without passwords, for messages.
-        starts: What the trials start from, by width, depth and seed; one stored with another start is
-            another trial. None: not compared.
+        starts: What the trials start from, by width, depth and seed; one stored with another start
+            is another trial. None: not compared.
         fresh: Whether what is stored now counts as absent.
         journal: The journal behind the storage, if it is one; names its damaged lines.
     """
