@@ -73,17 +73,32 @@ class BudgetTooSmallError(ThetaOneError, ValueError):
         budget_bytes: What was asked for [bytes].
         floor_bytes: The cheapest peak that any schedule of the class reaches [bytes].
         where: The stage at which that peak is reached.
+        option: Name of the argument that sets the budget.
     """
 
-    def __init__(self, *, budget_bytes: int, floor_bytes: int, where: str) -> None:
+    def __init__(
+        self, *, budget_bytes: int, floor_bytes: int, where: str, option: str = "budget"
+    ) -> None:
         self.budget_bytes = budget_bytes
         self.floor_bytes = floor_bytes
         self.where = where
         super().__init__(
-            f"no schedule fits budget_bytes={budget_bytes:,}: the cheapest possible peak is "
-            f"{floor_bytes:,} bytes, reached at {where!r}. "
-            f"Pass a budget of {floor_bytes} bytes or more, or shrink the batch."
+            f"no schedule fits budget_bytes={budget_bytes:,}: that is {_mib(budget_bytes)}, and "
+            f"the cheapest possible peak is {_mib(floor_bytes)} ({floor_bytes:,} bytes), reached "
+            f"at {where!r}. Pass {option}={self.enough!r} (--{option} {self.enough}) or more, or "
+            "shrink the batch."
         )
+
+    @property
+    def enough(self) -> str:
+        """A budget that suffices, as one writes it: the floor in bytes, or in MiB rounded up."""
+        if self.floor_bytes < 2**20:
+            return f"{self.floor_bytes}B"
+        return f"{-(-self.floor_bytes * 100 // 2**20) / 100:.2f}MiB"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.{2 if size >= 2**20 else 4}f} MiB"
 
 
 class ScheduleError(ThetaOneError, RuntimeError):

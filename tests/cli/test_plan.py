@@ -1,5 +1,6 @@
 """``thetaone plan``: the source problem, and the account of a whole training step."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,18 @@ def test_a_plan_goes_out_as_json_comes_in_and_is_planned_anew(
     assert again != second
 
 
+def test_a_hundred_thousand_layers_are_planned_in_closed_form(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """n(n − 1)/2 a segment of n; t(L, s) = r·L − C(s + r, r − 1) with r = 3 for s = 101 slots."""
+    out = run(capsys, "--length", 100_000, "--keep-every", 1000)
+    every = 100 * (1000 * 999 // 2)
+    assert math.comb(101 + 2, 2) < 100_000 <= math.comb(101 + 3, 3)
+    best = 3 * 100_000 - math.comb(101 + 3, 2) - 99_999
+    assert f"{every} forwards" in out
+    assert f"{best} forwards" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -86,6 +99,15 @@ def test_a_plan_goes_out_as_json_comes_in_and_is_planned_anew(
             ["--from", "p.json", "--disk", "."],
             "--from holds its own measurement: ",
         ),
+        (["--length", "10", "task.py"], "leave out 'task.py'"),
+        (["--length", "10", "--budget", "1GiB"], "leave out --budget"),
+        (["lm", "--width", "16", "--forward", "1s"], "leave out --forward"),
+        (["lm", "--width", "-4"], "width=-4: need 1 or more"),
+        (["lm", "--width", "16", "--depth", "0"], "depth=0: need 1 or more"),
+        (["lm", "--width", "16", "--budget", "1e400"], "budget='1e400': more than 1 EiB"),
+        (["lm", "--width", "16", "--budget", "150%"], "budget='150%': a fraction"),
+        (["lm", "--width", "16", "--budget", "2K"], "(--budget 1.52MiB)"),
+        (["--length", "5", "--forward", "1e400s"], "--forward='1e400s' is not a finite time"),
         (["--from", "/nowhere.json"], "cannot read MemoryPlan from /nowhere.json"),
         (["--length", "4", "--json", "/nowhere/plan.json"], "--json=/nowhere/plan.json: cannot"),
     ],

@@ -98,6 +98,22 @@ def test_the_source_problem() -> None:
     assert "50 ns" in str(found)
 
 
+@pytest.mark.parametrize("length", range(1, 15))
+def test_closed_forms_of_equal_layers_are_what_a_replay_counts(length: int) -> None:
+    layers = chain(length)
+    last = Region(start=length - 1, stop=length)  # it, too, loads its input
+    for every in range(1, length + 1):
+        kept = length // every
+        passes = compare_kept(length, every, forward_seconds=1.0, load_seconds=0.0).passes
+        replayed = [
+            periodic(layers, every, reload="layer"),
+            judged(layers, [*revolve(layers, kept + 1).regions, last], policy="optimal"),
+            per_block(layers),
+        ]
+        for one, schedule in zip(passes, replayed, strict=False):
+            assert (one.forwards, one.loads) == (schedule.replays, schedule.loads)
+
+
 def test_loading_once_per_segment_is_two_loads() -> None:
     assert periodic(chain(10), 5, reload="segment").loads == 2
 

@@ -1,26 +1,33 @@
 """``thetaone plan``: a task's model within a memory budget, or equal layers by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from thetaone.errors import InputError
 from thetaone.records import parse_seconds
 
+# options of each way to call the command, beside --json and --plot
+LAYERS = ("length", "keep_every", "forward", "load")
+TASK = ("task", "width", "depth", "budget", "blocks", "disk", "optimizer", "memory_units")
+STORED = ("load_plan", "budget", "memory_units")
+
 
 def plan(
+    context: typer.Context,
     task: str | None = typer.Argument(
         None, help="A bundled task, a file or a module; or give --length."
     ),
     width: int | None = typer.Option(None, help="Width of the task's model."),
     depth: int | None = typer.Option(None, help="Depth, for a task whose model takes one."),
     budget: str | None = typer.Option(
-        None, help="For the chain of blocks: bytes, 2GiB, or a fraction of store-all such as 0.5."
+        None, help="For the chain of blocks: bytes, 2GiB, or a share of store-all: 50%, 0.5."
     ),
     blocks: str | None = typer.Option(None, help="Name of the list of blocks, e.g. model.layers."),
     disk: str | None = typer.Option(None, help="Directory of a second tier; measured there."),
     optimizer: str = typer.Option("AdamW", help="Whose state is added to the account."),
-    memory_units: int = typer.Option(500, help="Levels of memory in the planner's table."),
+    memory_units: int = typer.Option(500, help="Least levels of memory in the planner's table."),
     load_plan: Path | None = typer.Option(
         None, "--from", help="A plan that --json wrote earlier; --budget plans it anew."
     ),
@@ -33,17 +40,11 @@ def plan(
 ) -> None:
     """Plan the memory of a training step: time against bytes, and the fastest plan that fits."""
     if load_plan is not None:
-        if any(given is not None for given in (task, width, depth, blocks, disk, length)):
-            raise InputError(
-                "--from holds its own measurement: with it go --budget, --json, --plot"
-            )
-        from thetaone.records import MemoryPlan
-        from thetaone.studies import planned_again
-
-        record = MemoryPlan.from_json(load_plan)
-        if budget is not None:
-            record = planned_again(record, _budget(budget), memory_units=memory_units)
+        _require_only(context, STORED, "--from holds its own measurement: with it go --budget")
+        record = _stored(load_plan, budget, memory_units)
     elif length is not None:
+        _require_only(context, LAYERS, "--length plans equal layers by hand: with it go "
+                      "--keep-every, --forward, --load")  # fmt: skip
         from thetaone.rematerialization import compare_kept
 
         record = compare_kept(
@@ -55,37 +56,55 @@ def plan(
     else:
         if task is None or width is None:
             raise InputError("plan needs a task and --width, or --length for layers by hand")
+        _require_only(context, TASK, "a task is measured: with it go --width, --depth, --budget, "
+                      "--blocks, --disk, --optimizer, --memory-units")  # fmt: skip
         from thetaone.studies import memory_frontier
 
         record = memory_frontier(
             task,
             width=width,
             depth=depth,
-            budget=None if budget is None else _budget(budget),
+            budget=budget,
             blocks=blocks,
             memory_units=memory_units,
             disk=disk,
             optimizer=optimizer,
         )
+    _show(record, json, plot)
+
+
+def _stored(path: Path, budget: str | None, memory_units: int) -> Any:
+    """A plan read from a file, planned anew if there is a budget."""
+    from thetaone.records import MemoryPlan
+    from thetaone.studies import planned_again
+
+    record = MemoryPlan.from_json(path)
+    if budget is None:
+        return record
+    return planned_again(record, budget, memory_units=memory_units)
+
+
+def _require_only(context: typer.Context, names: tuple[str, ...], rule: str) -> None:
+    """Refuse options on the command line that this way to call it would ignore."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in (*names, "json", "plot") or source is None or source.name != "COMMANDLINE":
+            continue
+        shown = repr(context.params[name]) if name == "task" else max(parameter.opts, key=len)
+        raise InputError(f"{rule}, --json, --plot; leave out {shown}")
+
+
+def _show(record: Any, json: Path | None, plot: Path | None) -> None:
+    """Print a record; write it and draw it where asked to."""
     print(record)
     if json is not None:
-        _write(record.to_json(), json)
+        try:
+            json.write_text(record.to_json() + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--json={json}: cannot be written: {error}") from error
     if plot is not None:
         try:
             record.plot().savefig(plot)
         except (OSError, ValueError) as error:  # a format that matplotlib does not know
             raise InputError(f"--plot={plot}: cannot be written: {error}") from error
-
-
-def _budget(text: str) -> str | float:
-    """A plain number up to 1 with a point in it is a fraction of store-all."""
-    if "." not in text or not text.replace(".", "", 1).isdigit():
-        return text
-    return float(text)
-
-
-def _write(text: str, path: Path) -> None:
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--json={path}: cannot be written: {error}") from error

@@ -55,11 +55,13 @@ from .parametrization import Rule as Rule
 from .parametrization import Site as Site
 from .parametrization import SpectralReading as SpectralReading
 from .rematerialization import CONDITIONS as CONDITIONS
+from .rematerialization import BackwardPass as BackwardPass
 from .rematerialization import Chain as Chain
 from .rematerialization import Cost as Cost
 from .rematerialization import DiskCost as DiskCost
 from .rematerialization import Frontier as Frontier
 from .rematerialization import FrontierPoint as FrontierPoint
+from .rematerialization import KeptComparison as KeptComparison
 from .rematerialization import MemoryPlan as MemoryPlan
 from .rematerialization import Region as Region
 from .rematerialization import Schedule as Schedule

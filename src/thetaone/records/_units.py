@@ -1,43 +1,63 @@
 """Bytes and seconds as people write them: ``"2GiB"``, ``"20ns"``."""
 
+import math
 import re
+from collections.abc import Mapping
+from decimal import Decimal
 
 from thetaone.errors import InputError
 
-_BYTES = {
-    "": 1, "b": 1,
-    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
-    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+LARGEST_BYTES = 2**60  # 1 EiB: sums of a few of these still fit 64 bits
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_BYTES = {"": 1, "b": 1} | {
+    prefix + suffix: base**power
+    for prefix, power in _POWERS.items()
+    for suffix, base in (("b", 1000), ("", 1024), ("i", 1024), ("ib", 1024))
+}
+_SECONDS = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0,
+    "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0,
 }  # fmt: skip
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-_QUANTITY = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]*)\s*", re.IGNORECASE)
+_QUANTITY = re.compile(
+    r"\s*((?:[0-9][0-9_]*)?\.?[0-9]+(?:e[+-]?[0-9]+)?|[0-9][0-9_]*\.?)\s*([a-zµμ]*)\s*",
+    re.IGNORECASE,
+)
 
 
 def parse_bytes(text: str | int, *, where: str = "budget") -> int:
     """Bytes of ``"2GiB"`` (2³¹), ``"64MB"`` (64·10⁶) or a plain number.
 
     Args:
-        text: A number of bytes, or a number with a unit: B, kB, MB, GB, TB, KiB, MiB, GiB, TiB.
+        text: A number of bytes, or a number with a unit: B; kB, MB, GB, TB, PB are powers of 1000;
+            K, M, G, T, P are powers of 1024, alone or as KiB, Gi.
         where: What the quantity is, for the message.
 
     Raises:
-        InputError: Not a positive quantity of bytes.
+        InputError: Not a quantity of bytes between 1 and 2⁶⁰.
 
     Examples:
-        >>> parse_bytes("2GiB")
-        2147483648
+        >>> parse_bytes("2GiB"), parse_bytes("2G"), parse_bytes("2GB")
+        (2147483648, 2147483648, 2000000000)
     """
-    value = _parse(str(text), _BYTES, "512MiB, 2GiB or a number of bytes", where)
+    number, unit = _parse(str(text), _BYTES, "512MiB, 2GiB or a number of bytes", where)
+    if abs(number.adjusted()) > 30:  # neither multiplied nor turned into an integer
+        value = LARGEST_BYTES + 1 if number.adjusted() > 0 else 0
+    else:
+        value = int(number * _BYTES[unit])
     if value < 1:
         raise InputError(f"{where}={text!r}: need at least 1 byte; write e.g. 512MiB")
-    return int(value)
+    if value > LARGEST_BYTES:
+        raise InputError(
+            f"{where}={text!r}: more than 1 EiB, which no machine has; write e.g. 512MiB"
+        )
+    return value
 
 
 def parse_seconds(text: str | float, *, where: str = "duration") -> float:
     """Seconds of ``"20ns"``, ``"1.5ms"`` or a plain number.
 
     Args:
-        text: A number of seconds, or a number with a unit: ns, us, µs, ms, s, min, h.
+        text: A number of seconds, or a number with a unit: ns, us, µs, ms, s, min, h, d.
         where: What the quantity is, for the message.
 
     Raises:
@@ -47,8 +67,11 @@ def parse_seconds(text: str | float, *, where: str = "duration") -> float:
         >>> parse_seconds("20ns")
         2e-08
     """
-    text = str(text)
-    return _parse(text + "s" if _is_number(text) else text, _SECONDS, "20ns, 1.5ms or 2s", where)
+    number, unit = _parse(str(text), {"": 1.0, **_SECONDS}, "20ns, 1.5ms or 2s", where)
+    value = float(number) * _SECONDS.get(unit, 1.0)
+    if not math.isfinite(value):
+        raise InputError(f"{where}={text!r} is not a finite time; write e.g. 20ns, 1.5ms or 2s")
+    return value
 
 
 def format_bytes(value: float) -> str:
@@ -78,13 +101,9 @@ def format_seconds(value: float) -> str:
     return f"{value / 1e-9:.4g} ns"
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], example: str, where: str) -> float:
+def _parse(text: str, units: Mapping[str, float], example: str, where: str) -> tuple[Decimal, str]:
+    """A number and its unit in small letters."""
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2].lower() not in units:
         raise InputError(f"{where}={text!r} is not a quantity; write e.g. {example}")
-    return float(match[1]) * units[match[2].lower()]
-
-
-def _is_number(text: str) -> bool:
-    match = _QUANTITY.fullmatch(text)
-    return match is not None and match[2] == ""
+    return Decimal(match[1]), match[2].lower()

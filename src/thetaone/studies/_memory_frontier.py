@@ -39,8 +39,8 @@ def memory_frontier(
         task: A task, or what names one.
         width: Width of the model.
         depth: Depth, for a task whose ``model`` takes one.
-        budget: For the chain of blocks: bytes, ``"2GiB"`` or a fraction of store-all; None plans
-            nothing.
+        budget: For the chain of blocks: bytes, ``"2GiB"`` or a fraction of store-all, ``0.5`` or
+            ``"50%"``; None plans nothing.
         blocks: Qualified name of the list of blocks; None finds it.
         memory_units: Levels of memory in the planner's table [count].
         disk: Directory of a second tier, measured there; None plans in memory alone.
@@ -50,10 +50,14 @@ def memory_frontier(
 
     Raises:
         UnknownOptimizerError: No optimizer of that name.
-        InputError: A budget that is no quantity, or an optimizer that cannot step this model.
+        InputError: A budget that is no quantity, a width or depth below 1, or an optimizer that
+            cannot step this model.
         BudgetTooSmallError: No schedule fits the budget.
         ProfileError: The model has no chain of blocks.
     """
+    for name, value in (("width", width), ("depth", depth)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value}: need 1 or more (--{name} 64)")
     cls = optimizer_class(optimizer)
     loaded = load_task(task)
     with torch.random.fork_rng(devices=[]):

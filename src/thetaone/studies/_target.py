@@ -107,7 +107,7 @@ def plan_memory(target: Target, budget_bytes: int | None) -> TargetMemory:
     if budget_bytes is not None and budget_bytes < floor_peak:
         raise BudgetTooSmallError(
             budget_bytes=budget_bytes, floor_bytes=floor_peak,
-            where=simulate(chain, floor).peak_stage,
+            where=simulate(chain, floor).peak_stage, option="memory",
         )  # fmt: skip
     schedule, spare, peak = _fit(target, chain, floor, floor_peak, budget_bytes)
     weights, gradients, state = parts

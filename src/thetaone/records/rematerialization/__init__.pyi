@@ -1,3 +1,5 @@
+from ._backward_pass import BackwardPass as BackwardPass
+from ._backward_pass import KeptComparison as KeptComparison
 from ._chain import Chain as Chain
 from ._chain import Stage as Stage
 from ._disk_cost import DiskCost as DiskCost

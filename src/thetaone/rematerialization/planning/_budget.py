@@ -2,6 +2,7 @@
 
 import math
 import re
+from numbers import Integral, Real
 
 from thetaone.errors import InputError
 from thetaone.records import Chain, parse_bytes
@@ -27,7 +28,7 @@ def budget_bytes(chain: Chain, budget: int | float | str) -> int:
     """
     fraction = _fraction(budget)
     if fraction is None:
-        return parse_bytes(int(budget) if isinstance(budget, float) else budget)
+        return parse_bytes(budget if isinstance(budget, str) else int(budget))
     if not 0 < fraction <= 1:
         raise InputError(
             f"budget={budget!r}: a fraction of store-all lies in (0, 1], or 0% to 100%; "
@@ -38,14 +39,14 @@ def budget_bytes(chain: Chain, budget: int | float | str) -> int:
 
 def _fraction(budget: int | float | str) -> float | None:
     """The fraction that a budget stands for; None for bytes."""
-    if isinstance(budget, bool) or not isinstance(budget, int | float | str):
+    if isinstance(budget, bool) or not isinstance(budget, str | Real):
         raise InputError(f"budget={budget!r}: need bytes, e.g. '512MiB', or a fraction in (0, 1]")
     if isinstance(budget, str):
         if percent := _PERCENT.fullmatch(budget):
             return float(percent[1]) / 100
         return float(budget) if _FRACTION.fullmatch(budget) else None
-    if isinstance(budget, int):
+    if isinstance(budget, Integral):
         return None
     if math.isfinite(budget) and budget.is_integer() and budget > 1:
         return None
-    return budget
+    return float(budget)
