@@ -69,7 +69,7 @@ contracts: setup
 docs: setup
 	$(BIN)/mkdocs build --strict
 
-check: lint types contracts docs test gpu-dry-run ## everything that the gate runs
+check: lint types contracts docs coverage gpu-dry-run ## everything that the gate runs
 
 bench-compare: setup ## which figures of benchmarks/history moved since the run before
 	$(BIN)/python benchmarks/compare.py

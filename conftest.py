@@ -41,6 +41,8 @@ PEERS: dict[str, list[str]] = {
 }
 ABSENT = [name for name in PEERS if importlib.util.find_spec(name) is None]
 collect_ignore = [path for name in ABSENT for path in PEERS[name]]
+torch.set_default_dtype(DTYPE)  # also for the tensors that test modules make when imported
+
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), PythonCodeBlockParser()],
     patterns=["README.md", "docs/**/*.md"],
@@ -66,10 +68,8 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _default_dtype() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(DTYPE)
     yield
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(DTYPE)  # whatever a test made of it
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ def test_any_distribution(name: str, estimator: LeaveOneOut) -> None:
     torch.testing.assert_close(parameter.grad, truth, atol=0.08, rtol=0)
 
 
+@pytest.mark.float32
 def test_one_sample_at_a_time_black_box_in_chunks() -> None:
     mu = torch.zeros(3, requires_grad=True)
     seen: list[int] = []

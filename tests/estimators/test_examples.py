@@ -34,6 +34,7 @@ def test_black_box_tuning(tmp_path: Path) -> None:
     assert out.stat().st_size > 5000
 
 
+@pytest.mark.float32
 def test_vae_digits(tmp_path: Path) -> None:
     out = tmp_path / "figure.png"
     curves = run("vae_digits", "--steps", "80", "--out", str(out))

@@ -164,6 +164,7 @@ def test_not_a_distribution() -> None:
         t1.expectation(square, torch.zeros(3))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.float32
 def test_byte_limit_below_one_sample() -> None:
     with pytest.raises(EstimatorError, match="one sample takes 40 bytes"):
         t1.expectation(

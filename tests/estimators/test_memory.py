@@ -50,6 +50,7 @@ def is_linear(factory: Callable[[], Estimator], make: Callable[[Tensor], D.Distr
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "enumeration"])
+@pytest.mark.float32
 def test_linear_in_samples_and_in_dimensions(name: str) -> None:
     tested = 0
     for make in families():
@@ -62,10 +63,12 @@ def test_linear_in_samples_and_in_dimensions(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(MOST))
+@pytest.mark.float32
 def test_few_tensors_for_a_normal(name: str) -> None:
     assert peak_tensors(CATALOGUE[name](), families()[0], 1000, 40) <= MOST[name]
 
 
+@pytest.mark.float32
 def test_a_byte_limit_bounds_what_f_keeps() -> None:
     whole = peak_tensors(Pathwise(), families()[0], 10_000, 40)
     chunked = peak_tensors(Pathwise(), families()[0], 10_000, 40, max_bytes="40KiB")

@@ -178,6 +178,7 @@ HUGGING_FACE = {
 
 
 @pytest.mark.parametrize("name", HUGGING_FACE)
+@pytest.mark.float32
 def test_branches_of_hugging_face_models_are_found_without_a_sample(name: str) -> None:
     branches = read_branches(ARCHITECTURES[name].model(64))
     ends = {wildcard(end) for branch in branches for end in branch.ends}

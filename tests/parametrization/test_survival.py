@@ -130,6 +130,7 @@ def test_gradient_accumulation_is_one_large_batch() -> None:
         assert torch.allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.float32
 def test_autocast_trains_and_keeps_weights_in_single_precision() -> None:
     model = TiedModel(64)
     optimizer = t1.parametrize(model, base=TiedModel(16), lr=0.01)
@@ -164,6 +165,7 @@ print(train(saved["whole"], t1.parametrize(saved["whole"], base=saved["prescript
 """
 
 
+@pytest.mark.float32
 def test_a_fresh_process_continues_bit_for_bit(tmp_path: Path) -> None:
     model = mlp(64)
     prescription = t1.prescribe(model, base=mlp(16))

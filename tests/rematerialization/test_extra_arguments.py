@@ -138,6 +138,7 @@ def chained(model: Looping, x: torch.Tensor, shift: torch.Tensor) -> torch.Tenso
     return x
 
 
+@pytest.mark.float32
 def test_an_extra_argument_that_grew_is_refused() -> None:
     class Attending(nn.Module):
         def __init__(self) -> None:

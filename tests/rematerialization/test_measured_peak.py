@@ -21,6 +21,7 @@ def measured(model: nn.Module, x: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize("kind", ["transformer", "cnn"])
+@pytest.mark.float32
 def test_twenty_budgets(kind: str) -> None:
     torch.manual_seed(0)
     if kind == "transformer":

@@ -18,6 +18,7 @@ from thetaone.rematerialization.profiling import Subject
 from thetaone.rematerialization.profiling._measure import measure_sizes
 
 
+@pytest.mark.float32
 def test_bytes_of_a_perceptron_by_hand() -> None:
     """Linear 16→64, tanh, Linear 64→16 on 8 rows: the hidden layer twice, the output once."""
     block = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Linear(64, 16))
@@ -44,6 +45,7 @@ def test_a_profile_leaves_everything_as_it_was() -> None:
     assert all(torch.equal(a, b) for a, b in zip(copies, grads, strict=True) if b is not None)
 
 
+@pytest.mark.float32
 def test_equal_blocks_cost_the_same() -> None:
     chain = profile(looping(5), torch.zeros(4, 16), repeats=2)
     assert len({stage.costs for stage in chain.stages}) == 1
@@ -133,6 +135,7 @@ class Looped(nn.Module):
         return x
 
 
+@pytest.mark.float32
 def test_tracker_counts_storages_once_and_forgets_the_dead() -> None:
     x = torch.zeros(256)
     with TrainingMemory() as memory:
@@ -147,6 +150,7 @@ def test_tracker_counts_storages_once_and_forgets_the_dead() -> None:
     assert (memory.live_bytes, memory.peak_bytes) == (0, 2048)
 
 
+@pytest.mark.float32
 def test_tracker_tells_gradients_and_state_from_activations() -> None:
     model = nn.Linear(64, 64, bias=False)
     optimizer = torch.optim.Adam(model.parameters())
@@ -177,6 +181,7 @@ class Allocator:
         self.most = max(self.most, self.given)
 
 
+@pytest.mark.float32
 def test_on_cuda_the_total_is_the_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
     """With its statistics in place of a device: what exists, comes, goes, and comes after."""
     allocator = Allocator(monkeypatch)
@@ -200,6 +205,7 @@ def test_on_cuda_the_total_is_the_allocators(monkeypatch: pytest.MonkeyPatch) ->
     assert (memory.resident_bytes, memory.peak_bytes) == (128, 0)
 
 
+@pytest.mark.float32
 def test_on_cuda_a_kernels_workspace_is_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block asks the allocator for bytes that no tensor holds, forward and backward."""
     allocator = Allocator(monkeypatch)
@@ -238,6 +244,7 @@ def test_on_cuda_a_kernels_workspace_is_scratch(monkeypatch: pytest.MonkeyPatch)
     assert found.backward_scratch == 9000 - 32
 
 
+@pytest.mark.float32
 def test_a_profile_in_json_is_used_again_and_refused_when_stale() -> None:
     model, x = looping(4), torch.zeros(4, 16)
     chain = Chain.from_json(profile(model, x, repeats=1).to_json())

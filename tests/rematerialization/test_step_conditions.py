@@ -15,6 +15,7 @@ from thetaone.rematerialization import profile, rematerialize, store_all
 from thetaone.rematerialization.planning._policies import judged, per_block
 
 
+@pytest.mark.float32
 def test_a_smaller_batch_runs_by_the_same_plan() -> None:
     model = looping(6, dropout=0.1)
     rematerialize(model, schedule := planned(model, batch(8, 16))[1])
@@ -25,6 +26,7 @@ def test_a_smaller_batch_runs_by_the_same_plan() -> None:
     assert peak(model, lambda m: m(batch(5, 16)).sum().backward()) <= schedule.peak_bytes
 
 
+@pytest.mark.float32
 def test_an_autocast_is_measured_with_the_weights_that_it_casts() -> None:
     """Few rows and wide weights, so that casts are most of what is held."""
 

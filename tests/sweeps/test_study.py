@@ -151,6 +151,7 @@ OPTIONS = [
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sends SIGKILL")
+@pytest.mark.float32
 def test_a_killed_sweep_resumes(tmp_path: Path) -> None:
     task, journal = tmp_path / "mine.py", tmp_path / "sweep.journal"
     task.write_text(FILE)
