@@ -10,7 +10,6 @@ Run: ``python benchmarks/bench_disk.py --directory /scratch`` (about two minutes
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 from bench_rematerialization import Block, gradients, mib, spread, timed
-from origin import commit
+from origin import record
 from torch import Tensor, nn
 
 from thetaone.rematerialization import (
@@ -86,15 +85,15 @@ def main() -> None:
         seconds = timed(
             schemes, lambda forward: step(forward, x, weights), options.repeats, time.perf_counter
         )
-        header = {
-            "bench": "disk", "commit": commit(), "torch": torch.__version__, "threads": 1,
-            "depth": options.depth, "shape": list(x.shape), "repeats": options.repeats,
+        shapes = {"threads": 1, "depth": options.depth, "shape": list(x.shape)}
+        speeds = {
+            "repeats": options.repeats,
             "write_mb_s": round(background.cost.write_bytes_per_second / 1e6),
             "read_mb_s": round(background.cost.read_bytes_per_second / 1e6),
         }  # fmt: skip
         for name, found in seconds.items():
             line = {
-                "scheme": name, "budget_mib": mib(budgets.get(name, 0)),
+                "budget_mib": mib(budgets.get(name, 0)),
                 "peak_mib": mib(peaks[name]), **spread(found),
                 "planned_s": round(promised[name], 4),
                 "measured_to_plan": round(statistics.median(found) / promised[name], 4),
@@ -105,7 +104,7 @@ def main() -> None:
                 line["to_memory_alone"] = paired(
                     found, seconds[name.replace("disk in the background", "memory alone")]
                 )
-            print(json.dumps(header | line), flush=True)
+            record("disk", shapes | {"scheme": name}, speeds | line)
 
 
 def step(forward: Any, x: Tensor, weights: Tensor) -> None:

@@ -10,7 +10,6 @@ run). Pyro and Storchastic join when they are installed.
 
 import argparse
 import importlib.util
-import json
 import logging
 import random
 import statistics
@@ -19,7 +18,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from origin import commit
+from origin import record
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -163,14 +162,16 @@ def measure(table: dict[tuple[str, str], Callable[[], None]], repeats: int) -> N
         own = seconds[method, name]
         ratios = [mine / its for mine, its in zip(own, seconds[best], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        line = {
+        case = {
             "method": method, "version": name, "samples": N, "dimensions": D, "dtype": "float32",
-            "device": "cpu", "threads": 1, "repeats": repeats, "torch": torch.__version__,
-            "commit": commit(), "min_ms": round(min(own) * 1e3, 2),
+            "device": "cpu", "threads": 1,
+        }  # fmt: skip
+        figures = {
+            "repeats": repeats, "min_ms": round(min(own) * 1e3, 2),
             "median_ms": round(statistics.median(own) * 1e3, 2), "best_by_hand": best[1],
             "ratio": round(middle, 3), "ratio_quartiles": [round(low, 3), round(high, 3)],
         }  # fmt: skip
-        print(json.dumps(line))
+        record("estimators", case, figures)
 
 
 def main() -> None:

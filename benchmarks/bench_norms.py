@@ -4,14 +4,13 @@ Run: ``python benchmarks/bench_norms.py`` (about two minutes; ``--sizes 512 1024
 """
 
 import argparse
-import json
 import math
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
-from origin import commit
+from origin import record
 
 import thetaone as t1
 
@@ -37,16 +36,15 @@ def main() -> None:
             ours.append(seconds(t1.rms_operator_norm, w))
             exact.append(seconds(torch.linalg.matrix_norm, w, 2))
         truth = float(torch.linalg.matrix_norm(w, 2))
-        line = {
-            "bench": "rms_operator_norm", "commit": commit(), "torch": torch.__version__,
-            "device": "cpu", "threads": 1, "dtype": "float32", "shape": [n, n],
-            "repeats": options.repeats, "ours_s": [round(s, 5) for s in ours],
-            "exact_s": [round(s, 4) for s in exact],
+        figures = {
+            "ours_s": round(statistics.median(ours), 5),
+            "exact_s": round(statistics.median(exact), 5),
             "ratio_of_medians": round(statistics.median(exact) / statistics.median(ours), 1),
             "relative_error": abs(float(t1.rms_operator_norm(w)) / truth - 1),
-        }  # fmt: skip
-        assert math.isfinite(line["relative_error"])
-        print(json.dumps(line), flush=True)
+        }
+        assert math.isfinite(figures["relative_error"])
+        case = {"device": "cpu", "threads": 1, "dtype": "float32", "shape": [n, n]}
+        record("norms", case, figures)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Run: python benchmarks/bench_parametrization.py
 """
 
 import inspect
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from origin import record
 from torch import Tensor, nn
 
 import thetaone as t1
@@ -70,7 +70,7 @@ def timed(function: Callable[[], Any], repeats: int = 9) -> dict[str, float]:
 
 
 def report(what: str, who: str, **figures: Any) -> None:
-    print(json.dumps({"what": what, "who": who, "torch": torch.__version__, **figures}), flush=True)
+    record("parametrization", {"what": what, "who": who}, figures)
 
 
 class Tokens(nn.Module):

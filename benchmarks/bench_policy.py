@@ -4,12 +4,10 @@ Run: ``python benchmarks/bench_policy.py`` (about a minute).
 """
 
 import argparse
-import json
-import platform
 
 import gymnasium
 import torch
-from origin import commit
+from origin import record
 
 from thetaone.studies import ENV_STEPS, LR, WIDTH, train_policy
 
@@ -24,16 +22,16 @@ def main() -> None:
     torch.set_num_threads(1)
     for seed in options.seeds:
         run = train_policy(seed=seed, env_steps=options.steps)
-        line = {
-            "bench": "policy", "commit": commit(), "torch": torch.__version__,
-            "gymnasium": gymnasium.__version__, "python": platform.python_version(),
-            "device": "cpu", "threads": 1, "width": WIDTH, "lr": LR, "seed": seed,
-            "budget_steps": options.steps, "env_steps": run.env_steps,
-            "episodes": len(run.returns), "last_80_mean": round(run.last_mean(), 1),
-            "passed": run.last_mean() >= TARGET and run.env_steps <= options.steps,
-            "seconds": round(run.wall_seconds, 1),
+        case = {
+            "threads": 1, "width": WIDTH, "lr": LR, "seed": seed, "budget_steps": options.steps,
         }  # fmt: skip
-        print(json.dumps(line), flush=True)
+        figures = {
+            "env_steps": run.env_steps, "episodes": len(run.returns),
+            "last_80_mean": round(run.last_mean(), 1),
+            "passed": run.last_mean() >= TARGET and run.env_steps <= options.steps,
+            "seconds": round(run.wall_seconds, 1), "gymnasium": gymnasium.__version__,
+        }  # fmt: skip
+        record("policy", case, figures)
 
 
 if __name__ == "__main__":

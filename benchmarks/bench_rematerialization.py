@@ -12,7 +12,6 @@ planner alone, which needs ``checkpoint-schedules``).
 """
 
 import argparse
-import json
 import math
 import random
 import resource
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from origin import commit
+from origin import record
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
@@ -117,26 +116,25 @@ def training(options: argparse.Namespace) -> None:
         assert all(map(torch.equal, found, expected)), f"{name}: other gradients"
     seconds = timed(schemes, lambda forward: step(forward, x, weights), options.repeats)
     header = {
-        "bench": "rematerialization", "commit": commit(), "torch": torch.__version__,
         "device": "cpu", "threads": 1, "dtype": "float32", "depth": options.depth,
-        "shape": list(x.shape), "repeats": options.repeats,
+        "shape": list(x.shape),
     }  # fmt: skip
     for name in names:
-        line = {"scheme": name, "peak_mib": mib(peaks[name]), **spread(seconds[name])}
-        print(json.dumps(header | line), flush=True)
+        figures = {"peak_mib": mib(peaks[name]), **spread(seconds[name])}
+        record("rematerialization", header | {"scheme": name}, figures)
     for name, budget in budgets.items():
         fitting = [rival for rival in names if peaks[rival] <= budget]
         best = min(fitting, key=lambda rival: statistics.median(seconds[rival]), default=None)
         line = {
-            "scheme": "ours", "budget": name, "budget_mib": mib(budget),
-            "planned_mib": mib(plans[name].peak_bytes), "peak_mib": mib(peaks[name]),
+            "budget_mib": mib(budget), "planned_mib": mib(plans[name].peak_bytes),
+            "peak_mib": mib(peaks[name]),
             "forwards": plans[name].forwards, **spread(seconds[name]), "best_rival": best,
         }  # fmt: skip
         if best is not None:
             pairs = zip(seconds[name], seconds[best], strict=True)
             line["ratio"] = round(statistics.median(a / b for a, b in pairs), 4)
         assert peaks[name] <= budget, line
-        print(json.dumps(header | line), flush=True)
+        record("rematerialization", header | {"scheme": "ours", "budget": name}, line)
 
 
 def timed(
@@ -249,11 +247,11 @@ def best_of(run: Callable[[], int], repeats: int) -> tuple[float, float, int]:
 
 def report(name: str, wall: float, processor: float, forwards: int) -> None:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    line = {
-        "bench": "planner", "commit": commit(), "case": name, "wall_s": round(wall, 4),
-        "cpu_s": round(processor, 4), "forwards": forwards, "resident_gib": round(resident, 2),
+    figures = {
+        "wall_s": round(wall, 4), "cpu_s": round(processor, 4), "forwards": forwards,
+        "resident_gib": round(resident, 2),
     }  # fmt: skip
-    print(json.dumps(line), flush=True)
+    record("planner", {"case": name}, figures)
 
 
 def main() -> None:

@@ -6,14 +6,13 @@ of each. Run: ``python benchmarks/bench_sweeps.py`` (about three minutes on two 
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
 from itertools import islice
 
 import torch
-from origin import commit
+from origin import record
 from torch import nn
 
 from thetaone.records import EngineDecision, TrialSpec
@@ -71,9 +70,11 @@ def main() -> None:
             seconds, decision = engine(task, specs)
             ours.append(seconds)
         assert decision is not None
-        line = {
-            "commit": commit(), "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "task": name, "width": width, "trials": len(specs), "steps": steps,
+        case = {
+            "threads": torch.get_num_threads(), "task": name, "width": width,
+            "trials": len(specs), "steps": steps,
+        }  # fmt: skip
+        figures = {
             "repeats": options.repeats, "engine": decision.engine, "stacks": decision.stacks,
             "plain_seconds": round(min(plain), 3), "engine_seconds": round(min(ours), 3),
             "plain_median": round(statistics.median(plain), 3),
@@ -81,7 +82,7 @@ def main() -> None:
             "speedup": round(min(plain) / min(ours), 2),
             "speedup_median": round(statistics.median(plain) / statistics.median(ours), 2),
         }  # fmt: skip
-        print(json.dumps(line), flush=True)
+        record("sweeps", case, figures)
 
 
 if __name__ == "__main__":

@@ -9,23 +9,17 @@ Run: ``python benchmarks/bench_transfer.py`` (about ten minutes on two quiet cor
 """
 
 import argparse
-import json
 import math
 import statistics
 from typing import Any
 
 import torch
-from origin import commit
+from origin import record
 
 import thetaone as t1
 from thetaone.sweeps import parse_lrs
 
 WIDTHS = (64, 128, 256, 512, 1024)
-
-
-def show(kind: str, **fields: Any) -> None:
-    where = {"commit": commit(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    print(json.dumps({"benchmark": kind, **where, **fields}), flush=True)
 
 
 def drift(task: str, lrs: list[float], steps: int, seeds: range) -> None:
@@ -35,14 +29,18 @@ def drift(task: str, lrs: list[float], steps: int, seeds: range) -> None:
             optimizer=torch.optim.Adam,
         )  # fmt: skip
         assert found.drift is not None
-        show(
-            "drift", task=task, parametrization=rule, steps=steps, seeds=len(seeds),
-            best_log2_lr={width: round(best.log2_lr, 3) for width, best in found.optima.items()},
-            loss={width: round(best.loss, 5) for width, best in found.optima.items()},
-            octaves=round(found.drift.octaves, 3),
-            interval=[round(end, 3) for end in found.drift.interval],
-            at_edge=found.drift.bounded_only, wall_seconds=round(found.wall_seconds, 1),
-        )  # fmt: skip
+        case = {
+            "kind": "drift", "task": task, "parametrization": rule, "steps": steps,
+            "seeds": len(seeds), "threads": torch.get_num_threads(),
+        }  # fmt: skip
+        figures = {
+            "best_log2_lr": {width: round(best.log2_lr, 3) for width, best in found.optima.items()},
+            "loss": {width: round(best.loss, 5) for width, best in found.optima.items()},
+            "octaves": round(found.drift.octaves, 3),
+            "interval": [round(end, 3) for end in found.drift.interval],
+            "at_edge": found.drift.bounded_only, "wall_seconds": round(found.wall_seconds, 1),
+        }  # fmt: skip
+        record("transfer", case, figures)
 
 
 def cost(
@@ -66,16 +64,20 @@ def cost(
     best = min(statistics.fmean(v) for v in direct.final_losses(target).values())
     flops = [math.fsum(t.cost_flops for t in found.trials) for found in (tuned, direct)]
     ratios = [d.wall_seconds / s.wall_seconds for s, d in pairs]
-    show(
-        "cost", task=task, steps=steps, seeds=len(seeds), rates=len(lrs), widths=small,
-        target=target, engines=[tuned.engine.engine, direct.engine.engine],
-        small_seconds=[round(s.wall_seconds, 2) for s, _ in pairs],
-        direct_seconds=[round(d.wall_seconds, 2) for _, d in pairs],
-        times_less_time=round(statistics.median(ratios), 1),
-        times_less_compute=round(flops[1] / flops[0], 1),
-        log2_rate=round(math.log2(rate), 3), loss_at_rate=round(loss, 5),
-        best_loss_of_direct_grid=round(best, 5), excess=round(loss / best - 1, 4),
-    )  # fmt: skip
+    case = {
+        "kind": "cost", "task": task, "steps": steps, "seeds": len(seeds), "rates": len(lrs),
+        "widths": small, "target": target, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    figures = {
+        "engines": [tuned.engine.engine, direct.engine.engine],
+        "small_seconds": [round(s.wall_seconds, 2) for s, _ in pairs],
+        "direct_seconds": [round(d.wall_seconds, 2) for _, d in pairs],
+        "times_less_time": round(statistics.median(ratios), 1),
+        "times_less_compute": round(flops[1] / flops[0], 1),
+        "log2_rate": round(math.log2(rate), 3), "loss_at_rate": round(loss, 5),
+        "best_loss_of_direct_grid": round(best, 5), "excess": round(loss / best - 1, 4),
+    }  # fmt: skip
+    record("transfer", case, figures)
 
 
 def main() -> None:

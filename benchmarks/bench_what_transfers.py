@@ -11,12 +11,11 @@ best rate at width 64 alone, for batches and trainings of several sizes. ``dropo
 Run: ``python benchmarks/bench_what_transfers.py`` (about three minutes on two cores).
 """
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from origin import commit
+from origin import record
 from torch import Tensor, nn
 
 import thetaone as t1
@@ -78,9 +77,8 @@ def best(task: Products, *, widths: tuple[int, ...] = WIDTHS, **options: Any) ->
     return result
 
 
-def show(axis: str, value: float, rule: str, found: dict[str, Any]) -> None:
-    where = {"commit": commit(), "torch": torch.__version__}
-    print(json.dumps({"axis": axis, "value": value, "rule": rule, **found, **where}), flush=True)
+def show(axis: str, value: float, rule: str, figures: dict[str, Any]) -> None:
+    record("what_transfers", {"axis": axis, "value": value, "rule": rule}, figures)
 
 
 def main() -> None:
