@@ -60,7 +60,10 @@ def test_losses_are_grouped_by_rate_in_seed_order_without_failures() -> None:
 
 def test_best_lr_is_the_base_optimum() -> None:
     assert make_result().best_lr == pytest.approx(2**-6.4)
-    assert math.isnan(make_result().model_copy(update={"optima": {}}).best_lr)
+    # without optima: the lowest mean among what was trained at the base; NaN when nothing was
+    assert make_result().model_copy(update={"optima": {}}).best_lr == 0.25
+    diverged = (make_trial(32, 0.5, 3.0, status="diverged"),)
+    assert math.isnan(make_result().model_copy(update={"optima": {}, "trials": diverged}).best_lr)
 
 
 def test_survives_json() -> None:

@@ -176,7 +176,7 @@ def test_json_of_the_result_is_strict(found) -> None:
     ("change", "message"),
     [
         ({"widths": [16]}, r"widths=\[16\]: need at least two"),
-        ({"widths": [0, 16]}, r"widths=0: need widths of 1 or more"),
+        ({"widths": [0, 16]}, r"widths=0: need whole numbers from 1"),
         ({"target": 24}, r"target=24 lies below the largest width swept, 32"),
         ({"steps": 0}, r"steps=0"),
         ({"seeds": []}, r"seeds=\[\]"),

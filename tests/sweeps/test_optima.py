@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from thetaone.records import Trial, TrialSpec
-from thetaone.sweeps import find_drift, find_optima, loss_curves, transfer_penalties
+from thetaone.sweeps import (
+    find_drift,
+    find_optima,
+    loss_curves,
+    nearest_optimum,
+    transfer_penalties,
+)
 from thetaone.sweeps._optima import loss_at
 
 GRID = np.arange(-10.0, -2.0)
@@ -122,3 +128,22 @@ def test_curve_between_grid_points_is_the_data_at_them() -> None:
         assert loss_at(curve, float(x)) == pytest.approx(float(curve[1].mean(axis=0)[index]))
     assert loss_at(curve, -3.5) == math.inf
     assert math.isnan(loss_at(curve, -20))
+
+
+def test_one_failing_seed_leaves_the_others_answer_alone() -> None:
+    trials = [
+        trial.model_copy(update={"status": "failed", "losses": ()})
+        if trial.spec.seed == 2
+        else trial
+        for trial in bowl(32, -5.3)
+    ]
+    log2_lrs, losses = loss_curves(trials)[32]
+    assert (len(log2_lrs), losses.shape) == (len(GRID), (2, len(GRID)))
+    assert find_optima(loss_curves(trials))[32].log2_lr == pytest.approx(-5.3)
+
+
+def test_the_best_rate_of_a_base_outside_the_widths_is_the_nearest_widths() -> None:
+    optima = find_optima(loss_curves([*bowl(16, -5.3), *bowl(32, -6.1)]))
+    assert nearest_optimum(optima, 8) == optima[16]
+    assert nearest_optimum(optima, 1024) == optima[32]
+    assert nearest_optimum({}, 8) is None

@@ -36,8 +36,8 @@ def test_mup_and_sp_share_the_trials_of_the_base_width_and_no_others() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"widths": []}, "widths=nothing"),
-        ({"widths": [0, 32]}, "widths=0: need widths of 1 or more"),
+        ({"widths": []}, r"widths=\[\]: need at least one"),
+        ({"widths": [0, 32]}, "widths=0: need whole numbers from 1"),
         ({"lrs": [0.1, -0.1]}, "lrs=-0.1"),
         ({"lrs": [math.nan]}, "lrs=nan"),
         ({"seeds": [-1]}, "seeds=-1"),

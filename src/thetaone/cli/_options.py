@@ -1,6 +1,7 @@
 """Options that ``sweep``, ``transfer`` and ``check`` share, and what their text means."""
 
 import ast
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,6 +108,29 @@ Config = Annotated[
         callback=_read_config, is_eager=True,
     ),
 ]  # fmt: skip
+
+
+def require_writable(path: Path | None) -> Path | None:
+    """The path of an output, refused before the work when it cannot be written.
+
+    Raises:
+        InputError: It is a folder, lies in one that does not exist, or may not be written.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it, e.g. {path / 'result.json'}")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: its folder does not exist; create it first")
+    if not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
+        raise InputError(f"{path} may not be written: change its permissions, or name another file")
+    return path
+
+
+Output = Annotated[
+    Path | None,
+    typer.Option(help="Also write the result as JSON here.", callback=require_writable),
+]
 
 
 def integers(text: str | None, option: str) -> tuple[int, ...] | None:

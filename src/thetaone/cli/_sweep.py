@@ -1,7 +1,5 @@
 """``thetaone sweep``: the best learning rate of each width, and how far it moves."""
 
-from pathlib import Path
-
 import typer
 
 from thetaone.cli import _options as o
@@ -31,7 +29,8 @@ def sweep(
     storage: str = typer.Option(
         "sweep.journal", help="Journal file or database URL; stored trials are not trained again."
     ),
-    output: Path | None = typer.Option(None, help="Also write the result as JSON here."),
+    fresh: bool = typer.Option(False, "--fresh", help="Train anew what is stored."),
+    output: o.Output = None,
     config: o.Config = None,
 ) -> None:
     """Train every size, learning rate and seed; print each size's best rate and the drift."""
@@ -46,7 +45,8 @@ def sweep(
             steps=steps, parametrization=parametrization, target=target,
             target_depth=target_depth, base_width=anchor, optimizer=optimizer, schedule=schedule,
             clip=clip, precision=precision, accumulate=accumulate, engine=engine,
-            n_processes=processes, storage=storage, progress=progress,
+            n_processes=processes, storage=storage, fresh=fresh,
+            progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
     print(result)

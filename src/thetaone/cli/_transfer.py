@@ -1,7 +1,5 @@
 """``thetaone transfer``: the whole job, from small sweeps to a trained target and a report."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +38,7 @@ def transfer(
     config: o.Config = None,
 ) -> None:
     """Find the learning rate on small models, prove that it transfers, train the large one."""
+    from thetaone.cli._interrupts import command_line
     from thetaone.cli._progress import Progress
     from thetaone.studies import transfer as study
     from thetaone.sweeps import parse_lrs
@@ -52,7 +51,7 @@ def transfer(
             lrs=parse_lrs(lrs) if lrs else None, seeds=o.integers(seeds, "--seeds"), steps=steps,
             base_width=anchor, optimizer=optimizer, schedule=schedule, clip=clip,
             precision=precision, accumulate=accumulate, engine=engine, storage=storage or None,
-            command=shlex.join(["thetaone", *sys.argv[1:]]), progress=progress,
+            command=command_line(), progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
     _print(result, report)

@@ -7,6 +7,7 @@ import typer
 
 from thetaone.cli._check import check
 from thetaone.cli._gradients import gradients
+from thetaone.cli._interrupts import Interrupted, interruptible, told
 from thetaone.cli._laws import laws
 from thetaone.cli._plan import plan
 from thetaone.cli._policy import policy
@@ -14,6 +15,8 @@ from thetaone.cli._report import report
 from thetaone.cli._sweep import sweep
 from thetaone.cli._transfer import transfer
 from thetaone.errors import ThetaOneError
+
+UNEXPECTED = 70  # as sysexits.h has it: the program's own fault
 
 app = typer.Typer(
     name="thetaone",
@@ -49,22 +52,33 @@ app.command()(transfer)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit code 0 on success, 1 when a verdict failed, 2 on bad input (one line, no traceback unless
-    ``--debug`` is given anywhere on the line).
+    Exit code 0 on success, 1 when a verdict failed, 2 on bad input, 70 on an error of the program's
+    own, 130 when interrupted; one line, no traceback unless ``--debug`` is given anywhere on the
+    line.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        app([a for a in arguments if a != "--debug"])
+        with interruptible():
+            app([a for a in arguments if a != "--debug"])
     except ThetaOneError as error:
         if debug:
             traceback.print_exc()
         else:
             print(f"thetaone: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("thetaone: interrupted; what was finished is kept", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"thetaone: {told(stop, arguments)}", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        first = (str(error).strip() or "no message").splitlines()[0]
+        print(
+            f"thetaone: unexpected {type(error).__name__}: {first}; --debug shows where",
+            file=sys.stderr,
+        )
+        raise SystemExit(UNEXPECTED) from None
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ from .studies import GradientComparison as GradientComparison
 from .studies import MemoryAccount as MemoryAccount
 from .studies import TargetMemory as TargetMemory
 from .studies import TransferResult as TransferResult
+from .studies import saving as saving
 from .sweeps import Drift as Drift
 from .sweeps import EngineDecision as EngineDecision
 from .sweeps import Progress as Progress

@@ -73,18 +73,22 @@ class Record(BaseModel):
             where = str(source)
             try:
                 text = Path(source).read_text(encoding="utf-8")
-            except OSError as error:
+            except (OSError, ValueError, MemoryError) as error:  # absent, not UTF-8, or too large
                 raise RecordError(f"cannot read {cls.__name__} from {where}: {error}") from error
         try:
             return cls.model_validate(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{where} is not JSON: {error}") from error
+        except RecursionError:
+            raise RecordError(
+                f"{where} is not a {cls.__name__} record: nested too deeply"
+            ) from None
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or cls.__name__
             raise RecordError(
                 f"{where} is not a {cls.__name__} record: {place}: {first['msg']}"
             ) from error
+        except (ValueError, MemoryError) as error:  # not JSON, or a number of too many digits
+            raise RecordError(f"{where} is not JSON: {error}") from error
 
     def plot(self, **options: Any) -> Any:
         """Draw the record with matplotlib and return the figure.

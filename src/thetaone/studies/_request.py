@@ -16,7 +16,7 @@ from thetaone.parametrization import (
     read_members,
 )
 from thetaone.records import TrainingLoop, TrialSpec, training_loop
-from thetaone.sweeps import grid
+from thetaone.sweeps import grid, learning_rates, whole_numbers
 from thetaone.tasks import LoadedTask, load_task
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -161,8 +161,8 @@ def settle(
     if base.depth is None and sizes[0].depth is not None:
         base = replace(base, depth=sizes[-1].depth)
     return Request(
-        task=loaded, sizes=sizes, base=base, lrs=tuple(sorted(settled["lrs"])),
-        seeds=tuple(settled["seeds"]), steps=settled["steps"], optimizer=optimizer,
+        task=loaded, sizes=sizes, base=base, lrs=settled["lrs"],
+        seeds=settled["seeds"], steps=settled["steps"], optimizer=optimizer,
         options=taken, choices=made_choices(choices),
         loop=training_loop(
             n_steps=settled["steps"], **{k: v for k, v in loop.items() if v is not None}
@@ -175,6 +175,14 @@ def _said(*answers: Any) -> Any:
     return next((answer for answer in answers if answer is not None), None)
 
 
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "widths": lambda value: whole_numbers("widths", value, least=1),
+    "lrs": learning_rates,
+    "seeds": lambda value: whole_numbers("seeds", value, least=0),
+    "steps": lambda value: whole_numbers("steps", [value], least=1)[0],
+}
+
+
 def _axes(task: LoadedTask, axes: Mapping[str, Any]) -> dict[str, Any]:
     settled: dict[str, Any] = {}
     for name in ("widths", "lrs", "seeds", "steps"):
@@ -184,11 +192,7 @@ def _axes(task: LoadedTask, axes: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name} is not given and task {task.name} has no default for it: "
                 f"pass {name}=, or set defaults = {{{name!r}: ...}} in the task"
             )
-        settled[name] = value if name == "steps" else list(value)
-        if settled[name] == []:
-            raise InputError(f"{name}=[]: need at least one")
-    if settled["steps"] < 1:
-        raise InputError(f"steps={settled['steps']}: need at least 1 step of training")
+        settled[name] = _READ[name](value)
     return settled
 
 
@@ -201,13 +205,10 @@ def _sizes(
         InputError: Other numbers of depths than of widths, or a depth below 1.
         TaskError: The task's model takes no depth.
     """
-    widths = sorted(set(widths))
-    depths = sorted(set(depths or ()))
+    depths = () if depths is None else whole_numbers("depths", depths, least=1)
     if not depths:
         own = task.training.get("depth")
         return tuple(Size(width, own) for width in widths)
-    if depths[0] < 1:
-        raise InputError(f"depths={depths}: need depths of 1 or more")
     require_depth(task)
     if len(widths) == 1:
         return tuple(Size(widths[0], depth) for depth in depths)

@@ -17,6 +17,7 @@ from thetaone.sweeps import (
     find_drift,
     find_optima,
     loss_curves,
+    nearest_optimum,
     open_store,
     require_engine,
     run_trials,
@@ -195,7 +196,7 @@ def _conclude(
     """The result: optima, drift and penalties of the trials."""
     curves = loss_curves(trials)
     optima = find_optima(curves)
-    best = optima.get(base_width)
+    best = nearest_optimum(optima, base_width)
     return SweepResult(
         trials=tuple(trials), engine=runs.decision, base_width=base_width, optima=optima,
         drift=find_drift(curves, optima),

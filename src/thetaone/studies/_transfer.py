@@ -1,5 +1,6 @@
 """The whole job: find the rate small, prove that it transfers, train the large model in memory."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from thetaone.records import (
     DirectSweepCost,
     Prescription,
     Progress,
-    ProgressEvent,
     RateSchedule,
     SweepResult,
     TargetMemory,
     TransferResult,
     TrialSpec,
+    hide_passwords,
     parse_bytes,
 )
 from thetaone.report import ensure_writable, write_report
@@ -29,6 +30,7 @@ from thetaone.studies._invariance import coordinate_check
 from thetaone.studies._request import Request, Size, settle
 from thetaone.studies._sweep import run_sweep
 from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
+from thetaone.studies._watch import Watch
 from thetaone.sweeps import Work, check_task, count_flops
 
 CHECK_STEPS = (1, 2, 4)
@@ -131,10 +133,17 @@ def transfer(
         options=options,
         base=Size(target if base_width is None else base_width, target_depth),
     )  # fmt: skip
+    existed = report is None or Path(report).exists()
     job = _Job.of(request, Size(target, request.base.depth), storage=storage, engine=engine,
-                  report=report, watch=_Watch(progress))  # fmt: skip
+                  report=report, watch=Watch(progress))  # fmt: skip
     budget = None if memory is None else parse_bytes(memory, where="memory")
-    return job.run(budget, command)
+    try:
+        return job.run(budget, hide_passwords(command))
+    except BaseException:
+        if job.folder is not None and not existed:
+            with contextlib.suppress(OSError):  # it holds something: a journal to resume from
+                job.folder.rmdir()
+        raise
 
 
 def chosen_rate(result: SweepResult) -> float:
@@ -143,32 +152,17 @@ def chosen_rate(result: SweepResult) -> float:
     Raises:
         InputError: Every training at every width diverged.
     """
+    if not result.optima and any(trial.status == "finished" for trial in result.trials):
+        raise InputError(
+            f"task {result.task}: three or more rates whose trainings end well are needed to find "
+            f"the best one; of {len(result.lrs)} some failed or diverged at every width"
+        )
     if not result.optima:
         raise InputError(
             f"task {result.task}: every training diverged at rates {result.lrs[0]:.3g} to "
             f"{result.lrs[-1]:.3g}: pass smaller lrs"
         )
     return 2.0 ** result.optima[max(result.optima)].log2_lr
-
-
-@dataclass(frozen=True)
-class _Watch:
-    """Tells the caller's callback, if there is one, how far each phase is."""
-
-    progress: Progress | None
-
-    def __call__(self, phase: str, done: int, total: int, message: str) -> None:
-        if self.progress is not None:
-            self.progress(ProgressEvent(phase=phase, n_done=done, n_total=total, message=message))
-
-    def renamed(self, phase: str) -> Progress:
-        """The callback of a part of the job, whose events carry this job's phase."""
-
-        def tell(event: ProgressEvent) -> None:
-            if self.progress is not None:
-                self.progress(event.model_copy(update={"phase": phase}))
-
-        return tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +175,7 @@ class _Job:
     engine: str
     storage: str | None
     folder: Path | None
-    watch: _Watch
+    watch: Watch
 
     @classmethod
     def of(
@@ -192,7 +186,7 @@ class _Job:
         engine: str,
         storage: str | None,
         report: str | Path | None,
-        watch: _Watch,
+        watch: Watch,
     ) -> Self:
         """Check what can be wrong before anything is trained.
 
@@ -211,6 +205,10 @@ class _Job:
             raise InputError(
                 f"target={getattr(target, axis)} lies below the largest {axis} swept, "
                 f"{values[-1]}: rates transfer upward. Raise the target or drop that {axis}"
+            )
+        if len(request.lrs) < 3:
+            raise InputError(
+                f"lrs={list(request.lrs)}: three or more are needed to find the best one"
             )
         parametrization = request.parametrization("mup")
         work = Work(task=request.task, make_optimizer=parametrization, loop=request.loop)
@@ -324,17 +322,20 @@ def _check(job: _Job, rule: str, lr: float) -> CoordinateCheck:
 def _cost(job: _Job, result: SweepResult, target: Target) -> DirectSweepCost:
     """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's size.
 
-    The target's step is timed as the sweep ran: on as many threads, and shared out over as many
-    workers. Trials found in the storage count with the time that they took when they were trained.
+    The grid at the target is charged the steps that the largest size swept really ran: a diverged
+    training stops there too. The target's step is timed as the sweep ran: on as many threads, and
+    shared out over as many workers. Trials from the storage count with the time they once took.
     """
     engine, request = result.engine, job.request
-    n_trials = len(request.lrs) * len(request.seeds)
+    largest = request.sizes[-1]
+    direct = [t for t in result.trials if (t.width, t.spec.depth) == (largest.width, largest.depth)]
+    n_steps = sum(len(trial.losses) for trial in direct)
     work = Work(task=request.task, make_optimizer=job.parametrization, loop=request.loop)
     trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
     seconds = step_seconds(target, engine.n_threads)
     return DirectSweepCost(
         transfer_seconds=trained if result.n_reused else result.wall_seconds,
         transfer_flops=sum(trial.cost_flops for trial in result.trials),
-        direct_seconds=seconds * request.steps * n_trials / engine.n_processes,
-        direct_flops=count_flops(work, target.spec) * request.steps * n_trials, n_trials=n_trials,
+        direct_seconds=seconds * n_steps / engine.n_processes,
+        direct_flops=count_flops(work, target.spec) * n_steps, n_trials=len(direct),
     )  # fmt: skip

@@ -13,27 +13,52 @@ from thetaone.laws import fit_vertex
 from thetaone.records import Drift, Optimum, Trial
 
 Array = NDArray[np.float64]
+Lines = tuple[list[int], list[int]]
 Curve = tuple[Array, Array]  # log2 rates [n], final losses [seeds, n]
 
 
 def loss_curves(trials: Sequence[Trial]) -> dict[int, Curve]:
     """Width -> log2 learning rates and final losses of every seed; inf where diverged.
 
-    A rate or a seed for which a trial failed is left out as a whole: rates first, so that a seed
-    is never compared on fewer rates than another.
+    Where trials failed, whole rates or whole seeds are left out, the one with the largest share of
+    failures first, so that a seed is never compared on fewer rates than another and one bad seed
+    leaves the others' answer alone.
     """
     curves: dict[int, Curve] = {}
     for width in sorted({trial.width for trial in trials}):
-        found = {(t.lr, t.seed): t.final_loss for t in trials if t.width == width}
-        seeds = sorted({seed for _, seed in found})
-        lrs = [
-            lr
-            for lr in sorted({lr for lr, _ in found})
-            if not any(math.isnan(found.get((lr, seed), math.nan)) for seed in seeds)
-        ]
-        losses = np.array([[found[lr, seed] for lr in lrs] for seed in seeds], dtype=np.float64)
-        curves[width] = (np.log2(np.array(lrs, dtype=np.float64)), losses)
+        of_width = [trial for trial in trials if trial.width == width]
+        lrs = np.array(sorted({trial.lr for trial in of_width}))
+        seeds = sorted({trial.seed for trial in of_width})
+        losses = np.full((len(seeds), len(lrs)), np.nan)
+        for trial in of_width:
+            losses[seeds.index(trial.seed), np.searchsorted(lrs, trial.lr)] = trial.final_loss
+        rows, columns = _without_failures(losses)
+        curves[width] = (np.log2(lrs[columns]), losses[np.ix_(rows, columns)])
     return curves
+
+
+def _without_failures(losses: Array) -> Lines:
+    """Rows and columns of a table without NaN: the line with most of it goes first."""
+    rows, columns = list(range(losses.shape[0])), list(range(losses.shape[1]))
+    while np.isnan(missing := losses[np.ix_(rows, columns)]).any():
+        share = np.isnan(missing)
+        worst_row, worst_column = share.mean(axis=1), share.mean(axis=0)
+        if worst_row.max() >= worst_column.max() and len(rows) > 1:
+            del rows[int(worst_row.argmax())]
+        else:
+            del columns[int(worst_column.argmax())]
+    return rows, columns
+
+
+def nearest_optimum(optima: Mapping[int, Optimum], base_width: int) -> Optimum | None:
+    """The best rate of the base width, or of the width nearest to it that has one.
+
+    Rates are given at the base width, so every width's best is a best rate there; the nearest one
+    is extrapolated least.
+    """
+    if not optima:
+        return None
+    return optima[min(optima, key=lambda width: (abs(math.log(width / base_width)), width))]
 
 
 def find_optima(curves: Mapping[int, Curve]) -> dict[int, Optimum]:

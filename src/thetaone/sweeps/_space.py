@@ -3,13 +3,16 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from thetaone.errors import InputError
 from thetaone.records import TrialSpec
 
-Number = TypeVar("Number", int, float)
+MOST_VALUES = 10_000  # of an axis
+MOST_TRIALS = 1_000_000
+LARGEST = 2**53  # beyond it a database keeps whole numbers as floats, rounded
+SMALLEST_LR, LARGEST_LR = 1e-30, 1e30
 
 _POWER = re.compile(r"2\^(-?\d+(?:\.\d+)?)")
 
@@ -59,11 +62,16 @@ def grid(
         >>> [(s.width, s.seed, s.rule) for s in specs]
         [(32, 0, 'sp'), (32, 1, 'sp'), (64, 0, 'mup from 32'), (64, 1, 'mup from 32')]
     """
-    widths = _axis("widths", widths, lambda width: width >= 1, "widths of 1 or more")
-    lrs = _axis("lrs", lrs, lambda lr: 0 < lr < math.inf, "finite rates > 0, e.g. 2**-7")
-    seeds = _axis("seeds", seeds, lambda seed: seed >= 0, "seeds of 0 or more")
-    if n_steps < 1:
-        raise InputError(f"steps={n_steps}: need at least 1 step of training")
+    widths = whole_numbers("widths", widths, least=1)
+    lrs = learning_rates(lrs)
+    seeds = whole_numbers("seeds", seeds, least=0)
+    (n_steps,) = whole_numbers("steps", [n_steps], least=1)
+    n_trials = len(widths) * len(lrs) * len(seeds)
+    if n_trials > MOST_TRIALS:
+        raise InputError(
+            f"{len(widths)} widths × {len(lrs)} lrs × {len(seeds)} seeds are {n_trials:,} trials; "
+            f"a sweep has at most {MOST_TRIALS:,}"
+        )
     return tuple(
         TrialSpec(
             width=width, lr=lr, seed=seed, n_steps=n_steps,
@@ -96,6 +104,8 @@ def parse_lrs(text: str) -> tuple[float, ...]:
     if len(steps) > 1 or step <= 0 or high < low:
         raise InputError(f"lrs={text!r} is not a range; write e.g. 2^-12:2^-3 or 2^-9:2^-5:0.5")
     count = math.floor((high - low) / step + 1e-9) + 1
+    if count > MOST_VALUES:
+        raise InputError(f"lrs={text!r} are {count:,} rates; at most {MOST_VALUES:,} make an axis")
     return tuple(2.0 ** (low + step * index) for index in range(count))
 
 
@@ -113,11 +123,64 @@ def _number(part: str, text: str) -> float:
     return value
 
 
-def _axis(
-    name: str, values: Iterable[Number], valid: Callable[[Number], bool], wanted: str
-) -> Sequence[Number]:
-    found = sorted(set(values))
-    bad = [value for value in found if not valid(value)]
-    if bad or not found:
-        raise InputError(f"{name}={bad[0] if bad else 'nothing'}: need {wanted}")
-    return found
+def whole_numbers(name: str, values: Any, *, least: int) -> tuple[int, ...]:
+    """An axis of whole numbers, ascending, each once.
+
+    Args:
+        name: Of the argument, for messages.
+        values: A sequence, an iterator, a NumPy array or a tensor.
+        least: Smallest that is allowed.
+
+    Raises:
+        InputError: Empty, too long, or something in it is no whole number in range.
+
+    Examples:
+        >>> whole_numbers("seeds", range(3), least=0)
+        (0, 1, 2)
+    """
+    return tuple(sorted({_whole(name, value, least) for value in _listed(name, values)}))
+
+
+def learning_rates(values: Any) -> tuple[float, ...]:
+    """An axis of learning rates, ascending, each once.
+
+    Raises:
+        InputError: Empty, too long, or something in it is no finite number > 0.
+    """
+    return tuple(sorted({_rate(value) for value in _listed("lrs", values)}))
+
+
+def _listed(name: str, values: Any) -> list[Any]:
+    values = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(f"{name}={_shown(values)}: need a sequence of numbers, e.g. [1, 2]")
+    listed = list(itertools.islice(values, MOST_VALUES + 1))
+    if len(listed) > MOST_VALUES:
+        raise InputError(f"{name} has more than {MOST_VALUES:,} values, the most that make an axis")
+    if not listed:
+        raise InputError(f"{name}=[]: need at least one")
+    return listed
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    value = value.item() if hasattr(value, "item") else value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value != value or value % 1 != 0 or not least <= value <= LARGEST:
+        raise InputError(f"{name}={_shown(value)}: need whole numbers from {least} to {LARGEST:,}")
+    return int(value)
+
+
+def _rate(value: Any) -> float:
+    value = value.item() if hasattr(value, "item") else value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not SMALLEST_LR <= value <= LARGEST_LR:
+        raise InputError(
+            f"lrs={_shown(value)}: need finite rates > 0, from {SMALLEST_LR:g} to {LARGEST_LR:g}, "
+            "e.g. 2**-7"
+        )
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -85,14 +85,16 @@ class Descent:
         model: What is trained.
         optimizer: Its optimizer.
         n_steps: Steps of the whole training [count].
+        n_done: Steps already taken, of a training that is resumed [count].
     """
 
     def __init__(
-        self, work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, n_steps: int
-    ) -> None:
+        self, work: Work, model: nn.Module, optimizer: torch.optim.Optimizer, n_steps: int,
+        *, n_done: int = 0,
+    ) -> None:  # fmt: skip
         self._work, self._model, self._optimizer = work, model, optimizer
-        self._n_steps, self._n_done = n_steps, 0
-        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._n_steps, self._n_done = n_steps, n_done
+        self._rates = [float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups]
 
     def step(self, batch: Any) -> float:
         """Descend on one batch; the loss before it.

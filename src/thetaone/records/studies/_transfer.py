@@ -101,12 +101,12 @@ class DirectSweepCost(Record):
     @property
     def times_less_time(self) -> float:
         """How many times less wall time transfer takes."""
-        return self.direct_seconds / self.transfer_seconds
+        return self.direct_seconds / self.transfer_seconds if self.transfer_seconds else math.nan
 
     @property
     def times_less_compute(self) -> float:
         """How many times less compute transfer takes."""
-        return self.direct_flops / self.transfer_flops
+        return self.direct_flops / self.transfer_flops if self.transfer_flops else math.nan
 
 
 class TransferResult(Record):
@@ -162,6 +162,18 @@ class TransferResult(Record):
         return "\n".join(f"{label:<22}{text}" for label, text in summary_lines(self))
 
 
+def saving(times_less: float) -> str:
+    """How many times less, or more, in words.
+
+    Examples:
+        >>> saving(20.0), saving(0.25)
+        ('20.0× less', '4.0× more')
+    """
+    if not 0 < times_less < math.inf:
+        return "unknown times less"
+    return f"{times_less:.1f}× less" if times_less >= 1 else f"{1 / times_less:.1f}× more"
+
+
 def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
     """The ten lines a reader needs: label and text."""
     mup, sp, cost = result.mup, result.sp, result.cost
@@ -177,7 +189,7 @@ def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
         ("target", f"width {result.target_width}: loss {result.target.final_loss:.4f}"),
         (
             "cost of the rate",
-            f"{cost.times_less_compute:.1f}× less compute, {cost.times_less_time:.1f}× less time "
+            f"{saving(cost.times_less_compute)} compute, {saving(cost.times_less_time)} time "
             f"than the same grid at width {result.target_width} (estimated)",
         ),
         ("time", format_seconds(result.wall_seconds)),

@@ -1,6 +1,7 @@
 """Results of a sweep over learning rate, width and seed: optima, drift, penalties."""
 
 import math
+from collections.abc import Iterable
 from typing import ClassVar
 
 from pydantic import Field
@@ -111,9 +112,22 @@ class SweepResult(Record):
 
     @property
     def best_lr(self) -> float:
-        """The best learning rate at the base width: the one to transfer; NaN when unknown."""
-        optimum = self.optima.get(self.base_width)
-        return math.nan if optimum is None else 2.0**optimum.log2_lr
+        """The best learning rate at the base width: the one to transfer.
+
+        Of the width nearest to the base that has an optimum; where too few rates were trained for
+        one, the rate with the lowest mean loss there. NaN when every training diverged or failed.
+        """
+        if self.optima:
+            return 2.0 ** self.optima[self._nearest(self.optima)].log2_lr
+        means = {
+            lr: math.fsum(losses) / len(losses)
+            for lr, losses in self.final_losses(self._nearest(self.widths)).items()
+        }
+        best = min(means, key=means.__getitem__, default=math.nan)
+        return best if math.isfinite(means.get(best, math.nan)) else math.nan
+
+    def _nearest(self, widths: Iterable[int]) -> int:
+        return min(widths, key=lambda width: (abs(math.log(width / self.base_width)), width))
 
     def final_losses(self, width: int) -> dict[float, tuple[float, ...]]:
         """Learning rate -> final loss of every seed that did not fail, at one width."""
@@ -147,7 +161,9 @@ def _optimum_row(result: SweepResult, width: int) -> list[str]:
     parameters = f"{max(trial.n_parameters for trial in trials):,}"
     optimum = result.optima.get(width)
     if optimum is None:
-        return [str(width), parameters, "–", "–", "–", "–", f"{diverged}/{len(trials)}"]
+        few = len({t.lr for t in trials if t.status != "failed"}) < 3
+        why = "three or more rates needed" if few else "–"
+        return [str(width), parameters, why, "–", "–", "–", f"{diverged}/{len(trials)}"]
     low, high = optimum.interval
     penalty = result.penalties.get(width, math.nan)
     return [

@@ -2,7 +2,7 @@
 
 import math
 
-from thetaone.records import CoordinateCheck, Drift, TransferResult
+from thetaone.records import CoordinateCheck, Drift, TransferResult, saving
 from thetaone.report.drawing import bytes_words, clock, percent, signed
 from thetaone.report.figures import TOLERANCE_OCTAVES
 from thetaone.report.page._contents import Cell, Fact, Table, Verdict
@@ -89,9 +89,9 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
     found.append(
         Fact(
             label="Cost of the rate",
-            value=f"{result.cost.times_less_compute:.1f}× less",
+            value=saving(result.cost.times_less_compute),
             note=f"compute than the same grid at width {result.target_width}; "
-            f"{result.cost.times_less_time:.1f}× less time (estimated)",
+            f"{saving(result.cost.times_less_time)} time (estimated)",
         )
     )
     final = result.target.final_loss

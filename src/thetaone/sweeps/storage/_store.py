@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thetaone.records import Trial, TrialSpec
+from thetaone.sweeps._space import LARGEST, LARGEST_LR, SMALLEST_LR
 from thetaone.sweeps.identity import Starts, place_of
 from thetaone.sweeps.storage._journal import Journal
 from thetaone.sweeps.storage._leases import Leases
 
-_LARGEST = 2**53  # beyond it a database keeps whole numbers as floats, rounded
-_SMALLEST_LR, _LARGEST_LR = 1e-30, 1e30
 CURVE_POINTS = 32  # losses of a trial that Optuna's dashboard draws
 AGREEMENT = 1e-3  # relative: stacks and thread counts change a loss by rounding
 
@@ -233,9 +232,9 @@ def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
         datetime_complete=now,
         params={"width": spec.width, "lr": spec.lr, "seed": spec.seed},
         distributions={
-            "width": IntDistribution(1, _LARGEST),
-            "lr": FloatDistribution(_SMALLEST_LR, _LARGEST_LR, log=True),
-            "seed": IntDistribution(0, _LARGEST),
+            "width": IntDistribution(1, LARGEST),
+            "lr": FloatDistribution(SMALLEST_LR, LARGEST_LR, log=True),
+            "seed": IntDistribution(0, LARGEST),
         },
         user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial),
     )  # fmt: skip
