@@ -54,10 +54,15 @@ class FixedPolicies:
         numbers = np.flatnonzero((seconds < limit) & (resting <= budget))
         for number in numbers[np.argsort(seconds[numbers], kind="stable")].tolist():
             if number not in self._peaks:
-                self._peaks[number] = self._peak(number)
+                self._peaks[number] = self.peak(number)
             if self._peaks[number] <= budget:
-                return [self._schedule(number)]
+                return [self.schedule(number)]
         return []
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Seconds of a step under each policy [s]."""
+        return self._seconds_and_resting[0]
 
     @property
     def _one_list(self) -> bool:
@@ -113,12 +118,14 @@ class FixedPolicies:
         resting[len(self._flat) :] = 0.0  # nested regions drop a tape more than once
         return seconds, resting
 
-    def _peak(self, number: int) -> int:
+    def peak(self, number: int) -> int:
+        """Most bytes alive at once under a policy [bytes]."""
         if number >= len(self._flat):
-            return self._schedule(number).peak_bytes
+            return self.schedule(number).peak_bytes
         return flat_peak(self.costs, self._flat[number][1])
 
-    def _schedule(self, number: int) -> Schedule:
+    def schedule(self, number: int) -> Schedule:
+        """A policy as the judge prices it."""
         name, spans = [*self._flat, *self._nested][number]
         pairs = zip(spans.starts.tolist(), spans.stops.tolist(), strict=True)
         return judged(self.chain, [Region(start=a, stop=b) for a, b in pairs], policy=name)

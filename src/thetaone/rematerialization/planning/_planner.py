@@ -184,7 +184,7 @@ class Planner:
         if self.memory_only is None and not self.exact:
             limit = min((one.total_seconds for one in found), default=float("inf"))
             if limit > self._bound(budget) * (1 + 1e-9):
-                found += self._fixed.fastest(budget, limit)
+                found += self._fixed.fastest(budget, limit * (1 - 1e-12))
         if self.memory_only is not None or not found or self._may_beat(budget):
             found += [one for one in self.floors if one.peak_bytes <= budget]
         return min(found, key=lambda one: (one.total_seconds, one.disk_writes), default=None)
