@@ -18,6 +18,8 @@ ThetaOneError
 ├── StorageError (RuntimeError)         a sweep's storage cannot be read or written
 └── ReportError (OSError)               a report cannot be written
 
+and one warning: EstimatorWarning (UserWarning), a gradient that is probably wrong.
+
 Messages say the value, the limit, where, and what to do next.
 """
 
@@ -119,6 +121,10 @@ class DiskTierError(ThetaOneError, OSError):
 
 class EstimatorError(ThetaOneError, ValueError):
     """An estimator does not apply to this expectation, or cannot be trusted on it."""
+
+
+class EstimatorWarning(UserWarning):
+    """A gradient estimate is probably wrong: samples and log p do not belong together."""
 
 
 class StorageError(ThetaOneError, RuntimeError):

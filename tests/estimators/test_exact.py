@@ -21,6 +21,7 @@ from thetaone.estimators import (
     Estimator,
     GumbelSoftmax,
     LeaveOneOut,
+    ScoreFunction,
     StraightThrough,
 )
 from thetaone.estimators._integrand import Integrand
@@ -222,3 +223,60 @@ def test_straight_through_is_as_biased_as_its_closed_form(theta: float, expected
     found = float((weight * rows_gradient(StraightThrough(), toy, logits, both)).sum())
     assert found == pytest.approx(expected, rel=1e-5)
     assert found == pytest.approx(p * (1 - p) * (2 * p - 0.998), abs=1e-15)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_enumeration_is_exact_on_the_edges(p: float) -> None:
+    # E b = p and E k = 3p, E k² = 3p(1 − p) + 9p²: derivatives 1, 3 and 3 + 12p, everywhere
+    for make, f, truth in (
+        (D.Bernoulli, lambda x: x, 1.0),
+        (lambda q: D.Binomial(3, q), lambda x: x, 3.0),
+        (lambda q: D.Binomial(3, q), lambda x: x**2, 3 + 12 * p),
+    ):
+        q = torch.tensor(p, dtype=torch.float64, requires_grad=True)
+        e = t1.expectation(f, make(q), estimator=Enumeration())
+        e.backward()
+        assert q.grad is not None
+        assert q.grad.item() == pytest.approx(truth, abs=1e-12)
+
+
+def test_enumeration_at_a_class_of_probability_0() -> None:
+    # by weights w, p = w/Σw: ∂F/∂w_k = (f_k − F)/Σw
+    table = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    w = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64, requires_grad=True)
+    for make, f in (
+        (D.Categorical, lambda k: table[k]),
+        (D.OneHotCategorical, lambda x: x @ table),
+    ):
+        (gradient,) = torch.autograd.grad(
+            t1.expectation(f, make(w), estimator=Enumeration()).value, w
+        )
+        torch.testing.assert_close(gradient, table - 1.5, atol=1e-12, rtol=0)
+
+
+def test_a_batch_of_categoricals_is_enumerated_row_by_row() -> None:
+    logits = torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    table = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
+    e = t1.expectation(lambda k: table[k], D.Categorical(logits=logits))
+    assert (e.estimator, e.evaluations) == ("Enumeration", 5)  # 3 outcomes, not 3^40, and 2 probes
+    (gradient,) = torch.autograd.grad(e.value.sum(), logits)
+    p = logits.detach().softmax(-1)
+    torch.testing.assert_close(gradient, p * (table - (p @ table)[:, None]), atol=1e-12, rtol=0)
+
+
+def test_an_optimal_baseline_where_tensors_are_tied() -> None:
+    # ContinuousBernoulli keeps probs and, once asked for, logits; d/dp E cos x by a fine grid
+    x = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    w = torch.softmax(x * torch.tensor(0.3, dtype=torch.float64).logit(), 0)
+    truth = ((w * x.cos() * x).sum() - (w * x.cos()).sum() * (w * x).sum()).item() / 0.21
+    p = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    q = D.ContinuousBernoulli(p)
+    assert q.logits.requires_grad
+    e = t1.expectation(
+        torch.cos, q, estimator=ScoreFunction("optimal"), n_samples=200_000,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    e.backward()
+    assert p.grad is not None
+    assert p.grad.item() == pytest.approx(truth, abs=0.01)

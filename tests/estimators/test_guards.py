@@ -183,6 +183,9 @@ def test_decay() -> None:
 POSITIVE = torch.tensor(1.5, requires_grad=True)
 UNIT = D.Uniform(0.0, 1.0)
 EXPONENTIAL = D.Exponential(1.0)
+CUBE = D.Independent(D.Uniform(torch.zeros(3), torch.ones(3)), 1)
+OCTANT = D.Independent(D.Exponential(torch.ones(3)), 1)
+SPACE = D.Independent(D.Normal(torch.zeros(3), torch.ones(3)), 1)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +215,22 @@ EXPONENTIAL = D.Exponential(1.0)
             ),
             False,
         ),
+        # an edge of an event is a face: it moves unless it slides along itself
+        (D.TransformedDistribution(CUBE, [D.AffineTransform(0.0, POSITIVE, event_dim=1)]), True),
+        (D.TransformedDistribution(OCTANT, [D.AffineTransform(0.0, POSITIVE, event_dim=1)]), False),
+        (D.TransformedDistribution(OCTANT, [D.AffineTransform(POSITIVE, 1.0, event_dim=1)]), True),
+        (D.TransformedDistribution(SPACE, [D.AffineTransform(0.0, POSITIVE, event_dim=1)]), False),
+        # a lattice moves with its points
+        (D.TransformedDistribution(D.Bernoulli(0.3), [D.AffineTransform(0.0, POSITIVE)]), True),
+        (D.TransformedDistribution(D.Bernoulli(0.5), [D.AffineTransform(POSITIVE, 1.0)]), True),
+        (D.TransformedDistribution(D.Poisson(POSITIVE), [D.AffineTransform(0.0, 2.0)]), False),
     ],
-    ids=range(12),
+    ids=range(19),
 )
 def test_a_support_that_moves_is_seen_through_transforms(
     distribution: D.Distribution, moves: bool
 ) -> None:
-    assert moving_support(distribution) is moves
+    assert bool(moving_support(distribution)) is moves
 
 
 def test_a_transform_and_its_inverse_hold_each_other() -> None:
@@ -251,3 +263,42 @@ def test_an_optimal_baseline_for_parameters_of_a_transform() -> None:
     q = D.TransformedDistribution(D.Normal(0.0, 1.0), [D.AffineTransform(0.0, POSITIVE)])
     with pytest.raises(EstimatorError, match=r"shares tensors between samples.*LeaveOneOut\(\)"):
         t1.expectation(square, q, estimator=ScoreFunction("optimal"))
+
+
+def test_a_support_that_nobody_can_look_at_is_refused() -> None:
+    base = D.Dirichlet(torch.ones(3))
+    q = D.TransformedDistribution(base, [D.AffineTransform(0.0, POSITIVE, event_dim=1)])
+    with pytest.raises(EstimatorError, match=r"may move with a parameter, which cannot be told"):
+        t1.expectation(lambda x: x.sum(-1), q, estimator=LeaveOneOut())
+
+
+class WithoutLogProb(D.Distribution):
+    """Samples and nothing else."""
+
+    arg_constraints: dict[str, D.constraints.Constraint] = {}  # noqa: RUF012
+    support = D.constraints.real
+
+    def sample(self, sample_shape: torch.Size) -> Tensor:  # pyright: ignore
+        return torch.zeros(sample_shape)
+
+
+def test_no_density_no_score() -> None:
+    with pytest.raises(EstimatorError, match=r"has no log_prob; use Pathwise\(\)"):
+        t1.expectation(square, WithoutLogProb(validate_args=False), estimator=LeaveOneOut())
+
+
+class WithoutSupport(D.Normal):
+    """A distribution whose author named no support."""
+
+    @property
+    def support(self) -> D.constraints.Constraint:  # pyright: ignore
+        raise NotImplementedError
+
+
+def test_a_refusal_never_raises_anything_else() -> None:
+    q = WithoutSupport(torch.tensor(0.3, requires_grad=True), 1.0, validate_args=False)
+    with pytest.raises(
+        EstimatorError, match=r"whether it applies to WithoutSupport cannot be told"
+    ):
+        t1.expectation(square, q, estimator=Pathwise())
+    assert t1.expectation(square, q).estimator == "LeaveOneOut"

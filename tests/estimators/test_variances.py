@@ -93,11 +93,10 @@ def test_variance_on_a_quadratic(name: str, d: int, mu: float, sigma: float) -> 
 
 def _per_sample(estimator: Estimator, mu: Tensor, scale: Tensor, count: int) -> Tensor:
     made = family(lambda loc: D.Independent(D.Normal(loc, scale), 1), mu)
-    rows, _ = replicate_gradients(
+    return replicate_gradients(
         lambda x: (x**2).sum(-1), made, estimator, n_samples=1, replicates=count,
         generator=generator(),
-    )  # fmt: skip
-    return rows
+    ).gradients  # fmt: skip
 
 
 @pytest.mark.statistical
@@ -108,10 +107,11 @@ def _per_sample(estimator: Estimator, mu: Tensor, scale: Tensor, count: int) -> 
 def test_variance_of_leave_one_out(d: int, mu: float, k: int, expected: float) -> None:
     loc = torch.full((d,), mu, dtype=torch.float64)
     made = family(lambda loc: D.Independent(D.Normal(loc, torch.ones_like(loc)), 1), loc)
-    rows, evaluations = replicate_gradients(
+    result = replicate_gradients(
         lambda x: (x**2).sum(-1), made, LeaveOneOut(), n_samples=k, replicates=400_000 // d,
         generator=generator(),
     )  # fmt: skip
+    rows, evaluations = result.gradients, result.evaluations
     assert float(rows.var(0).mean()) == pytest.approx(expected, rel=0.05)
     assert evaluations == k
 
@@ -133,10 +133,10 @@ def test_variance_on_the_toy(
 ) -> None:
     theta = torch.tensor([0.0, 1.0, -2.0][which], dtype=torch.float64)
     made = family(lambda logits: D.Bernoulli(logits=logits), theta)
-    rows, _ = replicate_gradients(
+    rows = replicate_gradients(
         lambda b: (b - 0.499) ** 2, made, estimator, n_samples=k, replicates=200_000,
         generator=generator(),
-    )  # fmt: skip
+    ).gradients  # fmt: skip
     if expected[which] == 0.0:
         p = torch.sigmoid(theta)
         torch.testing.assert_close(rows, (p * (1 - p) * 0.002).expand_as(rows), rtol=1e-9, atol=0)
@@ -160,7 +160,7 @@ def test_variance_elsewhere(problem: Problem, estimator: Estimator, expected: fl
     name = next(iter(problem.params))
     rest = {key: value for key, value in problem.params.items() if key != name}
     made = family(lambda value: problem.make(**{name: value}, **rest), problem.params[name])
-    rows, _ = replicate_gradients(
+    rows = replicate_gradients(
         problem.f, made, estimator, n_samples=1, replicates=400_000, generator=generator()
-    )
+    ).gradients
     assert float(rows.var(0).mean()) == pytest.approx(expected, rel=0.05)

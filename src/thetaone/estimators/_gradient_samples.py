@@ -23,6 +23,7 @@ def gradient_samples(
     generator: torch.Generator | None = None,
     vectorized: bool = True,
     max_bytes: int | str | None = None,
+    check: bool | None = None,
 ) -> Any:
     """The estimate of ∇θ E f(x) that each unit of the estimator gives by itself.
 
@@ -41,6 +42,7 @@ def gradient_samples(
         generator: Where randomness comes from; ``None`` for torch's global RNG.
         vectorized: ``False`` when f takes one sample at a time.
         max_bytes: As for ``expectation``.
+        check: As for ``expectation``.
 
     Returns:
         The structure of ``params``, each ``[units, *parameter.shape]``.
@@ -60,14 +62,31 @@ def gradient_samples(
         distribution = made.make()
         integrand = make_integrand(f, distribution, vectorized=vectorized, max_bytes=max_bytes)
         chosen, _ = resolve(estimator, integrand, distribution, n_samples, generator)
-        rows = surrogate_rows(integrand, distribution, chosen, n_samples, generator)
+        rows = surrogate_rows(integrand, distribution, chosen, n_samples, generator, check=check)
         if not rows.requires_grad:
             raise EstimatorError(
                 f"the distribution does not depend on {', '.join(made.names)}: check that "
                 "make_distribution uses its arguments without detaching them"
             )
         columns = jacobian(rows.flatten(1).sum(1) if rows.dim() > 1 else rows, made.tensors)
+    refuse_not_finite(columns, made.names)
     return made.rebuild(columns)
+
+
+def refuse_not_finite(gradients: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raise when a gradient is NaN or infinite though f and log p are finite.
+
+    Raises:
+        EstimatorError: Names the parameter.
+    """
+    for name, gradient in zip(names, gradients, strict=True):
+        bad = int((~torch.isfinite(gradient)).sum())
+        if bad:
+            raise EstimatorError(
+                f"{bad} of {gradient.numel()} entries of the gradient by {name} are NaN or "
+                "infinite, though f is finite: its derivative, or that of log p, is not. Use "
+                "float64, or keep samples off the edge of the support"
+            )
 
 
 def jacobian(rows: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -84,22 +103,31 @@ def jacobian(rows: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 def jacobian_by_columns(rows: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """As ``jacobian``, one pass a parameter entry; empty when a backward hides its linearity.
 
-    A backward marked once-differentiable (the Dirichlet's, in torch) cuts vᵀJ off from v.
+    A backward marked once-differentiable (the Dirichlet's, in torch) cuts vᵀJ off from v, wholly or
+    in one of its terms: the columns must add up to vᵀJ at v = 1.
     """
     v = torch.ones_like(rows, requires_grad=True)
     products = torch.autograd.grad(rows, tensors, v, create_graph=True, allow_unused=True)
-    if any(product is not None and not product.requires_grad for product in products):
-        return []
     columns: list[Tensor] = []
     for product, tensor in zip(products, tensors, strict=True):
         column = v.new_zeros((v.shape[0], tensor.numel()))
         for index, entry in enumerate([] if product is None else product.flatten()):
+            if not entry.requires_grad:
+                return []
             (part,) = torch.autograd.grad(entry, v, retain_graph=True, allow_unused=True)
             if part is None:
                 return []
             column[:, index] = part
+        if product is not None and not adds_up(column, product.detach().flatten()):
+            return []
         columns.append(column.view(v.shape[0], *tensor.shape))
     return columns
+
+
+def adds_up(rows: Tensor, total: Tensor) -> bool:
+    """Whether rows sum to a total within the rounding of their dtype."""
+    room = 1e-3 if rows.dtype == torch.float32 else 1e-8
+    return bool(((rows.sum(0) - total).abs() <= room * rows.abs().sum(0) + 1e-12).all())
 
 
 def _by_rows(rows: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -27,6 +27,7 @@ class Estimator(ABC):
         exact: Whether it has no randomness.
         differentiates: Whether it takes derivatives of f in place of differences, so that a jump of
             f goes unseen.
+        uses_score: Whether it relies on ∇ log p, so that E[score] = 0 must hold.
         min_samples: Fewest samples it is defined for [count].
     """
 
@@ -36,6 +37,7 @@ class Estimator(ABC):
     higher_order: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     differentiates: bool = False
+    uses_score: bool = False
     min_samples: ClassVar[int] = 1
 
     @property
@@ -62,3 +64,12 @@ class Estimator(ABC):
             distribution: pθ.
             draws: What ``draw`` returned.
         """
+
+
+def refusal_of(estimator: Estimator, distribution: Distribution) -> str:
+    """As ``estimator.refusal``; what torch raises while it is asked is a refusal too."""
+    try:
+        return estimator.refusal(distribution)
+    except (NotImplementedError, RuntimeError, ValueError) as error:
+        kind = type(distribution).__name__
+        return f"whether it applies to {kind} cannot be told ({type(error).__name__}: {error})"

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from thetaone.errors import InputError
-from thetaone.records import Optimum, PowerLaw
+from thetaone.records import Optimum, PowerLaw, student_interval
 
 Array = NDArray[np.float64]
 
@@ -67,7 +66,7 @@ def fit_exponent(
     return PowerLaw(
         exponent=slope,
         stderr=stderr,
-        interval=_student_interval(slope, stderr, freedom, confidence),
+        interval=student_interval(slope, stderr, freedom, confidence),
         prefactor=float(np.exp(y.mean() - slope * x.mean())),
         confidence=confidence,
         n_points=int(y.size),
@@ -131,7 +130,7 @@ def fit_vertex(
             for seed in range(len(losses))
         ])  # fmt: skip
         stderr = float(np.sqrt((len(losses) - 1) * without_one.var()))
-        interval = _student_interval(vertex, stderr, len(losses) - 1, confidence)
+        interval = student_interval(vertex, stderr, len(losses) - 1, confidence)
         if not free:  # seeds that agree on a limit of the method do not make it a measurement
             stderr = max(stderr, (bracket[1] - bracket[0]) / 12**0.5)  # uniform on the bracket
             interval = (min(interval[0], bracket[0]), max(interval[1], bracket[1]))
@@ -190,13 +189,6 @@ def _mean_over_seeds(losses: Array) -> Array:
 
 def _diverged_stay(mean_without_one: Array, mean: Array) -> Array:
     return np.where(np.isfinite(mean), mean_without_one, np.inf)
-
-
-def _student_interval(
-    centre: float, stderr: float, freedom: int, confidence: float
-) -> tuple[float, float]:
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
-    return centre - half, centre + half
 
 
 def _positive(numbers: Array, name: str) -> Array:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from thetaone.records import LawResult, Relation
+from thetaone.records import Z_LIMIT, LawResult, Relation
 
-Z_LIMIT = 4.5  # standard errors between measured and predicted
 RESOLUTION = 2e-3  # largest relative standard error: 2 % is then at least ten of them
 EXACT = 1e-5  # relative room for float32 rounding in identities
 

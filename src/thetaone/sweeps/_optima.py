@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import stdtrit
 
 from thetaone.laws import fit_vertex
-from thetaone.records import Drift, Optimum, Trial
+from thetaone.records import Drift, Optimum, Trial, student_interval
 
 Array = NDArray[np.float64]
 Lines = tuple[list[int], list[int]]
@@ -105,8 +104,8 @@ def find_drift(
             octaves=octaves, stderr=math.nan, interval=interval, bounded_only=bounded_only, **ends
         )
     stderr = math.sqrt(2 * sum(degrees * variance for variance, degrees in pooled) / freedom)
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
-    return Drift(octaves=octaves, stderr=stderr, interval=(octaves - half, octaves + half), **ends)
+    interval = student_interval(octaves, stderr, freedom, confidence)
+    return Drift(octaves=octaves, stderr=stderr, interval=interval, **ends)
 
 
 def transfer_penalties(

@@ -6,9 +6,11 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
+from torch import distributions as D
 
 from tests.estimators.policy import two_states as mdp
 from tests.estimators.policy.two_states import DISCOUNT, THETA, TwoStates
+from thetaone.errors import EstimatorError, InputError
 from thetaone.estimators import Episodes, collect_episodes
 from thetaone.estimators.policy import _baselines as baselines
 from thetaone.estimators.policy import _loss as loss
@@ -219,3 +221,96 @@ def test_value_is_the_return_and_entropy_leaves_it_alone() -> None:
     (expected,) = torch.autograd.grad(-0.5 * mean_entropy, parameter)
     (found,) = torch.autograd.grad(bonus - plain, parameter)
     assert torch.allclose(found, expected, atol=1e-12, rtol=0)
+
+
+def test_the_second_derivative_is_exact_too() -> None:
+    # E of the loss's Hessian over every group is the Hessian of J_H, baselines included
+    horizon, n_episodes = 3, 2
+    zero = torch.zeros((), dtype=torch.float64)
+    truth = torch.autograd.functional.hessian(
+        lambda theta: mdp.objective_of_horizon(theta, horizon, (zero, zero)), THETA
+    )
+    total = torch.zeros(2, 2, dtype=torch.float64)
+    for probability, episodes in mdp.all_groups(horizon, n_episodes):
+        total -= probability * torch.autograd.functional.hessian(
+            lambda theta, e=episodes: with_time_limit(theta, e), THETA
+        )
+    assert float(truth.abs().max()) > 0.03
+    assert torch.allclose(total, truth, atol=1e-12, rtol=0)
+
+
+def test_the_second_derivative_of_an_entropy_bonus_is_refused() -> None:
+    _, episodes = next(iter(mdp.all_groups(3, 2)))
+    theta = THETA.clone().requires_grad_()
+    value = loss.policy_gradient_loss(
+        mdp.policy(theta), episodes, after_truncation=0.0, entropy_weight=0.1
+    )
+    (first,) = torch.autograd.grad(value, theta, create_graph=True)
+    with pytest.raises(EstimatorError, match=r"entropy_weight.*first derivatives only"):
+        torch.autograd.grad(first.sum(), theta)
+
+
+def one_step(actions: Tensor, **changes: Tensor) -> Episodes:
+    k = actions.shape[1]
+    parts = {
+        "observations": torch.zeros(1, k, 3), "actions": actions, "rewards": torch.ones(1, k),
+        "alive": torch.ones(1, k, dtype=torch.bool), "truncated": torch.zeros(k, dtype=torch.bool),
+        "last_observations": torch.zeros(k, 3),
+    } | changes  # fmt: skip
+    return Episodes(**parts)
+
+
+def test_what_a_policy_returns_must_be_one_number_a_step() -> None:
+    mean = torch.zeros(1, requires_grad=True)
+    column = one_step(torch.zeros(1, 4, 1))
+    with pytest.raises(
+        EstimatorError, match=r"log_prob .* shape \(4, 1\) for 4 steps.*Independent"
+    ):
+        loss.policy_gradient_loss(lambda o: D.Normal(mean.expand(len(o), 1), 1.0), column)
+    row = one_step(torch.zeros(1, 4))
+    with pytest.raises(EstimatorError, match=r"shape \(4, 4\) for 4 steps"):
+        loss.policy_gradient_loss(lambda o: D.Normal(mean.expand(len(o), 1), 1.0), row)
+    wrapped = lambda o: D.Independent(D.Normal(mean.expand(len(o), 1), 1.0), 1)  # noqa: E731
+    loss.policy_gradient_loss(wrapped, column).backward()
+    squashed = lambda o: D.TransformedDistribution(  # noqa: E731
+        wrapped(o), [D.TanhTransform(cache_size=1)]
+    )
+    with pytest.raises(EstimatorError, match=r"knows no entropy of Transformed.*entropy_weight=0"):
+        loss.policy_gradient_loss(squashed, column, entropy_weight=0.1)
+    edge = one_step(torch.ones(1, 4, 1))
+    with pytest.raises(EstimatorError, match="log π of 4 of 4 actions is NaN or infinite"):
+        loss.policy_gradient_loss(squashed, edge)
+
+
+def test_what_lies_behind_an_end_is_not_counted() -> None:
+    parts = {
+        "observations": torch.zeros(2, 2, 1), "actions": torch.zeros(2, 2),
+        "alive": torch.tensor([[True, True], [False, True]]),
+        "truncated": torch.zeros(2, dtype=torch.bool), "last_observations": torch.zeros(2, 1),
+    }  # fmt: skip
+    for padding in (0.0, 9.0, torch.nan):
+        episodes = Episodes(rewards=torch.tensor([[1.0, 1.0], [padding, 1.0]]), **parts)
+        assert returns.rewards_to_go(episodes).tolist() == [[1.0, 2.0], [0.0, 1.0]]
+        assert episodes.returns().tolist() == [1.0, 2.0]
+
+
+def test_a_column_of_values_would_broadcast() -> None:
+    cut = one_step(torch.zeros(1, 4), truncated=torch.ones(4, dtype=torch.bool))
+    with pytest.raises(EstimatorError, match=r"after_truncation has shape \(4, 1\).*squeeze\(-1\)"):
+        returns.rewards_to_go(cut, after_truncation=torch.zeros(4, 1))
+    with pytest.raises(EstimatorError, match="holds NaN or infinite"):
+        returns.rewards_to_go(cut, after_truncation=torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"alive": torch.ones(1, 4)}, "alive is torch.float32"),
+        ({"alive": torch.zeros(1, 4, dtype=torch.bool)}, "an episode has a first step"),
+        ({"observations": torch.zeros(1, 3, 2)}, r"observations has shape \(1, 3, 2\)"),
+        ({"last_observations": torch.zeros(3, 2)}, "expected one row an episode, 4 of them"),
+    ],
+)
+def test_episodes_of_the_wrong_form(changes: dict[str, Tensor], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        one_step(torch.zeros(1, 4), **changes)

@@ -7,7 +7,13 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.distributions import Distribution, Normal
 
-from thetaone.estimators.distributions._structure import elementary, sum_coordinates, widen
+from thetaone.errors import EstimatorError
+from thetaone.estimators.distributions._structure import (
+    describe,
+    elementary,
+    sum_coordinates,
+    widen,
+)
 
 
 def log_ratio(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
@@ -24,14 +30,37 @@ def log_ratio(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
     Returns:
         Zeros, ``[n, *batch_shape[:n_lead]]``.
 
+    Raises:
+        EstimatorError: log p is NaN or infinite at a sample.
+
     Source: Foerster et al. 2018, arXiv 1802.05098, eq. 4.
     """
     base = elementary(distribution)
     if type(base) is Normal:
         zeros: Any = _NormalLogRatio.apply(x, base.loc, base.scale, n_lead)
         return zeros
-    log_p = sum_coordinates(distribution.log_prob(x), n_lead)
+    log_p = log_density(distribution, x, n_lead)
     return log_p - log_p.detach()
+
+
+def log_density(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
+    """Log p(x; θ), summed behind ``n_lead`` batch dimensions and finite, ``[n, *lead]``.
+
+    Raises:
+        EstimatorError: log p is NaN or infinite at a sample: one such value spoils the gradient.
+    """
+    log_p = sum_coordinates(distribution.log_prob(x), n_lead)
+    finite = torch.isfinite(log_p)
+    if not bool(finite.all()):
+        bad = ~finite.flatten(1).all(1) if log_p.dim() > 1 else ~finite
+        first = x[int(bad.nonzero()[0, 0])].detach().flatten()[:4].tolist()
+        raise EstimatorError(
+            f"log p of {describe(distribution)} is NaN or infinite at {int(bad.sum())} of its own "
+            f"{x.shape[0]} samples, first at one that starts with {first}: it was rounded to the "
+            "edge of the support. Use float64, another parametrization (a transform in f), or "
+            "Pathwise()"
+        )
+    return log_p
 
 
 def magic_box(ratio: Tensor) -> Tensor:

@@ -87,3 +87,8 @@ def _noise(base: Normal, n_samples: int, generator: torch.Generator | None) -> T
     return torch.randn(
         (n_samples, *loc.shape), generator=generator, dtype=loc.dtype, device=loc.device
     )
+
+
+def probe_generator(device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator for looking at a distribution: the same every time, and never the caller's."""
+    return torch.Generator(device).manual_seed(0)

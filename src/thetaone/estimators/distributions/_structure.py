@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
+from torch.distributions import Distribution, Independent
 from torch.distributions.transforms import Transform
 
 
@@ -18,48 +18,55 @@ def elementary(distribution: Distribution) -> Distribution:
 
 def trainable(distribution: Distribution) -> list[Tensor]:
     """Tensors that the distribution holds and that require grad, inner distributions included."""
-    found: dict[int, Tensor] = {}
-    for tensor in _tensors(distribution):
-        if tensor.requires_grad:
-            found.setdefault(id(tensor), tensor)
-    return list(found.values())
+    return list(named_trainable(distribution).values())
 
 
-def moving_support(distribution: Distribution) -> bool:
-    """Whether an edge of the support depends on a tensor that requires grad."""
-    base = elementary(distribution)
-    if (
-        isinstance(base, TransformedDistribution)
-        and type(base).support is TransformedDistribution.support  # it tells the codomain alone
-    ):
-        if moving_support(base.base_dist):
-            return True
-        return any(_moves(edge, base) for edge in _edges(base.base_dist.support))
-    return any(isinstance(edge, Tensor) and edge.requires_grad for edge in _edges(base.support))
+def named_trainable(distribution: Distribution) -> dict[str, Tensor]:
+    """As ``trainable``, each under the path of its attribute: ``loc``, ``transforms[0].scale``."""
+    named: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for path, tensor in _tensors(distribution):
+        if not tensor.requires_grad or id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        name = path
+        while name in named:  # an inner distribution may call its own tensor the same
+            name = f"base_dist.{name}"
+        named[name] = tensor
+    return named
 
 
-def _edges(support: Any) -> list[Any]:
-    while hasattr(support, "base_constraint"):  # of Independent and of mixtures
-        support = support.base_constraint
-    bounds = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
-    return [bound for bound in bounds if bound is not None]
+def roots(distribution: Distribution) -> dict[str, Tensor]:
+    """Trainable tensors that are not computed from another one that the distribution holds.
+
+    A ``ContinuousBernoulli`` made from ``probs`` holds ``logits`` too once they were asked for: a
+    derivative by one with the other held still is that of no parameter.
+    """
+    held = named_trainable(distribution)
+    nodes = {node_of(tensor) for tensor in held.values()}
+    return {
+        name: tensor
+        for name, tensor in held.items()
+        if not any(node in nodes for node in upstream(tensor))
+    }
 
 
-def _moves(edge: Any, distribution: TransformedDistribution) -> bool:
-    """Whether the image of an edge of the base's support moves with a parameter."""
-    if any(part.domain.event_dim or part.codomain.event_dim for part in distribution.transforms):
-        return False
-    with torch.enable_grad():
-        image: Any = torch.as_tensor(edge, dtype=torch.float64)
-        for transform in distribution.transforms:
-            onto_line = transform.codomain is constraints.real
-            if onto_line and any(bool((image == end).all()) for end in _edges(transform.domain)):
-                return False  # sent to infinity; torch clamps it to a large number
-            image = transform(image)
-        if not image.requires_grad or not bool(torch.isfinite(image).all()):
-            return False
-        gradients = torch.autograd.grad(image.sum(), trainable(distribution), allow_unused=True)
-    return any(bool((g.nan_to_num() != 0).any()) for g in gradients if g is not None)
+def node_of(tensor: Tensor) -> Any:
+    """The node of the graph that a tensor is the output of."""
+    return torch.autograd.graph.get_gradient_edge(tensor).node
+
+
+def upstream(tensor: Tensor) -> Iterator[Any]:
+    """Nodes of the graph that a tensor is computed from, its own left out."""
+    seen = {node_of(tensor)}
+    stack = [step for step, _ in node_of(tensor).next_functions]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        yield node
+        stack.extend(step for step, _ in node.next_functions)
 
 
 def discrete(distribution: Distribution) -> bool:
@@ -85,16 +92,22 @@ def widen(weight: Tensor, like: Tensor) -> Tensor:
     return weight.reshape(weight.shape + (1,) * (like.dim() - weight.dim()))
 
 
-def _tensors(node: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+def _tensors(
+    node: Any, name: str = "", seen: set[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
     seen = set() if seen is None else seen
     if id(node) in seen:  # a transform and its inverse hold each other
         return
     seen.add(id(node))
     if isinstance(node, Tensor):
-        yield node
+        yield name, node
+    elif isinstance(node, torch.nn.Module):  # of a flow
+        for part, tensor in node.named_parameters():
+            yield f"{name}.{part}", tensor
     elif isinstance(node, Distribution | Transform):
-        for part in vars(node).values():
-            yield from _tensors(part, seen)
+        for part, value in vars(node).items():
+            inner = name if part == "base_dist" else f"{name}.{part}" if name else part
+            yield from _tensors(value, inner, seen)
     elif isinstance(node, list | tuple):
-        for part in node:
-            yield from _tensors(part, seen)
+        for index, value in enumerate(node):
+            yield from _tensors(value, f"{name}[{index}]", seen)

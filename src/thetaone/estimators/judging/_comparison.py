@@ -1,9 +1,7 @@
 """``compare_estimators``: bias, variance and cost of every estimator that applies, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
-from time import perf_counter
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,31 +9,34 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from thetaone.errors import EstimatorError, InputError
-from thetaone.estimators._expectation import make_integrand, surrogate_rows
 from thetaone.estimators._parameters import Family, Parameters, family
 from thetaone.estimators._protocol import Estimator
+from thetaone.estimators._score_warning import THOROUGH, THOROUGH_ELEMENTS
+from thetaone.estimators.distributions import ScoreCheck, affordable_samples, check_score
 from thetaone.estimators.judging._catalogue import CATALOGUE
-from thetaone.estimators.judging._replicates import replicate_gradients
-from thetaone.estimators.judging._trust import Reference, flags_of, recommend, reference_of, verdict
-from thetaone.records import EstimatorComparison, EstimatorRow
+from thetaone.estimators.judging._grouped import grouped
+from thetaone.estimators.judging._measurement import (
+    Candidate,
+    Setting,
+    candidates,
+    interleaved_seconds,
+    moments,
+)
+from thetaone.estimators.judging._trust import Reference, flags_of, judge, recommend, reference_of
+from thetaone.estimators.methods import VIMCO
+from thetaone.records import (
+    EstimatorComparison,
+    EstimatorRow,
+    Progress,
+    ProgressEvent,
+    parse_bytes,
+)
 
 DEFAULT = (
     "score", "score-optimal", "leave-one-out", "antithetic-score", "pathwise", "measure-valued",
     "enumeration", "control-variate", "delta-method", "es-antithetic", "arm", "disarm", "rebar",
     "relax", "straight-through", "gumbel-softmax",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """What every estimator is measured on."""
-
-    f: Callable[..., Any]
-    family: Family
-    n_samples: int
-    repeats: int
-    generator: torch.Generator | None
-    vectorized: bool
 
 
 def compare_estimators(
@@ -48,35 +49,46 @@ def compare_estimators(
     repeats: int = 1000,
     reference: Any = None,
     reference_samples: int = 1_000_000,
+    budget: int | None = None,
+    max_bytes: int | str = "128MiB",
     generator: torch.Generator | None = None,
     vectorized: bool = True,
     problem: str = "expectation",
+    progress: Progress | None = None,
 ) -> EstimatorComparison:
     """Measure every estimator on one gradient and say which to take.
 
-    Each makes ``repeats`` independent estimates of ``n_samples`` samples. Bias is judged against
-    ``reference``, else against exact enumeration of a small finite support, else against
-    leave-one-out with ``reference_samples`` samples, whose own error is taken into account, else
-    (where the support moves and leave-one-out refuses) against pathwise.
+    First E ∇ log p = 0 is tested, without one evaluation of f: where it fails no estimator that
+    relies on the score is believed, as a row or as the reference. Then each makes ``repeats``
+    independent estimates of ``n_samples`` samples. Bias is judged against ``reference``, else
+    against exact enumeration of a small finite support, else against leave-one-out with
+    ``reference_samples`` samples, whose own error is taken into account, else (where the support
+    moves, or the score is not centred) against pathwise or measure-valued. The limit is Student's
+    quantile for so many repeats and coordinates: chance exceeds it once in 150 000 comparisons.
 
     Args:
         f: As for ``expectation``; separate expectations are summed.
         make_distribution: As for ``gradient_samples``.
         params: As for ``gradient_samples``.
-        estimators: Which; ``None`` for all that there are.
+        estimators: Which; ``None`` for all that there are. ``VIMCO`` is judged by itself, on its
+            bound.
         n_samples: Samples of one estimate [count].
         repeats: Estimates of each [count].
         reference: The exact gradient, in the structure of ``params``.
         reference_samples: Samples of a reference that has to be estimated [count].
+        budget: Most evaluations of f over everything; repeats, reference and timings shrink to fit
+            it [count].
+        max_bytes: Most bytes of samples held side by side, a number or ``"128MiB"``.
         generator: Where randomness comes from.
         vectorized: ``False`` when f takes one sample at a time.
         problem: A name for the table.
+        progress: Called after each estimator.
 
     Returns:
         A record: print it, ``plot()`` it, write it with ``to_json()``.
 
     Raises:
-        InputError: Fewer than 2 repeats.
+        InputError: Fewer than 2 repeats, or a budget that leaves no room for 2.
         EstimatorError: f returns the wrong thing, or no estimator applies.
 
     Examples:
@@ -88,141 +100,142 @@ def compare_estimators(
     """
     if repeats < 2:
         raise InputError(f"repeats={repeats}: need at least 2 to know a variance; 1000 is usual")
-    made = family(make_distribution, params)
-    setting = _Setting(f, made, n_samples, repeats, generator, vectorized)
-    truth = _reference(setting, reference, reference_samples)
+    bound = family(make_distribution, params)
     chosen = [CATALOGUE[name]() for name in DEFAULT] if estimators is None else list(estimators)
-    rows: list[EstimatorRow] = []
-    skipped: list[tuple[str, str]] = []
-    for estimator in chosen:
-        reason = _reason_to_skip(estimator, made)
-        if reason:
-            skipped.append((estimator.name, reason))
-            continue
-        try:
-            rows.append(_measure(estimator, setting, truth))
-        except EstimatorError as refusal:
-            skipped.append((estimator.name, str(refusal)))
-    if not rows:
+    limit = parse_bytes(max_bytes, where="max_bytes")
+    setting = Setting(f, bound, n_samples, repeats, generator, vectorized, limit)
+    score = _score(bound)
+    objective = chosen[0].objective if len({e.objective for e in chosen}) == 1 else "E f"
+    applying, skipped = candidates(chosen, setting, objective)
+    if not applying:
         raise EstimatorError("no estimator applies: " + "; ".join(why for _, why in skipped))
+    if budget is not None:
+        sampled = reference is None
+        setting, reference_samples = _within(
+            setting, budget, applying, reference_samples if sampled else 0
+        )
+    truth = _reference(setting, applying[0].estimator, score, reference, reference_samples)
+    rows = _rows(applying, setting, truth, score, progress)
     name, reason = recommend(rows)
     return EstimatorComparison(
         problem=problem,
-        coordinates=made.coordinates(),
+        coordinates=bound.coordinates(),
         reference=tuple(truth.mean.tolist()),
         reference_stderr=tuple(truth.stderr.tolist()),
-        reference_kind=truth.kind,
+        reference_kind=truth.kind or "none",
         n_samples=n_samples,
-        repeats=repeats,
+        repeats=setting.repeats,
         rows=tuple(rows),
         skipped=tuple(skipped),
-        flags=flags_of(rows, made.make(), truth.kind),
+        flags=flags_of(rows, setting, truth, score),
         recommendation=name,
         reason=reason,
+        score_check=score.reason or "E[score] = 0 within its error",
+        budget=budget or 0,
     )
 
 
-def _reason_to_skip(estimator: Estimator, made: Family) -> str:
-    if estimator.objective != "E f":
-        return f"it differentiates {estimator.objective}"
-    return estimator.refusal(made.make())
+def _score(bound: Family) -> ScoreCheck:
+    """E ∇ log p = 0 by the user's own parameters."""
+    distribution = bound.make()
+    n_samples = affordable_samples(distribution, THOROUGH, THOROUGH_ELEMENTS)
+    named = dict(zip(bound.names, bound.tensors, strict=True))
+    return check_score(distribution, n_samples=max(64, n_samples), parameters=named)
 
 
-def _measure(estimator: Estimator, setting: _Setting, truth: Reference) -> EstimatorRow:
-    count = 1 if estimator.exact else setting.repeats
-    gradients, evaluations = _gradients(estimator, setting, count)
-    seconds, seconds_stderr = _time(estimator, setting)
-    mean = gradients.mean(0)
-    spread = gradients.var(0) if count > 1 else torch.zeros_like(mean)
-    stderr = (spread / count).sqrt()
-    variance, variance_stderr = _total_variance(gradients)
-    # a sum of so many terms is known no better than this: rounding is no noise
-    rounding = 16 * torch.finfo(mean.dtype).eps * (setting.n_samples * mean.numel()) ** 0.5
-    if variance <= (rounding * float(mean.norm())) ** 2:
-        variance = variance_stderr = 0.0
-    found, z = verdict(mean, stderr, truth, unbiased=estimator.unbiased)
-    cost = variance * seconds
-    efficiency = 1 / cost if cost > 0 else float("inf")
+def _rows(
+    applying: Sequence[Candidate], setting: Setting, truth: Reference, score: ScoreCheck,
+    progress: Progress | None,
+) -> list[EstimatorRow]:  # fmt: skip
+    rows: list[EstimatorRow] = []
+    seconds = interleaved_seconds(applying, setting)
+    for index, (candidate, times) in enumerate(zip(applying, seconds, strict=True)):
+        rows.append(_row(candidate, setting, truth, score, times))
+        if progress is not None:
+            progress(
+                ProgressEvent(
+                    phase="compare", n_done=index + 1, n_total=len(applying),
+                    message=f"{candidate.estimator.name}: {rows[-1].verdict}",
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _row(
+    candidate: Candidate, setting: Setting, truth: Reference, score: ScoreCheck,
+    times: tuple[float, float],
+) -> EstimatorRow:  # fmt: skip
+    estimator, (seconds, seconds_stderr) = candidate.estimator, times
+    measured = moments(candidate, setting)
+    judgement = judge(measured, truth, estimator, score)
+    cost = measured.variance * seconds
     relative = (seconds_stderr / seconds) ** 2
-    relative += (variance_stderr / variance) ** 2 if variance > 0 else 0.0
+    relative += (measured.variance_stderr / measured.variance) ** 2 if measured.variance > 0 else 0
+    efficiency = 1 / cost if cost > 0 else float("inf")
     return EstimatorRow(
         estimator=estimator.name,
         declared=estimator.declared,
         unbiased=estimator.unbiased,
-        mean=tuple(mean.tolist()),
-        mean_stderr=tuple(stderr.tolist()),
-        bias_z=z,
-        bias_limit=4.5,
-        resolution=truth.resolution(stderr),
-        variance=variance,
-        variance_stderr=variance_stderr,
-        evaluations=evaluations,
+        mean=tuple(measured.mean.tolist()),
+        mean_stderr=tuple(measured.stderr.tolist()),
+        bias_z=judgement.z,
+        bias_limit=judgement.limit,
+        resolution=judgement.resolution,
+        variance=measured.variance,
+        variance_stderr=measured.variance_stderr,
+        evaluations=candidate.evaluations,
         seconds=seconds,
         seconds_stderr=seconds_stderr,
         efficiency=efficiency,
         efficiency_stderr=efficiency * relative**0.5 if cost > 0 else 0.0,
-        verdict=found,
+        verdict=judgement.verdict,
+        repeats=measured.count,
     )
 
 
-def _gradients(estimator: Estimator, setting: _Setting, count: int) -> tuple[Tensor, int]:
-    """Independent estimates ``[count, P]``, in blocks of at most a million samples."""
-    block = max(1, min(count, 1_000_000 // setting.n_samples))
-    parts: list[Tensor] = []
-    evaluations = 0
-    while (done := sum(part.shape[0] for part in parts)) < count:
-        # whole blocks: a moving average has the block's shape
-        gradients, evaluations = replicate_gradients(
-            setting.f, setting.family, estimator, n_samples=setting.n_samples, replicates=block,
-            generator=setting.generator, vectorized=setting.vectorized,
-        )  # fmt: skip
-        parts.append(gradients[: count - done])
-    return torch.cat(parts), evaluations
+def _within(
+    setting: Setting, budget: int, applying: Sequence[Candidate], reference_samples: int
+) -> tuple[Setting, int]:
+    """The setting and the reference's samples, shrunk to so many evaluations of f.
+
+    One estimate of each is already spent. At most half of the rest goes to the reference and a
+    tenth to timings.
+    """
+    one_each = sum(candidate.evaluations for candidate in applying)
+    left = budget - one_each
+    reference_samples = min(reference_samples, left // 2)
+    rounds = max(1, min(setting.rounds, left // (10 * one_each)))
+    repeats = min(setting.repeats, (left - reference_samples - rounds * one_each) // one_each)
+    if repeats < 2:
+        least = 8 * one_each
+        raise InputError(
+            f"budget={budget}: {len(applying)} estimators of {setting.n_samples} samples take "
+            f"{one_each} evaluations of f once. Pass budget>={least}, or fewer of them"
+        )
+    return replace(setting, repeats=repeats, rounds=rounds), reference_samples
 
 
-def _total_variance(gradients: Tensor) -> tuple[float, float]:
-    """Variance summed over coordinates, and its standard error from the squared deviations."""
-    count = gradients.shape[0]
-    if count < 2:
-        return 0.0, 0.0
-    squares = ((gradients - gradients.mean(0)) ** 2).sum(1) * count / (count - 1)
-    return float(squares.mean()), float(squares.std() / count**0.5)
-
-
-def _time(estimator: Estimator, setting: _Setting, times: int = 9) -> tuple[float, float]:
-    """Median seconds of one estimate with its backward pass, and the standard error of that."""
-    seconds: list[float] = []
-    for _ in range(times + 2):
-        start = perf_counter()
-        with torch.enable_grad():
-            distribution = setting.family.make()
-            f = make_integrand(setting.f, distribution, vectorized=setting.vectorized)
-            rows = surrogate_rows(f, distribution, estimator, setting.n_samples, setting.generator)
-            torch.autograd.grad(rows.mean(0).sum(), setting.family.tensors, allow_unused=True)
-        seconds.append(perf_counter() - start)
-    kept = seconds[2:]  # the first two warm up
-    middle = median(kept)
-    # 1.48 · MAD estimates a standard deviation; √(π/2n) turns it into that of a median
-    deviation = 1.48 * median(abs(value - middle) for value in kept)
-    return middle, deviation * (3.1416 / 2 / times) ** 0.5
-
-
-def _reference(setting: _Setting, given: Any, samples: int) -> Reference:
+def _reference(
+    setting: Setting, first: Estimator, score: ScoreCheck, given: Any, samples: int
+) -> Reference:
     if given is not None:
-        return Reference("exact", _flatten(given, setting.family), None)
-    return reference_of(
-        setting.f, setting.family, samples=samples, generator=setting.generator,
-        vectorized=setting.vectorized,
-    )  # fmt: skip
+        return Reference("exact", _flatten(given, setting.family))
+    if isinstance(first, VIMCO):
+        f, groups = grouped(
+            setting.f, setting.family, first.particles, vectorized=setting.vectorized
+        )
+        setting = replace(setting, f=f, family=groups, vectorized=True)
+        samples = samples // first.particles
+    return reference_of(setting, score, samples=samples)
 
 
-def _flatten(given: Any, made: Family) -> Tensor:
+def _flatten(given: Any, bound: Family) -> Tensor:
     if isinstance(given, Mapping):
-        parts = [given[name] for name in made.names]
+        parts = [given[name] for name in bound.names]
     else:
         parts = [given] if isinstance(given, Tensor | float | int) else list(given)
     flat = torch.cat([torch.as_tensor(part).detach().reshape(-1).double() for part in parts])
-    expected = sum(tensor.numel() for tensor in made.tensors)
+    expected = sum(tensor.numel() for tensor in bound.tensors)
     if flat.numel() != expected:
         raise InputError(f"reference has {flat.numel()} entries; the parameters have {expected}")
     return flat

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from thetaone.errors import EstimatorError
-from thetaone.estimators._expectation import check
+from thetaone.estimators._expectation import refuse
 from thetaone.estimators._parameters import Family, family
 from thetaone.estimators._protocol import Estimator
 from thetaone.estimators.judging._problems import Problem
 from thetaone.estimators.judging._replicates import replicate_gradients
+from thetaone.records import Z_LIMIT
 
-Z_LIMIT = 4.5  # exceeded by chance once in 150 000 comparisons
 RESOLUTION = 0.02  # of the gradient: a bias of this size is five standard errors
 _BLOCK = 20_000  # estimates made side by side [count]
 
@@ -54,7 +54,7 @@ def inapplicable(estimator: Estimator, problem: Problem) -> str:
         return "a jump of f goes unseen"
     try:
         made = family(problem.make, problem.params)
-        check(estimator, made.make(), 4)
+        refuse(estimator, made.make(), 4)
         replicate_gradients(
             problem.f, made, estimator, n_samples=4, replicates=2, generator=_seeded(0)
         )
@@ -110,10 +110,10 @@ def _moments(
     blocks, size = ceil(count / _BLOCK), _BLOCK  # equal blocks: a baseline's state has their shape
     total = square = torch.zeros_like(problem.truth)
     for _ in range(blocks):
-        gradients, _ = replicate_gradients(
+        result = replicate_gradients(
             problem.f, made, estimator, n_samples=n_samples, replicates=size, generator=generator
         )
-        centred = gradients - problem.truth
+        centred = result.gradients - problem.truth
         total, square = total + centred.sum(0), square + (centred**2).sum(0)
     n = blocks * size
     mean = total / n

@@ -2,7 +2,6 @@ from ._antithetic import Antithetic as Antithetic
 from ._arm import ARM as ARM
 from ._baselines import MovingAverage as MovingAverage
 from ._baselines import leave_one_out as leave_one_out
-from ._baselines import tensors_of_both as tensors_of_both
 from ._control_variate import ControlVariate as ControlVariate
 from ._delta_method import DeltaMethod as DeltaMethod
 from ._disarm import DisARM as DisARM

@@ -48,6 +48,7 @@ class Antithetic(Estimator):
             )
         self.of = of
         self.differentiates = of.differentiates
+        self.uses_score = of.uses_score
 
     @property
     def name(self) -> str:

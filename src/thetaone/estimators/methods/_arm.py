@@ -25,6 +25,8 @@ class ARM(Estimator):
         False
     """
 
+    uses_score: bool = True
+
     def refusal(self, distribution: Distribution) -> str:
         """Anything but Bernoulli."""
         return bernoulli_refusal(distribution)

@@ -1,13 +1,10 @@
 """Baselines that leave the score function unbiased: none of them sees the sample it is used on."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, OneHotCategorical
 
 from thetaone.errors import EstimatorError, InputError
-from thetaone.estimators.distributions import describe, elementary, sum_coordinates
+from thetaone.estimators.distributions import sum_coordinates
 
 
 def leave_one_out(values: Tensor, dim: int = 0) -> Tensor:
@@ -72,60 +69,6 @@ class MovingAverage:
 
     def __repr__(self) -> str:
         return f"MovingAverage({self.decay})"
-
-
-def scores(distribution: Distribution, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Per-sample scores of the tensors that the distribution holds.
-
-    Args:
-        distribution: pθ, made of independent coordinates with tensors of its own each.
-        x: Samples, ``[n, *batch_shape, *event_shape]``.
-
-    Returns:
-        Pairs (tensor φ of the distribution, scores ``[n, *φ.shape]``).
-
-    Raises:
-        EstimatorError: Its ``expand`` does not give every sample tensors of its own.
-    """
-    base = elementary(distribution)
-    wide, own = _expanded(base, x.shape[0])
-    pairs: list[tuple[Tensor, Tensor]] = []
-    if own:
-        with torch.enable_grad():
-            log_p = wide.log_prob(x).sum()
-            gradients = torch.autograd.grad(log_p, list(own.values()), allow_unused=True)
-        pairs = [(phi, g) for phi, g in zip(own, gradients, strict=True) if g is not None]
-    if not pairs or any(g.shape[1:] != phi.shape for phi, g in pairs):
-        raise EstimatorError(
-            f"{describe(distribution)} shares tensors between samples, so no score of a single "
-            "sample is known; use LeaveOneOut(), which needs none"
-        )
-    return pairs
-
-
-def _expanded(base: Distribution, n: int) -> tuple[Distribution, dict[Tensor, Tensor]]:
-    """The distribution with tensors of its own for every sample, and which is whose."""
-    if isinstance(base, Categorical | OneHotCategorical):
-        # it holds normalized logits, whose score has mean p, not 0: normalize once more
-        logits = base.logits.expand(n, *base.logits.shape)
-        return type(base)(logits=logits, validate_args=False), {base.logits: logits}
-    wide = base.expand(torch.Size((n, *base.batch_shape)))
-    return wide, dict(tensors_of_both(base, wide))
-
-
-def tensors_of_both(base: Distribution, wide: Distribution) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tensors that require grad with their expansions, inner distributions included."""
-    for name, part in vars(base).items():
-        other = vars(wide).get(name)
-        if isinstance(part, Categorical):
-            raise EstimatorError(
-                f"{describe(base)} holds normalized weights, whose scores do not have mean 0; "
-                "use LeaveOneOut()"
-            )
-        if isinstance(part, Distribution) and isinstance(other, Distribution):
-            yield from tensors_of_both(part, other)
-        elif isinstance(part, Tensor) and part.requires_grad and isinstance(other, Tensor):
-            yield part, other
 
 
 def optimal_baseline(values: Tensor, score: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class ControlVariate(Estimator):
     """
 
     higher_order: ClassVar[bool] = True
+    uses_score: bool = True
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class DeltaMethod(Estimator):
     """
 
     higher_order: ClassVar[bool] = True
+    uses_score: bool = True
 
     def __init__(self, coefficient: Coefficient = 1.0) -> None:
         self.coefficient: Coefficient = coefficient
@@ -109,5 +110,7 @@ def _expand(f: Integrand, loc: Tensor) -> _Taylor:
 def _second(slope: Tensor, at: Tensor, value: Tensor) -> Tensor:
     if not slope.requires_grad:  # f is affine
         return torch.zeros_like(at).reshape(*value.shape, -1)
-    (row,) = torch.autograd.grad(slope.sum(), at, retain_graph=True)
+    (row,) = torch.autograd.grad(
+        slope.sum(), at, retain_graph=True, allow_unused=True, materialize_grads=True
+    )  # a slope that only f's own parameters bend has no second derivative here
     return row.reshape(*value.shape, -1)

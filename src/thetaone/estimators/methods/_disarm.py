@@ -24,6 +24,8 @@ class DisARM(Estimator):
         True
     """
 
+    uses_score: bool = True
+
     def refusal(self, distribution: Distribution) -> str:
         """Anything but Bernoulli."""
         return bernoulli_refusal(distribution)

@@ -11,14 +11,16 @@ from torch.distributions import Distribution
 from thetaone.errors import EstimatorError
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import describe, elementary, sample, sum_coordinates
+from thetaone.estimators.distributions import describe, elementary, probabilities, sample
 
 
 class Enumeration(Estimator):
     """∇θ Σ_x pθ(x) f(x), summed over every joint outcome.
 
-    Exact: no randomness, standard error 0, right to any order. Costs k^C evaluations of f for C
-    coordinates of k outcomes each, plus one probe when the distribution is a batch.
+    Exact, at probabilities of 0 and 1 too: no randomness, standard error 0, right to any order. A
+    batch whose expectations f keeps apart is enumerated row by row, k outcomes each. Costs k^C
+    evaluations of f for C coordinates of k outcomes, plus one probe when the distribution is a
+    batch.
 
     Args:
         max_points: Most joint outcomes to enumerate [count].
@@ -44,7 +46,10 @@ class Enumeration(Estimator):
         if not base.has_enumerate_support:
             return f"the support of {describe(distribution)} is not finite; use LeaveOneOut()"
         batch = len(distribution.batch_shape)
-        return self._too_many(distribution, base.batch_shape[batch:])
+        try:
+            return self._too_many(distribution, base.batch_shape[batch:])
+        except NotImplementedError as error:  # torch: a Binomial of different total counts
+            return f"{describe(distribution)} cannot list its outcomes ({error}); use LeaveOneOut()"
 
     def draw(
         self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
@@ -59,8 +64,7 @@ class Enumeration(Estimator):
         if refusal:
             raise EstimatorError(refusal)
         x = outcomes(distribution, n_lead)
-        log_p = sum_coordinates(distribution.log_prob(x), n_lead)
-        return (log_p.exp() * f(x)).sum(0, keepdim=True)
+        return (probabilities(distribution, x, n_lead) * f(x)).sum(0, keepdim=True)
 
     def _too_many(self, distribution: Distribution, coordinates: tuple[int, ...]) -> str:
         base = elementary(distribution)

@@ -29,6 +29,7 @@ class LeaveOneOut(Estimator):
 
     higher_order: ClassVar[bool] = True
     min_samples: ClassVar[int] = 2
+    uses_score: bool = True
 
     def refusal(self, distribution: Distribution) -> str:
         """A support that moves with θ."""

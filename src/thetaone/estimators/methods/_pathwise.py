@@ -11,6 +11,7 @@ from thetaone.estimators._first_order_only import once_only
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators._protocol import Estimator
 from thetaone.estimators.distributions import (
+    dead_path,
     describe,
     discrete,
     elementary,
@@ -52,7 +53,13 @@ class Pathwise(Estimator):
                 f"{what} is discrete: no path leads from its parameters to a sample. Use "
                 "LeaveOneOut(), or DisARM() for Bernoulli"
             )
-        if distribution.has_rsample or has_implicit(distribution):
+        if distribution.has_rsample:
+            dead = dead_path(distribution)
+            return dead and (
+                f"no path leads from {dead} of {what} to a sample, though its law depends on it: "
+                "the gradient would be silently 0; use LeaveOneOut()"
+            )
+        if has_implicit(distribution):
             return ""
         return f"{what} has neither rsample nor a cdf that torch knows; use LeaveOneOut()"
 

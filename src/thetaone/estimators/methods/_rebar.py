@@ -31,6 +31,7 @@ class REBAR(Estimator):
     """
 
     differentiates = True
+    uses_score: bool = True
 
     def __init__(self, temperature: float = 0.5, eta: float = 1.0) -> None:
         if not temperature > 0:

@@ -34,6 +34,8 @@ class RELAX(Estimator):
         'RELAX'
     """
 
+    uses_score: bool = True
+
     def __init__(self, control: nn.Module | None = None, *, lr: float = 1e-2) -> None:
         self.control = control
         self.lr = lr
@@ -76,6 +78,8 @@ class RELAX(Estimator):
             rows.mean(0).sum(), trainable(distribution), create_graph=True, allow_unused=True
         )
         present = [gradient for gradient in gradients if gradient is not None]
+        if not any(gradient.requires_grad for gradient in present):
+            return
         loss = torch.stack([(gradient**2).sum() for gradient in present]).sum()
         for_weights = torch.autograd.grad(
             loss, list(weights.values()), retain_graph=True, allow_unused=True

@@ -11,18 +11,29 @@ from torch.distributions import Distribution
 from thetaone.errors import EstimatorError
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import describe, log_ratio, magic_box, moving_support, sample
-from thetaone.estimators.methods._baselines import MovingAverage, optimal_baseline, scores, tied
+from thetaone.estimators.distributions import (
+    describe,
+    elementary,
+    log_ratio,
+    magic_box,
+    moving_support,
+    sample,
+    sample_scores,
+)
+from thetaone.estimators.methods._baselines import MovingAverage, optimal_baseline, tied
 
 Baseline = float | Tensor | MovingAverage | Callable[[], Any] | Literal["optimal"] | None
 
 
 def score_refusal(distribution: Distribution) -> str:
     """Why ∇ log p does not give the gradient for this distribution; empty when it does."""
-    if moving_support(distribution):
+    if type(elementary(distribution)).log_prob is Distribution.log_prob:
+        return f"{describe(distribution)} has no log_prob; use Pathwise() if it has rsample"
+    moves = moving_support(distribution)
+    if moves:
         return (
-            f"the support of {describe(distribution)} moves with a parameter, so ∇ log p misses "
-            "what crosses its edge; use Pathwise() if it has rsample"
+            f"the support of {describe(distribution)} {moves}, so ∇ log p may miss what crosses "
+            "its edge; use Pathwise() if the distribution has rsample"
         )
     return ""
 
@@ -48,6 +59,7 @@ class ScoreFunction(Estimator):
     """
 
     higher_order: ClassVar[bool] = True
+    uses_score: bool = True
 
     def __init__(self, baseline: Baseline = None) -> None:
         if callable(baseline):
@@ -112,7 +124,7 @@ class ScoreFunction(Estimator):
     ) -> Tensor:
         with torch.no_grad():
             values = f(pilot)
-        main, independent = scores(distribution, x), scores(distribution, pilot)
+        main, independent = sample_scores(distribution, x), sample_scores(distribution, pilot)
         pairs = [
             (phi, optimal_baseline(values, pilot_score) * score)
             for (phi, score), (_, pilot_score) in zip(main, independent, strict=True)

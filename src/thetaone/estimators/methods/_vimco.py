@@ -34,6 +34,7 @@ class VIMCO(Estimator):
 
     declared: str = "unbiased for E log mean exp f"
     objective: ClassVar[str] = "E log mean exp f"
+    uses_score: bool = True
 
     def __init__(self, particles: int = 4) -> None:
         if particles < 2:

@@ -1,6 +1,6 @@
 """Whole episodes side by side: what a policy gradient is made of.
 
-Shapes: t time, k episode; time comes first, and what lies behind an episode's end is zero.
+Shapes: t time, k episode; time comes first, and rewards behind an episode's end are zero.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Episodes:
     Attributes:
         observations: What the policy saw before each action, ``[t, k, *observation]``.
         actions: What it did, ``[t, k, *action]``.
-        rewards: What that earned; 0 behind the end, ``[t, k]``.
+        rewards: What that earned, ``[t, k]``; whatever lies behind the end is set to 0.
         alive: Whether step t belongs to episode k, ``[t, k]``, bool.
         truncated: Whether episode k was cut off rather than ended, ``[k]``, bool.
         last_observations: What was seen after the last step, ``[k, *observation]``.
@@ -44,10 +44,30 @@ class Episodes:
                 f"rewards {tuple(shape)}, alive {tuple(self.alive.shape)}, truncated "
                 f"{tuple(self.truncated.shape)}: expected [time, episode] twice, then [episode]"
             )
-        if bool((self.alive[1:] & ~self.alive[:-1]).any()):
+        if self.alive.dtype is not torch.bool or self.truncated.dtype is not torch.bool:
             raise InputError(
-                "alive is not a run from step 0 in every column: an episode cannot come back"
+                f"alive is {self.alive.dtype}, truncated {self.truncated.dtype}: both must be "
+                "torch.bool"
             )
+        if not bool(self.alive[0].all()) or bool((self.alive[1:] & ~self.alive[:-1]).any()):
+            raise InputError(
+                "alive is not a run from step 0 in every column: an episode has a first step and "
+                "cannot come back"
+            )
+        for name, tensor in (("observations", self.observations), ("actions", self.actions)):
+            if tensor.shape[:2] != shape:
+                raise InputError(
+                    f"{name} has shape {tuple(tensor.shape)}; expected "
+                    f"[time, episode, …] = {(*shape, '…')}"
+                )
+        if self.last_observations.shape[:1] != shape[1:]:
+            raise InputError(
+                f"last_observations has shape {tuple(self.last_observations.shape)}; expected one "
+                f"row an episode, {shape[1]} of them"
+            )
+        # what a buffer holds behind an end belongs to another episode
+        inside = torch.where(self.alive, self.rewards, torch.zeros_like(self.rewards))
+        object.__setattr__(self, "rewards", inside)
 
     @property
     def lengths(self) -> Tensor:

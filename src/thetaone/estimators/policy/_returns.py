@@ -39,7 +39,8 @@ def rewards_to_go(
         ``[t, k]``, zero behind an episode's end.
 
     Raises:
-        EstimatorError: An episode was truncated and nothing says what follows.
+        EstimatorError: An episode was truncated and nothing says what follows, or in a shape that
+            would broadcast.
 
     Source: Pardo et al. 2018, arXiv 1712.00378, §2.1 and §2.2.
 
@@ -54,21 +55,40 @@ def rewards_to_go(
                 [1.0000, 3.5000],
                 [0.0000, 5.0000]])
     """
-    returns = episodes.rewards.clone()
-    n_truncated = int(episodes.truncated.sum())
-    if n_truncated:
-        if after_truncation is None:
-            raise EstimatorError(
-                f"{n_truncated} of {returns.shape[1]} episodes were truncated: what they would "
-                "have earned is unknown. Pass after_truncation=0.0 if the time limit belongs to "
-                "the objective, or the value of episodes.last_observations"
-            )
-        tail = torch.as_tensor(after_truncation, dtype=returns.dtype, device=returns.device)
-        last = (episodes.lengths - 1)[None]
-        tail = torch.where(episodes.truncated, discount * tail.detach(), 0.0)[None]
-        returns.scatter_add_(0, last, tail)
+    returns = rewards_with_tail(episodes, discount=discount, after_truncation=after_truncation)
     if discount == 1.0:
         return returns.flip(0).cumsum(0).flip(0) * episodes.alive
     for t in range(len(returns) - 2, -1, -1):
         returns[t] += discount * returns[t + 1]
     return returns
+
+
+def rewards_with_tail(
+    episodes: Episodes, *, discount: float = 1.0, after_truncation: Tensor | float | None = None
+) -> Tensor:
+    """Rewards, that of a truncated episode's last step with what follows the cut, ``[t, k]``.
+
+    Raises:
+        EstimatorError: As ``rewards_to_go``.
+    """
+    rewards = episodes.rewards.clone()
+    n_truncated = int(episodes.truncated.sum())
+    if not n_truncated:
+        return rewards
+    if after_truncation is None:
+        raise EstimatorError(
+            f"{n_truncated} of {rewards.shape[1]} episodes were truncated: what they would "
+            "have earned is unknown. Pass after_truncation=0.0 if the time limit belongs to "
+            "the objective, or the value of episodes.last_observations"
+        )
+    tail = torch.as_tensor(after_truncation, dtype=rewards.dtype, device=rewards.device).detach()
+    if tail.shape not in ((), rewards.shape[1:]):
+        raise EstimatorError(
+            f"after_truncation has shape {tuple(tail.shape)}; expected one number or one an "
+            f"episode, {tuple(rewards.shape[1:])}: it would broadcast. Use .squeeze(-1) on the "
+            "column of a value network"
+        )
+    if not bool(torch.isfinite(tail).all()):
+        raise EstimatorError("after_truncation holds NaN or infinite values")
+    last = (episodes.lengths - 1)[None]
+    return rewards.scatter_add(0, last, torch.where(episodes.truncated, discount * tail, 0.0)[None])

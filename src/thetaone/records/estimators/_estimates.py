@@ -6,10 +6,18 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from thetaone.records._base import Record
+from thetaone.records._statistics import student_interval
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
 
-Verdict = Literal["agrees", "biased as declared", "biased", "too noisy to tell", "no reference"]
+Verdict = Literal[
+    "agrees",
+    "biased as declared",
+    "biased",
+    "score not centred",
+    "too noisy to tell",
+    "no reference",
+]
 
 
 class EstimatorRow(Record):
@@ -23,7 +31,8 @@ class EstimatorRow(Record):
         mean_stderr: Standard error of each entry.
         bias_z: The largest |mean − reference| over coordinates, in standard errors, signed; NaN
             without a reference.
-        bias_limit: |bias_z| that chance exceeds in one comparison of 150 000.
+        bias_limit: |bias_z| that chance exceeds in one comparison of 150 000, by Student's
+            quantile for so few repeats and so many coordinates.
         resolution: Five standard errors of the gradient's norm, relative to that norm: the bias
             that this comparison can see.
         variance: Variance of one estimate of ``n_samples`` draws, summed over coordinates.
@@ -33,7 +42,8 @@ class EstimatorRow(Record):
         seconds_stderr: Its standard error [s].
         efficiency: 1 / (variance · seconds) [1/s]; inf for a variance of 0.
         efficiency_stderr: Its standard error.
-        verdict: In words.
+        verdict: In words; ``score not centred`` where it relies on a score whose mean is not 0.
+        repeats: Estimates that mean and variance are made of; 0 where a record does not say.
     """
 
     estimator: str
@@ -52,6 +62,21 @@ class EstimatorRow(Record):
     efficiency: float
     efficiency_stderr: float
     verdict: Verdict
+    repeats: int = 0
+
+    def interval(self, coordinate: int, confidence: float = 0.95) -> tuple[float, float]:
+        """Student's interval for the mean gradient in one coordinate.
+
+        Raises:
+            ValueError: A record that does not say how many repeats it has.
+        """
+        if self.repeats == 1:  # exact
+            return self.mean[coordinate], self.mean[coordinate]
+        if self.repeats < 1:
+            raise ValueError(f"row {self.estimator!r} does not say its repeats: measure again")
+        return student_interval(
+            self.mean[coordinate], self.mean_stderr[coordinate], self.repeats - 1, confidence
+        )
 
     @property
     def trusted(self) -> bool:
@@ -75,6 +100,8 @@ class EstimatorComparison(Record):
         flags: What the user should know before trusting a gradient here.
         recommendation: Name of the estimator to take; empty when none can be trusted.
         reason: Why that one.
+        score_check: What the test of E[score] = 0 says, in words.
+        budget: Evaluations of f allowed, 0 for no limit [count].
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:estimator_comparison"
@@ -91,18 +118,22 @@ class EstimatorComparison(Record):
     flags: tuple[str, ...] = ()
     recommendation: str = ""
     reason: str = ""
+    score_check: str = ""
+    budget: int = 0
 
     @property
     def passed(self) -> bool:
-        """Whether every estimator that claims to be unbiased agrees with the reference."""
-        return not any(row.unbiased and row.verdict == "biased" for row in self.rows)
+        """Whether no estimator that claims to be unbiased is known to be biased."""
+        return not any(
+            row.unbiased and row.verdict in ("biased", "score not centred") for row in self.rows
+        )
 
     def row(self, estimator: str) -> EstimatorRow:
         """The row of an estimator, by name."""
-        found = {row.estimator: row for row in self.rows}
-        if estimator not in found:
-            raise KeyError(f"no row {estimator!r}; rows: {', '.join(found)}")
-        return found[estimator]
+        rows = {row.estimator: row for row in self.rows}
+        if estimator not in rows:
+            raise KeyError(f"no row {estimator!r}; rows: {', '.join(rows)}")
+        return rows[estimator]
 
     def __str__(self) -> str:
         title = (
@@ -137,10 +168,10 @@ class EstimatorBakeoff(Record):
 
     def comparison(self, problem: str) -> EstimatorComparison:
         """The comparison on a problem, by name."""
-        found = {comparison.problem: comparison for comparison in self.comparisons}
-        if problem not in found:
-            raise KeyError(f"no problem {problem!r}; problems: {', '.join(found)}")
-        return found[problem]
+        named = {comparison.problem: comparison for comparison in self.comparisons}
+        if problem not in named:
+            raise KeyError(f"no problem {problem!r}; problems: {', '.join(named)}")
+        return named[problem]
 
     def __str__(self) -> str:
         return "\n\n".join(str(comparison) for comparison in self.comparisons)

@@ -3,10 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from thetaone.records import LawResult
+from thetaone.records import Z_LIMIT, LawResult
 from thetaone.report.drawing import Figure, Panel, Reference, Series, category_axis, linear_axis
-
-Z_LIMIT = 4.5  # a true law fails by chance once in 150 000 measurements
 
 
 def laws_figure(results: Sequence[LawResult]) -> Figure:
