@@ -5,6 +5,7 @@ import traceback
 
 import typer
 
+from thetaone.cli._audit import audit
 from thetaone.cli._check import check
 from thetaone.cli._gradients import gradients
 from thetaone.cli._interrupts import Interrupted, interruptible, told
@@ -39,6 +40,7 @@ def _root(
         raise typer.Exit
 
 
+app.command()(audit)
 app.command()(check)
 app.command()(gradients)
 app.command()(laws)

@@ -1,3 +1,4 @@
+from . import policy as policy
 from ._expectation import Expectation as Expectation
 from ._expectation import expectation as expectation
 from ._gradient_samples import gradient_samples as gradient_samples

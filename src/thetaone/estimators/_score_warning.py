@@ -17,7 +17,7 @@ from thetaone.estimators.distributions import (
 )
 
 CHEAP, CHEAP_ELEMENTS, CHEAP_LEAST = 2**13, 2**20, 2**10  # samples, numbers in them, fewest samples
-THOROUGH, THOROUGH_ELEMENTS = 2**17, 2**24
+THOROUGH, THOROUGH_ELEMENTS = 2**17, 2**22
 _SEEN: set[tuple[Any, ...]] = set()  # kinds of distributions that were looked at in this process
 
 

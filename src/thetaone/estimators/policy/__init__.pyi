@@ -5,3 +5,16 @@ from ._episodes import Episodes as Episodes
 from ._loss import Policy as Policy
 from ._loss import policy_gradient_loss as policy_gradient_loss
 from ._returns import rewards_to_go as rewards_to_go
+from .objectives import GradientNoise as GradientNoise
+from .objectives import GroupAdvantages as GroupAdvantages
+from .objectives import KLTerm as KLTerm
+from .objectives import Objective as Objective
+from .objectives import ObjectiveSettings as ObjectiveSettings
+from .objectives import PolicyLoss as PolicyLoss
+from .objectives import audit as audit
+from .objectives import gradient_noise as gradient_noise
+from .objectives import group_advantages as group_advantages
+from .objectives import group_policy_loss as group_policy_loss
+from .objectives import kl_term as kl_term
+from .objectives import objective_of as objective_of
+from .objectives import standardized_multiplier as standardized_multiplier

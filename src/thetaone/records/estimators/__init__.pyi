@@ -1,3 +1,5 @@
+from ._audit import ObjectiveAudit as ObjectiveAudit
+from ._audit import SettingChange as SettingChange
 from ._estimates import EstimatorBakeoff as EstimatorBakeoff
 from ._estimates import EstimatorComparison as EstimatorComparison
 from ._estimates import EstimatorRow as EstimatorRow

@@ -1,0 +1,13 @@
+from ._audit import audit as audit
+from ._gradient_noise import GradientNoise as GradientNoise
+from ._gradient_noise import gradient_noise as gradient_noise
+from ._group_advantages import GroupAdvantages as GroupAdvantages
+from ._group_advantages import group_advantages as group_advantages
+from ._kl_terms import KLTerm as KLTerm
+from ._kl_terms import kl_term as kl_term
+from ._objective import Objective as Objective
+from ._objective import ObjectiveSettings as ObjectiveSettings
+from ._objective import objective_of as objective_of
+from ._objective import standardized_multiplier as standardized_multiplier
+from ._token_loss import PolicyLoss as PolicyLoss
+from ._token_loss import group_policy_loss as group_policy_loss

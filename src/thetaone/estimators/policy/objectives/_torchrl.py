@@ -1,0 +1,51 @@
+"""TorchRL: ``MCAdvantage`` and ``GRPOLoss``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from thetaone.estimators.policy.objectives._objective import (
+    ObjectiveSettings,
+)
+from thetaone.estimators.policy.objectives._trainers import (
+    Notes,
+    TrainerReading,
+    pick,
+)
+
+
+def read_torchrl(options: Mapping[str, Any]) -> TrainerReading:
+    """Settings of ``MCAdvantage`` and ``GRPOLoss``, nested by class or flat."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat.update(value if isinstance(value, Mapping) else {name: value})
+    given = pick(flat, {
+        "grpo_size": 8, "clip_epsilon": 0.2, "entropy_bonus": True, "entropy_coeff": 0.01,
+        "kl_to_ref_coeff": 0.0, "reduction": "mean",
+    })  # fmt: skip
+    notes = Notes()
+    notes.change(
+        "MCAdvantage", "rewards over their std", "thetaone.group_advantages",
+        "advantages are divided by the group's spread, over all steps; there is no switch",
+    )  # fmt: skip
+    notes.change(
+        "reduction", given["reduction"], "sum over tokens, mean over completions",
+        "the loss is divided by the batch's tokens",
+    )  # fmt: skip
+    if given["kl_to_ref_coeff"]:
+        notes.change(
+            "kl_to_ref_coeff", given["kl_to_ref_coeff"], "k1 in the reward",
+            "k3 in the loss ascends minus the forward KL(ρ‖π)",
+        )  # fmt: skip
+    weight = float(given["entropy_coeff"]) if given["entropy_bonus"] else 0.0
+    return TrainerReading(
+        trainer="TorchRL MCAdvantage and GRPOLoss",
+        settings=ObjectiveSettings(
+            advantage="group-std", group_size=int(given["grpo_size"]), epsilon=1e-4,
+            aggregation="token-mean", kl_kind="k3" if given["kl_to_ref_coeff"] else None,
+            kl_place="loss", kl_coefficient=float(given["kl_to_ref_coeff"] or 0.0),
+            entropy_weight=weight, clip=(float(given["clip_epsilon"]),) * 2,
+        ),
+        shown={name: str(value) for name, value in given.items()},
+        changes=tuple(notes.changes),
+        caveats=tuple(notes.caveats),
+    )  # fmt: skip
