@@ -13,6 +13,7 @@ from .parametrization import parametrize as parametrize
 from .parametrization import per_group as per_group
 from .parametrization import prescribe as prescribe
 from .parametrization import register_update_family as register_update_family
+from .parametrization import set_lr as set_lr
 from .records import Chain as Chain
 from .records import CoordinateCheck as CoordinateCheck
 from .records import Cost as Cost
@@ -32,6 +33,7 @@ from .rematerialization import profile as profile
 from .rematerialization import rematerialize as rematerialize
 from .rematerialization import simulate as simulate
 from .studies import coordinate_check as coordinate_check
+from .studies import export as export
 from .studies import sweep as sweep
 from .studies import transfer as transfer
 from .version import __version__ as __version__

@@ -47,7 +47,7 @@ SPELLINGS: dict[str, Callable[[], nn.Module]] = {
 def record(
     model: nn.Module, *inputs: Tensor, before: Record | None = None, loss: Any = None
 ) -> Record:
-    with _decomposed(), Recorder(model, before.weights if before else None) as recorder:
+    with _decomposed(model), Recorder(model, before.weights if before else None) as recorder:
         output = model(*inputs)
         (loss or (lambda y: y.square().mean()))(output)
     return recorder.record

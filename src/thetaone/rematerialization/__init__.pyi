@@ -2,6 +2,7 @@ from ._plan import plan as plan
 from .accounting import TrainingMemory as TrainingMemory
 from .accounting import optimizer_tensors as optimizer_tensors
 from .accounting import storage_bytes as storage_bytes
+from .blocks import as_written as as_written
 from .disk import Answer as Answer
 from .disk import DiskTier as DiskTier
 from .disk import disk_cost as disk_cost

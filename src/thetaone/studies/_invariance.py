@@ -19,6 +19,7 @@ def coordinate_check(
     optimizer: Optimizers | None = None,
     parametrization: Rule = "mup",
     seeds: int = 3,
+    max_seeds: int = 8,
     steps: Sequence[int] = (1, 3),
     target: int | None = None,
     base_width: int | None = None,
@@ -40,11 +41,13 @@ def coordinate_check(
             dotted module, or a bundled task.
         widths: At least two [features].
         lr: Learning rate at ``base_width``.
-        depths: Depths to compare, then at one width [blocks].
+        depths: Depths to compare, then at one width; with several widths, the depth of each, and
+            both grow together [blocks].
         optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes; None:
             the task's own, else AdamW.
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
-        seeds: Trainings at each size [count].
+        seeds: Trainings at each size to begin with [count].
+        max_seeds: Limit to which seeds are added while a row is undecided [count].
         steps: Steps after which features are compared with their first values [count].
         target: Width of the large model that the check is for: compared too, and where ``lr`` is
             meant and nothing is rescaled.
@@ -89,10 +92,11 @@ def coordinate_check(
     })  # fmt: skip
     if bands is not None:
         choices["bands"] = bands
-    compared = sorted({*widths, *([] if target is None else [target])})
+    compared = list(widths) if target is None else sorted({*widths, target})
     return check_task(
         cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=optimizer,
-        parametrization=parametrization, seeds=seeds, steps=steps,
+        parametrization=parametrization, seeds=seeds, max_seeds=max_seeds,
+        steps=steps,
         base_width=target if base_width is None else base_width,
         name=loaded.name, **choices, **taken,
     )  # fmt: skip

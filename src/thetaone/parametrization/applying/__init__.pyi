@@ -1,3 +1,4 @@
+from ._export import export as export
 from ._parametrization import Builder as Builder
 from ._parametrization import Parametrization as Parametrization
 from ._parametrization import build_model as build_model

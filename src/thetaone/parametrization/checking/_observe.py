@@ -68,7 +68,7 @@ class _Training:
         if not recorded:
             return scalar_loss(self.task, self.model, self.batch), None
         recorder = Recorder(self.model, self.first.weights or None)
-        with _decomposed(), recorder:
+        with _decomposed(self.model), recorder:
             loss = scalar_loss(self.task, self.model, self.batch)
         return loss, recorder.record
 
@@ -210,8 +210,11 @@ def _seed_forward(seed: int) -> None:
 
 
 @contextmanager
-def _decomposed() -> Iterator[None]:
+def _decomposed(model: nn.Module) -> Iterator[None]:
     """Recurrent layers as the products they are made of, not as one fused operation."""
+    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        yield
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch's flags speak of unrelated ones
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):

@@ -31,6 +31,7 @@ Answer = Literal["holds", "fails", "undecided"]
 HOLDS: Final = "holds"
 FAILS: Final = "fails"
 UNDECIDED: Final = "undecided"
+NOISE = 0.1  # how far noise may carry an exponent whose interval reaches into the band
 
 
 class LayerVerdict(Record):
@@ -75,9 +76,9 @@ class LayerVerdict(Record):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against it: it holds, or is undecided with its exponent inside."""
+        """Whether it holds, or is undecided with an exponent that misses the band by < 0.1."""
         if self.answer == UNDECIDED and self.law is not None:
-            return self.band[0] <= self.law.exponent <= self.band[1]
+            return self.band[0] - NOISE < self.law.exponent < self.band[1] + NOISE
         return self.answer == HOLDS
 
 
@@ -119,7 +120,7 @@ class CoordinateCheck(Record):
 
     @property
     def passed(self) -> bool:
-        """Whether no row fails and no undecided exponent lies outside its band."""
+        """Whether no row fails and no undecided one is far from holding."""
         return all(row.passed for row in self.rows)
 
     @property
