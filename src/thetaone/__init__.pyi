@@ -4,6 +4,7 @@ from .estimators import Expectation as Expectation
 from .estimators import compare_estimators as compare_estimators
 from .estimators import expectation as expectation
 from .estimators import gradient_samples as gradient_samples
+from .integrations import export as export
 from .laws import fit_exponent as fit_exponent
 from .laws import rms as rms
 from .laws import rms_operator_norm as rms_operator_norm
@@ -33,7 +34,6 @@ from .rematerialization import profile as profile
 from .rematerialization import rematerialize as rematerialize
 from .rematerialization import simulate as simulate
 from .studies import coordinate_check as coordinate_check
-from .studies import export as export
 from .studies import sweep as sweep
 from .studies import transfer as transfer
 from .version import __version__ as __version__

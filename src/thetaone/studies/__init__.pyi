@@ -1,5 +1,4 @@
 from ._estimator_bakeoff import bakeoff as bakeoff
-from ._export import export as export
 from ._invariance import coordinate_check as coordinate_check
 from ._memory_frontier import memory_frontier as memory_frontier
 from ._memory_frontier import planned_again as planned_again
