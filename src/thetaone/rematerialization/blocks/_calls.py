@@ -1,6 +1,10 @@
-"""How a model calls its blocks: which argument flows along the chain, which ones are extra."""
+"""How a model calls its blocks: which tensors flow along the chain, which arguments are extra."""
 
 import copy
+import itertools
+import json
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,13 +17,19 @@ from thetaone.errors import ProfileError, RecomputationError
 
 
 @dataclass(frozen=True)
+class Flow:
+    """The place of a tensor that flows in: which of those that the block before returned."""
+
+    index: int
+
+
+@dataclass(frozen=True)
 class Call:
-    """One call of a block, with the activation taken out.
+    """One call of a block, with what flows along the chain taken out.
 
     Attributes:
-        args: Positional arguments; the activation's place holds None if it is ``slot``.
+        args: Positional arguments; a ``Flow`` stands where a tensor flows in.
         kwargs: Keyword arguments likewise.
-        slot: Position or keyword of the activation.
         before: Both as they were at the call: lists and dicts may change later.
         tensors: Those among them.
         versions: Of these: they may be changed in place.
@@ -27,84 +37,151 @@ class Call:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    slot: int | str
     before: tuple[tuple[Any, ...], dict[str, Any]] = field(init=False)
     tensors: list[torch.Tensor] = field(init=False)
     versions: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         tensors: list[torch.Tensor] = []
-        before = _mapped((self.args, self.kwargs), partial(_noted, tensors))
+        before = mapped((self.args, self.kwargs), partial(_noted, tensors))
         object.__setattr__(self, "before", before)
         object.__setattr__(self, "tensors", tensors)
         object.__setattr__(self, "versions", tuple(map(version_of, tensors)))
 
-    def run(self, block: Any, activation: torch.Tensor) -> Any:
-        """Call ``block`` with the activation back in its place."""
-        args = [own_cache(value) for value in self.args]
-        kwargs = {name: own_cache(value) for name, value in self.kwargs.items()}
-        if isinstance(self.slot, str):
-            return block(*args, **{**kwargs, self.slot: activation})
-        args[self.slot] = activation
-        return block(*args, **kwargs)
+    def run(self, block: Any, flowing: Sequence[torch.Tensor]) -> Any:
+        """Call ``block`` with the flowing tensors back in their places."""
+        args, kwargs = replaced((self.args, self.kwargs), partial(_placed, flowing))
+        return block(*map(own_cache, args), **{name: own_cache(kwargs[name]) for name in kwargs})
 
     def again(self) -> "Call":
         """The same call for a recomputation: what a block puts into a list, it put there before."""
         args, kwargs = self.before
         if not any(isinstance(value, list | dict | tuple) for value in (*args, *kwargs.values())):
             return self
-        args, kwargs = _mapped(self.before, lambda leaf: leaf)  # it will put it there again
-        return Call(args, kwargs, self.slot)
+        return Call(*mapped(self.before, lambda leaf: leaf))  # it will put it there again
 
     def detached(self) -> "Call":
         """The same call with tensors that belong to no graph."""
-        made: dict[int, torch.Tensor] = {}
+        copies: dict[int, torch.Tensor] = {}
 
         def leaf(value: Any) -> Any:
             if not isinstance(value, torch.Tensor):
                 return value
-            if id(value) not in made:
-                made[id(value)] = value.detach().requires_grad_(value.requires_grad)
-            return made[id(value)]
+            if id(value) not in copies:
+                copies[id(value)] = value.detach().requires_grad_(value.requires_grad)
+            return copies[id(value)]
 
-        args, kwargs = _mapped((self.args, self.kwargs), leaf)
-        return Call(args, kwargs, self.slot)
+        return Call(*mapped((self.args, self.kwargs), leaf))
 
-    def same_extra(self, other: "Call") -> bool:
-        """Whether two calls hand over the same arguments, the activation apart."""
-        if self.slot != other.slot:
-            return False
-        mine, spec = pytree.tree_flatten(self.before)
-        others, other_spec = pytree.tree_flatten(other.before)
-        unchanged = self.versions == other.versions
-        return unchanged and spec == other_spec and all(map(_same, mine, others))
+    def differs_from(self, other: "Call") -> bool:
+        """Whether two calls hand over other arguments, what flows apart."""
+        mine, theirs = leaves_of(self.before), leaves_of(other.before)
+        return (
+            self.versions != other.versions
+            or _shape(self.before) != _shape(other.before)
+            or not all(map(same_argument, mine, theirs))
+        )
+
+
+def take_flow(
+    args: tuple[Any, ...], kwargs: dict[str, Any], place: Callable[[Any], int | None]
+) -> Call:
+    """A call with markers where ``place`` knows which flowing tensor an argument is."""
+
+    def leaf(value: Any) -> Any:
+        index = place(value)
+        return value if index is None else Flow(index)
+
+    return Call(*replaced((args, kwargs), leaf))
+
+
+def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, Call]:
+    """Split the arguments of a chain's first block into its first tensor, which flows, and the rest.
+
+    Raises:
+        ProfileError: No argument is a tensor.
+    """
+    leaves = [*args, *kwargs.values(), *leaves_of((args, kwargs))]  # the outermost come first
+    flowing = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor)), None)
+    if flowing is None:
+        raise ProfileError(
+            "a block is called without a tensor; name the blocks: blocks='model.layers'"
+        )
+    taken = False
+
+    def place(leaf: Any) -> int | None:
+        nonlocal taken
+        if leaf is not flowing or taken:
+            return None
+        taken = True
+        return 0
+
+    return flowing, take_flow(args, kwargs, place)
+
+
+def link(call: Call, before: Call) -> str | None:
+    """How a call follows from the one before, as text; empty when it is the same call.
+
+    Arguments that the block before was called with too are named by their place there, others are
+    written out. None when some argument is neither, or is a number of its own, which may change
+    from step to step.
+    """
+    shared = leaves_of(before.before)
+    position = itertools.count()
+
+    def leaf(value: Any) -> Any:
+        place = next(position)
+        if isinstance(value, Flow):
+            return {"flow": value.index}
+        for index in sorted(range(len(shared)), key=lambda index: index != place):
+            one = shared[index]
+            if value is not None and not isinstance(one, Flow) and same_argument(value, one):
+                return {"same": index}
+        if value is None or isinstance(value, bool | int | str):
+            return {"value": value}
+        raise TypeError
+
+    flows = [leaf for leaf in leaves_of(call.before) if isinstance(leaf, Flow)]
+    if flows == [Flow(0)] and not call.differs_from(before):
+        return ""
+    try:
+        return json.dumps(_spelled(call.before, leaf))
+    except TypeError:
+        return None
+
+
+def follow(description: Any, before: Call) -> Call:
+    """The call that ``link`` described, read from JSON, from the one before of now."""
+    shared = leaves_of(before.before)
+
+    def read(value: Any) -> Any:
+        kind, content = next(iter(value.items()))
+        if kind == "flow":
+            return Flow(content)
+        if kind == "same":
+            return shared[content]
+        if kind == "dict":
+            return {name: read(one) for name, one in content.items()}
+        if kind in ("list", "tuple"):
+            items = map(read, content)
+            return list(items) if kind == "list" else tuple(items)
+        return content
+
+    args, kwargs = read(description)
+    return Call(args, kwargs)
+
+
+def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [_spelled(one, leaf) for one in value]}
+    if type(value) is dict:
+        return {"dict": {name: _spelled(one, leaf) for name, one in value.items()}}
+    return leaf(value)
 
 
 def version_of(tensor: torch.Tensor) -> int:
     """How often a tensor was changed in place; inference tensors do not count."""
     return 0 if tensor.is_inference() else tensor._version
-
-
-def take_activation(args: tuple[Any, ...], kwargs: dict[str, Any], *also: type) -> tuple[Any, Call]:
-    """Split the arguments of a block into its activation (the first tensor) and the rest.
-
-    Args:
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-        also: What else may stand for an activation.
-
-    Raises:
-        ProfileError: No argument is a tensor.
-    """
-    kinds = (torch.Tensor, *also)
-    for place, value in enumerate(args):
-        if isinstance(value, kinds):
-            rest = (*args[:place], None, *args[place + 1 :])
-            return value, Call(rest, kwargs, place)
-    for name, value in kwargs.items():
-        if isinstance(value, kinds):
-            return value, Call(args, {**kwargs, name: None}, name)
-    raise ProfileError("a block is called without a tensor; name the blocks: blocks='model.layers'")
 
 
 def own_cache(value: Any) -> Any:
@@ -127,30 +204,25 @@ def own_cache(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-def activation_of(output: Any, *, where: str) -> torch.Tensor:
-    """The tensor that flows on: the output itself, or the first of a tuple without other tensors.
+def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:
+    """The tensors of a block's output, each once, in order.
 
     Raises:
-        ProfileError: Another kind of output.
+        ProfileError: There is none in sight.
     """
-    if isinstance(output, torch.Tensor):
-        return output
-    if isinstance(output, tuple | list) and output and isinstance(output[0], torch.Tensor):
-        rest = pytree.tree_leaves(list(output[1:]))
-        if not any(isinstance(leaf, torch.Tensor) for leaf in rest):
-            return output[0]
-    raise ProfileError(
-        f"{where} returns a {type(output).__name__}; a link of a chain returns one tensor, or a "
-        "tuple with one tensor first and no other"
-    )
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    if not leaves:
+        raise ProfileError(
+            f"{where} returns a {type(output).__name__} without a tensor in sight; a block returns "
+            "tensors, alone or in tuples, lists, dicts and registered containers"
+        )
+    return list({id(leaf): leaf for leaf in leaves}.values())
 
 
-def like_output(output: Any, activation: Any) -> Any:
-    """``output`` with its tensor replaced by ``activation``."""
-    if isinstance(output, tuple | list):
-        rest = [activation, *output[1:]]
-        return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
-    return activation
+def with_tensors(output: Any, tensors: Sequence[Any], replacements: Sequence[Any]) -> Any:
+    """``output`` with some of its tensors replaced."""
+    table = {id(old): new for old, new in zip(tensors, replacements, strict=True)}
+    return pytree.tree_map(lambda leaf: table.get(id(leaf), leaf), output)
 
 
 def label(module: nn.Module, name: str) -> str:
@@ -158,9 +230,41 @@ def label(module: nn.Module, name: str) -> str:
     return f"{name or 'model'} ({type(module).__name__})"
 
 
-def _same(mine: Any, other: Any) -> bool:
+def leaves_of(value: Any) -> list[Any]:
+    """What plain tuples, lists and dicts hold, in order."""
+    leaves: list[Any] = []
+    mapped(value, leaves.append)
+    return leaves
+
+
+def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """A copy of plain tuples, lists and dicts, with ``leaf`` of what they hold."""
+    if type(value) in (tuple, list):
+        return type(value)([mapped(one, leaf) for one in value])
+    if type(value) is dict:
+        return {name: mapped(one, leaf) for name, one in value.items()}
+    return leaf(value)
+
+
+def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """As ``mapped``, but containers in which nothing is replaced stay the same objects."""
+    if type(value) in (tuple, list):
+        items = [replaced(one, leaf) for one in value]
+        same = all(map(operator.is_, items, value))
+        return value if same else type(value)(items)
+    if type(value) is dict:
+        members = {name: replaced(one, leaf) for name, one in value.items()}
+        same = all(map(operator.is_, members.values(), value.values()))
+        return value if same else members
+    return leaf(value)
+
+
+def same_argument(mine: Any, other: Any) -> bool:
+    """Whether two arguments are one: the same object, equal values, or one view of one tensor."""
+    if mine is other:
+        return True
     if isinstance(mine, torch.Tensor) and isinstance(other, torch.Tensor):
-        return mine is other or (
+        return (
             mine.data_ptr() == other.data_ptr()
             and mine.shape == other.shape
             and mine.stride() == other.stride()
@@ -169,12 +273,23 @@ def _same(mine: Any, other: Any) -> bool:
             and mine.is_neg() == other.is_neg()
             and not (mine.requires_grad or other.requires_grad)
         )
-    if mine is other:
-        return True
     try:
         return type(mine) is type(other) and bool(mine == other)
     except (TypeError, ValueError, RuntimeError):  # things that have no single answer differ
         return False
+
+
+def _shape(value: Any) -> Any:
+    """The nesting of plain tuples, lists and dicts."""
+    if type(value) in (tuple, list):
+        return type(value), *map(_shape, value)
+    if type(value) is dict:
+        return dict, *((name, _shape(one)) for name, one in value.items())
+    return None
+
+
+def _placed(flowing: Sequence[torch.Tensor], leaf: Any) -> Any:
+    return flowing[leaf.index] if isinstance(leaf, Flow) else leaf
 
 
 def _noted(tensors: list[torch.Tensor], leaf: Any) -> Any:
@@ -183,12 +298,3 @@ def _noted(tensors: list[torch.Tensor], leaf: Any) -> Any:
     elif isinstance(leaf, tuple):  # a named one, which nothing changes
         tensors.extend(one for one in leaf if isinstance(one, torch.Tensor))
     return leaf
-
-
-def _mapped(value: Any, leaf: Any) -> Any:
-    """A copy of plain tuples, lists and dicts, with ``leaf`` of what they hold."""
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(one, leaf) for one in value)
-    if type(value) is dict:
-        return {name: _mapped(one, leaf) for name, one in value.items()}
-    return leaf(value)

@@ -1,12 +1,16 @@
-"""Finds the chain in a model: an ``nn.Sequential``, or the blocks that its forward loops over."""
+"""Finds the chain in a model: an ``nn.Sequential``, or blocks that its forward calls in turn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from thetaone.errors import ProfileError
+from thetaone.errors import InputError, ProfileError
+from thetaone.rematerialization.blocks._specialize import written
+
+LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+SHARE = 0.1  # of the parameters of the largest list, for another list to be part of the chain
 
 
 @dataclass(frozen=True)
@@ -15,76 +19,142 @@ class Blocks:
 
     Attributes:
         names: Qualified name of each block.
-        modules: The blocks, in the order of the forward.
-        container: The ``nn.Sequential`` that runs them; None when the model's own forward loops.
+        modules: The blocks, each once, in the order in which they are registered.
+        container: The ``nn.Sequential`` that runs them; None when the model's own forward does.
+        lists: Names of the lists that hold them; empty is the model itself.
+        guessed: Whether the lists were not named by the user.
     """
 
     names: tuple[str, ...]
     modules: tuple[nn.Module, ...]
     container: nn.Sequential | None
+    lists: tuple[str, ...] = ()
+    guessed: bool = False
+
+    def name_of(self, module: nn.Module) -> str:
+        """Qualified name of a block."""
+        return next(n for n, m in zip(self.names, self.modules, strict=True) if m is module)
 
 
-def find_blocks(model: nn.Module, blocks: str | None = None) -> Blocks:
+def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> Blocks:
     """The chain of a model.
 
     Args:
-        model: An ``nn.Sequential``, or a model with a ``ModuleList`` or ``Sequential`` of blocks.
-        blocks: Qualified name of that list, e.g. ``"model.layers"``; None takes the model itself
-            if it is sequential, else the list with the most parameters.
+        model: An ``nn.Sequential``, or a model with lists of blocks.
+        blocks: Qualified name of a list of blocks, e.g. ``"model.layers"``, or several names, of
+            lists or of single blocks, e.g. ``("encoder.block", "decoder.block")``; None takes the
+            model itself if it is a list, else its lists with the most parameters.
 
     Raises:
-        ProfileError: There is no such list, or it holds fewer than two blocks, or one block twice.
+        InputError: ``blocks`` is neither a name nor names.
+        ProfileError: There is no such list, or it holds no block, or one block twice.
     """
     if blocks is None:
-        name, found = _guess(model)
+        lists, guessed = _guess(model), True
     else:
-        try:
-            name, found = blocks, model.get_submodule(blocks)
-        except AttributeError as error:
-            raise ProfileError(f"blocks={blocks!r}: {error}; name a ModuleList") from error
-    if not isinstance(found, nn.ModuleList | nn.Sequential):
+        names = (blocks,) if isinstance(blocks, str) else tuple(blocks)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InputError(f"blocks={blocks!r}: need a name, or several, of lists of blocks")
+        lists, guessed = {name: _named(model, name) for name in names}, False
+    if len(lists) == 1:
+        return _single(*next(iter(lists.items())), guessed=guessed)
+    named: dict[str, nn.Module] = {}
+    for name, module in lists.items():
+        children = dict(module.named_children()) if isinstance(module, LISTS) else None
+        named.update({name: module} if children is None else _prefixed(name, children))
+    if len({id(module) for module in named.values()}) != len(named):
+        raise ProfileError(f"blocks={blocks!r} name one block twice; name each list once")
+    return Blocks(tuple(named), tuple(named.values()), None, tuple(lists), guessed)
+
+
+def _single(name: str, module: nn.Module, *, guessed: bool) -> Blocks:
+    if not isinstance(module, LISTS):
         raise ProfileError(
-            f"blocks={blocks!r} is a {type(found).__name__}; name a ModuleList or a Sequential"
+            f"blocks={name!r} is a {type(module).__name__}; name a ModuleList, a ModuleDict or a "
+            "Sequential, or several blocks"
         )
-    children = dict(found.named_children())
-    if len(children) != len(found):
+    children = dict(module.named_children())
+    if len(children) != len(module):
         raise ProfileError(f"{name or 'the model'} holds the same block twice; give each its own")
     if not children:
         raise ProfileError(f"{name or 'the model'} has no blocks: nothing to rematerialize")
-    prefix = f"{name}." if name else ""
-    container = found if type(found).forward is nn.Sequential.forward else None
+    container = module if written(module).forward is nn.Sequential.forward else None
     if container is not None and "forward" in vars(container):
         raise ProfileError(
             f"{name or 'the model'} has a forward of its own on the instance (a wrapper put it "
             "there), which runs its blocks unseen: rematerialize before wrapping"
         )
-    return Blocks(
-        tuple(prefix + child for child in children),
-        tuple(children.values()),
-        container if isinstance(container, nn.Sequential) else None,
+    blocks = _prefixed(name, children)
+    sequential = container if isinstance(container, nn.Sequential) else None
+    return Blocks(tuple(blocks), tuple(blocks.values()), sequential, (name,), guessed)
+
+
+def _prefixed(name: str, children: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    return {f"{name}.{child}" if name else child: one for child, one in children.items()}
+
+
+def _named(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise ProfileError(f"blocks={name!r}: {error}; name a ModuleList") from error
+
+
+def _guess(model: nn.Module) -> dict[str, nn.Module]:
+    if isinstance(model, nn.Sequential | nn.ModuleList):
+        return {"": model}
+    for kinds, least in (((nn.ModuleList, nn.ModuleDict), 2), ((nn.Sequential,), 2)):
+        if lists := _outermost(model, kinds, least):
+            return _large(lists) if nn.ModuleList in kinds else _alike(lists)
+    for parent in model.modules():
+        alike = _alike_children(parent)
+        if len(alike) > 1:
+            prefix = next(name for name, one in model.named_modules() if one is parent)
+            return _prefixed(prefix, alike)
+    if lists := _outermost(model, (nn.ModuleList,), 1):  # one block that is used many times
+        return _large(lists)
+    raise ProfileError(
+        f"{type(model).__name__} has no ModuleList or Sequential of two blocks or more; "
+        "put its blocks in one, or name it: blocks='model.layers'"
     )
 
 
-def _guess(model: nn.Module) -> tuple[str, nn.Module]:
-    if isinstance(model, nn.Sequential | nn.ModuleList):
-        return "", model
-    lists = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) > 1
-    ]
-    if not lists:
-        lists = [
-            (name, module)
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Sequential) and len(module) > 1
-        ]
-    if not lists:
-        raise ProfileError(
-            f"{type(model).__name__} has no ModuleList or Sequential of two blocks or more; "
-            "put its blocks in one, or name it: blocks='model.layers'"
-        )
-    return max(lists, key=lambda entry: _parameters(entry[1]))
+def _outermost(
+    model: nn.Module, kinds: tuple[type[nn.Module], ...], least: int
+) -> dict[str, nn.Module]:
+    """Lists of at least so many blocks that are not inside another such list."""
+    lists: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in lists)
+        if isinstance(module, kinds) and len(list(module.children())) >= least and not inside:
+            lists[name] = module
+    return lists
+
+
+def _large(lists: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The largest list and those that compare with it: an encoder and a decoder."""
+    most = max(map(_parameters, lists.values()))
+    return {name: one for name, one in lists.items() if _parameters(one) >= SHARE * most}
+
+
+def _alike(lists: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The largest list and those with blocks of the same class: the stages of a ResNet."""
+    largest = max(lists.values(), key=_parameters)
+    classes = {type(block) for block in largest.children()}
+    return {
+        name: one
+        for name, one in lists.items()
+        if one is largest or {type(block) for block in one.children()} == classes
+    }
+
+
+def _alike_children(parent: nn.Module) -> dict[str, nn.Module]:
+    """The largest group of a module's children that are of one class of the user's."""
+    groups: dict[type, dict[str, nn.Module]] = {}
+    for name, child in parent.named_children():
+        if not type(child).__module__.startswith("torch.nn"):
+            groups.setdefault(type(child), {})[name] = child
+    return max(groups.values(), key=len, default={})
 
 
 def _parameters(module: nn.Module) -> int:

@@ -2,57 +2,58 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
 from thetaone.errors import ProfileError
-from thetaone.rematerialization.accounting import tensors_in
 from thetaone.rematerialization.blocks._calls import Call, version_of
+from thetaone.rematerialization.blocks._generators import global_generators, restored_generators
 from thetaone.rematerialization.blocks._replay import sharded
+from thetaone.rematerialization.blocks._watch import Watch
 
 
 @contextmanager
 def dropped_tapes() -> Iterator[None]:
-    """Autograd on, but what it would keep is dropped: the forward of a recomputed region."""
+    """Drop what autograd would keep: the forward of a recomputed region."""
     with torch.autograd.graph.saved_tensors_hooks(lambda _: None, _never):
         yield
 
 
 @contextmanager
-def standing_in(block: nn.Module, call: Call) -> Iterator[list[torch.Tensor]]:
-    """The block runs on leaves of its own, with gradients that exist already.
+def substituted_parameters(block: nn.Module, call: Call) -> Iterator[list[torch.Tensor]]:
+    """Run a block on substitutes of its parameters, whose gradients exist already.
 
-    No gradient of the user's changes and none of his hooks fires. Yields the leaves.
+    No gradient of the user's changes and no hook on a parameter fires. Yields the substitutes and
+    the extra arguments that need a gradient.
     """
-    made: dict[int, nn.Parameter] = {}
-    swapped: list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]] = []
-    for module in block.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is None:
-                continue
-            if id(parameter) not in made:
-                own = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-                own.grad = torch.zeros_like(own) if own.requires_grad else None
-                made[id(parameter)] = own
-            swapped.append((module, name, parameter, made[id(parameter)]))
+    substitutes: dict[int, nn.Parameter] = {}
+    bindings = [(module, dict(module._parameters)) for module in block.modules()]
+    for _, parameters in bindings:
+        for parameter in parameters.values():
+            if parameter is not None and id(parameter) not in substitutes:
+                leaf = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+                leaf.grad = torch.zeros_like(leaf) if leaf.requires_grad else None
+                substitutes[id(parameter)] = leaf
     extra = [one for one in call.tensors if one.requires_grad]
     try:
-        for module, name, _, own in swapped:
-            module._parameters[name] = own
-        yield [*made.values(), *extra]
+        for module, parameters in bindings:
+            for name, parameter in parameters.items():
+                if parameter is not None:
+                    module._parameters[name] = substitutes[id(parameter)]
+        yield [*substitutes.values(), *extra]
     finally:
-        for module, name, parameter, _ in swapped:
-            module._parameters[name] = parameter
+        for module, parameters in bindings:
+            module._parameters.update(parameters)
         for one in extra:
             one.grad = None
 
 
 @contextmanager
-def own_casts(device: torch.device) -> Iterator[None]:
-    """An autocast that is on casts weights anew, so that a tape is measured with its casts."""
+def uncached_casts(device: torch.device) -> Iterator[None]:
+    """Let an autocast that is on cast weights anew, so that a tape is measured with its casts."""
     kind = device.type
     if not torch.is_autocast_enabled(kind):
         yield
@@ -62,28 +63,43 @@ def own_casts(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module, inputs: Any) -> Iterator[None]:
-    """Whatever happens inside, buffers and random state are afterwards what they were."""
-    bindings = [(module, dict(module._buffers)) for module in model.modules()]
-    values = [(one, one.detach().clone(), version) for *_, one, version in buffers_of(model)]
-    devices = {t.device for t in tensors_in(inputs) if t.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(device.index or 0 for device in devices)):
-        try:
-            yield
-        finally:
-            for module, buffers in bindings:
-                module._buffers.clear()
-                module._buffers.update(buffers)
-            for buffer, before, version in values:
-                dense = buffer.layout == torch.strided
-                # batch_norm changes them without a trace; layouts that cannot be compared have one
-                if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
-                    buffer.data.copy_(before)
+def untouched(watches: Iterable[Watch], devices: Iterable[torch.device]) -> Iterator[None]:
+    """Restore buffers, plain attributes and all else within reach, and random state, on exit."""
+    watches = list(watches)
+    generators = [one for device in devices for one in global_generators(device)]
+    generators += [one for watch in watches for one in watch.generators]
+    modules = [module for watch in watches for module in watch.modules]
+    with restored_generators(generators), _restored_buffers(modules), ExitStack() as stack:
+        for watch in watches:
+            stack.enter_context(watch.restored())
+        yield
+
+
+@contextmanager
+def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
+    bindings = [(module, dict(module._buffers)) for module in modules]
+    values = [
+        (buffer, buffer.detach().clone(), version_of(buffer))
+        for module in modules
+        for buffer in module._buffers.values()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        for module, buffers in bindings:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        for buffer, before, version in values:
+            dense = buffer.layout == torch.strided
+            # batch_norm changes them without a trace; layouts that cannot be compared have one
+            if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
+                buffer.data.copy_(before)
 
 
 @contextmanager
 def unhooked(modules: Iterable[nn.Module], *, forward: bool = True) -> Iterator[None]:
-    """Modules run without the user's backward and ``forward`` hooks, which see no training step.
+    """Run modules without the user's backward and ``forward`` hooks, which see no training step.
 
     Pre-hooks stay, as older parametrizations are some; wrappers that shard need all of theirs.
     """
@@ -97,36 +113,6 @@ def unhooked(modules: Iterable[nn.Module], *, forward: bool = True) -> Iterator[
     finally:
         for members, hooks in before:
             members.update(hooks)
-
-
-def random_state(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Random state of the CPU and of the tensor's device."""
-    states = [torch.get_rng_state()]
-    if tensor.device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(tensor.device))
-    return states
-
-
-def restore_random(states: list[torch.Tensor]) -> None:
-    """Set the state that ``random_state`` read."""
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
-
-
-def same_state(before: list[torch.Tensor], after: list[torch.Tensor]) -> bool:
-    """Whether no random number was drawn between two states."""
-    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def buffers_of(block: nn.Module) -> list[tuple[str, nn.Module, str, torch.Tensor, int]]:
-    """Every buffer: name of its module, module, its own name, tensor, version."""
-    return [
-        (inner, module, name, buffer, version_of(buffer))
-        for inner, module in block.named_modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
 
 
 def _never(_: object) -> torch.Tensor:

@@ -1,146 +1,128 @@
 """What a recomputation needs to be the first execution again, and what must not have changed."""
 
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.checkpoint import get_device_states, set_device_states
+from torch.utils.checkpoint import CheckpointError
 
 from thetaone.errors import RecomputationError
-from thetaone.rematerialization.blocks._calls import Call, version_of
-
-States = tuple[list[int], list[torch.Tensor]]
-SMALL = 2**16  # bytes of a buffer that is always copied, as it may change at any execution
-
-
-@dataclass
-class _Buffers:
-    """Buffers of a module as a region found them; ``values`` are copies of those it may change."""
-
-    module: nn.Module
-    tensors: dict[str, torch.Tensor | None]
-    versions: dict[str, int]
-    values: dict[str, torch.Tensor]
-
-    def moved(self, name: str) -> bool:
-        """Whether a buffer is another one now, or was changed in place."""
-        before = self.tensors.get(name)
-        if self.module._buffers.get(name) is not before:
-            return True
-        return before is not None and version_of(before) != self.versions[name]
-
-    @property
-    def replayed(self) -> bool:
-        """Whether a recomputation gives the module its earlier buffers."""
-        now = self.module._buffers
-        return (
-            bool(self.values)
-            or any(now.get(k) is not t for k, t in self.tensors.items())
-            or (now.keys() != self.tensors.keys())
-        )
+from thetaone.rematerialization.blocks._ambient import Ambient, ambient
+from thetaone.rematerialization.blocks._buffers import (
+    Copies,
+    ModuleBuffers,
+    copied,
+    earlier_buffers,
+    kept_statistics,
+    size_of,
+)
+from thetaone.rematerialization.blocks._calls import version_of
+from thetaone.rematerialization.blocks._generators import (
+    global_generators,
+    restored_generators,
+    same_generator_state,
+    set_generator_state,
+    generator_state,
+)
+from thetaone.rematerialization.blocks._watch import SMALL, Note, Watch
 
 
-class Copies:
-    """Copies of buffers that the regions of a chain have made, so that nested ones share them.
+class Arguments(Protocol):
+    """Tensors with which blocks are called, beside what flows through them.
 
-    Args:
-        moving: Names of large buffers that blocks change; one that is found to is added.
+    Attributes:
+        tensors: The tensors.
+        versions: How often each had been changed in place.
     """
 
-    def __init__(self, moving: Iterable[str] = ()) -> None:
-        self.moving = set(moving)
-        self._known: dict[int, tuple[weakref.ref[Any], int, weakref.ref[Any]]] = {}
+    tensors: list[torch.Tensor]
+    versions: tuple[int, ...]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing of a step under way."""
-        return {"moving": set(self.moving), "_known": {}}
 
-    def of(self, buffer: torch.Tensor) -> torch.Tensor:
-        """A copy that nobody changes; the one made before, if the buffer is still the same."""
-        known = self._known.get(id(buffer))
-        if known is not None and known[0]() is buffer and known[1] == version_of(buffer):
-            value = known[2]()
-            if value is not None:
-                return value
-        value = buffer.detach().clone()
-        self.note(buffer, value)
-        return value
+class ParameterNote(NamedTuple):
+    """A parameter as a region found it."""
 
-    def note(self, buffer: torch.Tensor, value: torch.Tensor) -> None:
-        """A buffer has this value now."""
-        place, known = id(buffer), self._known
-
-        def died(_: object) -> None:
-            known.pop(place, None)
-
-        known[place] = weakref.ref(buffer, died), version_of(buffer), weakref.ref(value)
+    module: nn.Module
+    name: str
+    parameter: nn.Parameter
+    version: int
+    place: int
+    trained: bool
 
 
 class Moment:
     """The moment at which a region first ran.
 
-    Its random state is kept only if the region draws random numbers, and copies of its buffers if
-    they are small or known to change. While it is recomputed, modules train or do not as they did
-    then, buffers have the values of then, and the running statistics of normalization layers are
-    copies, so that they see each batch once. Parameters and arguments are those of now: if one was
-    changed in the meantime, the recomputation is refused.
+    While the region is recomputed, everything that its blocks can reach is what it was then: plain
+    attributes, containers, closures, globals, buffers, replaced parameters, random generators,
+    torch's flags and context variables; afterwards it is again what it is now. The running
+    statistics of normalization layers are copies, so that they see each batch once. What cannot be
+    put back (parameters, arguments and large tensors that were changed in place) is refused.
 
     Args:
-        blocks: Blocks of the region, by name.
+        watches: Of the region's blocks.
         device: Where its activations are; other than the CPU it has a random state of its own.
-        call: With what they are called.
+        arguments: With what they are called.
         copies: Of buffers, shared by the regions of a chain.
+        surrounding: Ambient state of the forward; None takes that of now.
     """
 
     def __init__(
         self,
-        blocks: dict[str, nn.Module],
+        watches: Sequence[Watch],
         device: torch.device,
-        call: Call | None = None,
+        arguments: Arguments | None = None,
         copies: Copies | None = None,
+        surrounding: Ambient | None = None,
     ) -> None:
-        self.blocks, self.device, self.call = blocks, device, call
+        self.watches, self.device, self.arguments = watches, device, arguments
         self.copies = copies or Copies()
-        self.cpu: torch.Tensor | None = None
-        self.devices: States = ([], [])
+        self.ambient = surrounding or ambient(device)
+        self.notes: list[Note] = []
+        self.drawn: list[tuple[Any, Any]] = []  # generators with their states at the start
         self.modules: list[nn.Module] = []
-        self.training: list[bool] = []
-        self.parameters: list[tuple[nn.Module, str, nn.Parameter, int, int, bool]] = []
-        self.buffers: list[_Buffers] = []
+        self.parameters: list[ParameterNote] = []
+        self.buffers: list[ModuleBuffers] = []
         self.sharded = False
 
-    def contexts(self) -> tuple["First", "Again"]:
+    def contexts(self) -> "tuple[First, Again]":
         """Around the first execution, and around every recomputation."""
         return First(self), Again(self)
 
     def note(self) -> None:
-        """Note how the region's modules are before they run."""
-        self.modules = [one for block in self.blocks.values() for one in block.modules()]
-        self.training = [module.training for module in self.modules]
+        """Note the state that the region finds."""
+        self.notes = [Note(watch.now()) for watch in self.watches]
+        self.modules = [module for watch in self.watches for module in watch.modules]
+        generators = {id(one): one for one in global_generators(self.device)}
+        for watch in self.watches:
+            generators.update((id(one), one) for one in watch.generators)
+        self.drawn = [(one, generator_state(one)) for one in generators.values()]
         self.buffers = [
             self._noted(module) for module in self.modules if module._buffers and copied(module)
         ]
         self.sharded = sharded()
         if not self.sharded:
             self.parameters = [
-                (module, name, p, p._version, p.data_ptr(), p.requires_grad)
+                ParameterNote(module, name, p, p._version, p.data_ptr(), p.requires_grad)
                 for module in self.modules
                 for name, p in module._parameters.items()
                 if p is not None
             ]
 
     def learn(self) -> None:
-        """Note what the region has changed: buffers that it made, and large ones, by name."""
+        """Note what the region wrote, and forget what it did not use."""
+        for watch, note in zip(self.watches, self.notes, strict=True):
+            note.lighten(watch.now(), watch.keep)
+        self.drawn = [(one, old) for one, old in self.drawn if not same_generator_state(old, generator_state(one))]
         noted = {id(one.module) for one in self.buffers}
         for module in self.modules:
             if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):
-                self.buffers.append(_Buffers(module, {}, {}, {}))  # it had none before
+                self.buffers.append(ModuleBuffers(module, {}, {}, {}))  # it had none before
         for one in self.buffers:
             for name, tensor in one.tensors.items():
                 if tensor is not None and name not in one.values and one.moved(name):
@@ -149,14 +131,12 @@ class Moment:
                         one.values[name] = tensor  # replaced, not changed in place
 
     def require_unchanged(self) -> None:
-        """Refuse to recompute with other parameters, arguments or buffers.
+        """Refuse to recompute with parameters, arguments or buffers that were changed in place.
 
         Raises:
             RecomputationError: What changed, by name.
         """
         for module, name, parameter, version, place, trained in self.parameters:
-            if module._parameters.get(name) is not parameter:
-                self._refuse(module, name, "was replaced")
             if parameter._version != version or parameter.data_ptr() != place:
                 self._refuse(module, name, "was changed")
             if parameter.requires_grad is not trained:
@@ -168,16 +148,20 @@ class Moment:
                         continue
                     if version_of(tensor) != one.versions[name]:
                         self._refuse(one.module, name, "is a large buffer and was changed")
-        if (
-            self.call is not None
-            and tuple(map(version_of, self.call.tensors)) != self.call.versions
-        ):
+        arguments = self.arguments
+        if arguments and tuple(map(version_of, arguments.tensors)) != arguments.versions:
             raise RecomputationError(
-                f"an argument of {next(iter(self.blocks))} was changed in place between the "
+                f"an argument of {self.watches[0].name} was changed in place between the "
                 "forward and the backward: pass a copy, or change it after the backward"
             )
 
-    def _noted(self, module: nn.Module) -> _Buffers:
+    @property
+    def where(self) -> str:
+        """The region's blocks, for messages."""
+        first, last = self.watches[0].name, self.watches[-1].name
+        return first if first == last else f"{first} … {last}"
+
+    def _noted(self, module: nn.Module) -> ModuleBuffers:
         tensors, moving = dict(module._buffers), self.copies.moving
         versions = {name: version_of(one) for name, one in tensors.items() if one is not None}
         values: dict[str, torch.Tensor] = {}
@@ -188,14 +172,14 @@ class Moment:
                 # normalization changes its statistics without a trace: those are no one else's
                 untraced = isinstance(module, _NormBase)
                 values[name] = one.detach().clone() if untraced else self.copies.of(one)
-        return _Buffers(module, tensors, versions, values)
+        return ModuleBuffers(module, tensors, versions, values)
 
     def _where(self, module: nn.Module, name: str) -> str:
         return next(
             (
-                ".".join(filter(None, (block, inner, name)))
-                for block, root in self.blocks.items()
-                for inner, one in root.named_modules()
+                ".".join(filter(None, (watch.name, inner, name)))
+                for watch in self.watches
+                for inner, one in watch.block.named_modules()
                 if one is module
             ),
             name,
@@ -208,29 +192,20 @@ class Moment:
         )
 
 
-def copied(module: nn.Module) -> bool:
-    """Whether a region notes the buffers of a module.
-
-    A normalization layer that trains does not compute with its statistics.
-    """
-    return not (isinstance(module, _NormBase) and module.training)
-
-
-def size_of(buffer: torch.Tensor) -> int:
-    """Bytes of a dense buffer; of another layout, more than are copied unasked."""
-    return buffer.nbytes if buffer.layout == torch.strided else SMALL + 1
-
-
 class First:
-    """Notes the state before the first execution, and forgets what the region does not use."""
+    """Notes the state before the first execution, and what it changed after it.
+
+    Inside, errors of torch's checkpoint that a backward will raise are given a type and a reason.
+    """
 
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
-        self.before: tuple[torch.Tensor, States] | None = None
+        self.hooks: saved_tensors_hooks | None = None
 
     def __enter__(self) -> None:
-        self.before = torch.get_rng_state(), _device_states(self.moment.device)
         self.moment.note()
+        self.hooks = _typed_hooks(self.moment)
+        self.hooks.__enter__()
 
     def __exit__(
         self,
@@ -238,14 +213,9 @@ class First:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        before, self.before = self.before, None
-        if before is None:
-            return
-        cpu, devices = before
-        if not torch.equal(cpu, torch.get_rng_state()):
-            self.moment.cpu = cpu
-        if not all(map(torch.equal, devices[1], _device_states(self.moment.device)[1])):
-            self.moment.devices = devices
+        hooks, self.hooks = self.hooks, None
+        if hooks is not None:
+            hooks.__exit__(kind, error, trace)
         self.moment.learn()
 
 
@@ -260,15 +230,14 @@ class Again:
         moment = self.moment
         moment.require_unchanged()
         with ExitStack() as stack:
-            stack.enter_context(training_as(moment.modules, moment.training))
-            stack.enter_context(_earlier(moment.buffers, moment.copies))
+            for watch, note in zip(moment.watches, moment.notes, strict=True):
+                stack.enter_context(watch.as_noted(note))
+            stack.enter_context(_earlier_parameters(moment.parameters))
+            stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
             stack.enter_context(kept_statistics(moment.modules))
-            if moment.cpu is not None or moment.devices[0]:
-                stack.enter_context(torch.random.fork_rng(moment.devices[0]))
-            if moment.cpu is not None:
-                torch.set_rng_state(moment.cpu)
-            if moment.devices[0]:
-                set_device_states(*moment.devices, device_type=moment.device.type)
+            stack.enter_context(restored_generators(one for one, _ in moment.drawn))
+            for generator, state in moment.drawn:
+                set_generator_state(generator, state)
             self.open.append(stack.pop_all())
 
     def __exit__(
@@ -280,72 +249,49 @@ class Again:
         self.open.pop().close()
 
 
-@contextmanager
-def training_as(modules: list[nn.Module], training: list[bool]) -> Iterator[None]:
-    """Modules train, or do not, as they did."""
-    changed = [
-        (module, module.training)
-        for module, before in zip(modules, training, strict=True)
-        if module.training is not before
-    ]
-    for module, now in changed:
-        module.training = not now
-    try:
-        yield
-    finally:
-        for module, now in changed:
-            module.training = now
-
-
-@contextmanager
-def kept_statistics(modules: list[nn.Module]) -> Iterator[None]:
-    """Normalization layers update copies of their running statistics."""
-    layers = [
-        layer
-        for layer in modules
-        if isinstance(layer, _NormBase) and layer.training and layer.track_running_stats
-    ]
-    before = [dict(layer._buffers) for layer in layers]
-    try:
-        for layer in layers:
-            for name, buffer in layer._buffers.items():
-                if buffer is not None:
-                    layer._buffers[name] = buffer.detach().clone()
-        yield
-    finally:
-        for layer, buffers in zip(layers, before, strict=True):
-            layer._buffers.update(buffers)
-
-
-@contextmanager
-def _earlier(buffers: list[_Buffers], copies: Copies) -> Iterator[None]:
-    """Modules have the buffers that the region found: copies of those that it may change."""
-    changed = [(one, dict(one.module._buffers)) for one in buffers if one.replayed]
-    fresh: dict[int, torch.Tensor] = {}
-    try:
-        for one, _ in changed:
-            earlier: dict[str, torch.Tensor | None] = dict(one.tensors)
-            for name, value in one.values.items():
-                if id(value) not in fresh:
-                    fresh[id(value)] = made = value.clone()
-                    copies.note(made, value)  # a region inside needs no other copy
-                earlier[name] = fresh[id(value)]
-            one.module._buffers.clear()
-            one.module._buffers.update(earlier)
-        yield
-    finally:
-        for one, now in changed:
-            one.module._buffers.clear()
-            one.module._buffers.update(now)
-
-
 def sharded() -> bool:
     """Whether wrappers may move parameters about between forward and backward, as FSDP does."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def _device_states(device: torch.device) -> States:
-    if device.type == "cpu":
-        return [], []
-    devices, states = get_device_states(torch.empty(0, device=device))
-    return list(devices), list(states)
+@contextmanager
+def _earlier_parameters(notes: list[ParameterNote]) -> Iterator[None]:
+    """Modules have the parameters that the region found, as ``functional_call`` replaces them."""
+    replaced = [
+        (note, note.module._parameters.get(note.name))
+        for note in notes
+        if note.module._parameters.get(note.name) is not note.parameter
+    ]
+    for note, _ in replaced:
+        note.module._parameters[note.name] = note.parameter
+    try:
+        yield
+    finally:
+        for note, now in replaced:
+            if now is None:
+                del note.module._parameters[note.name]
+            else:
+                note.module._parameters[note.name] = now
+
+
+def _typed_hooks(moment: Moment) -> saved_tensors_hooks:
+    """The hooks that torch's checkpoint has just installed, with errors of this library.
+
+    They save nothing else and in no other order.
+    """
+    pack, unpack = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    where = moment.where
+
+    def typed(packed: Any) -> torch.Tensor:
+        try:
+            return unpack(packed)
+        except CheckpointError as error:
+            reason = str(error).partition("Tip:")[0].replace("torch.utils.checkpoint: ", "")
+            raise RecomputationError(
+                f"the recomputation of {where} does not do what its forward did: {reason.strip()} "
+                "Something that the blocks read and that cannot be watched (a file, the clock, "
+                "state inside an extension) changed in between: leave these blocks out with "
+                "blocks=…, or keep their tapes"
+            ) from error
+
+    return saved_tensors_hooks(pack, typed)

@@ -1,28 +1,94 @@
 """Modules whose calls go through a schedule: each takes a subclass of its own class.
 
 The object stays the same, with its parameters, hooks and state_dict. What it needs to run by a
-schedule sits in its ``__dict__``, so that it is copied and pickled with it.
+schedule sits in its ``__dict__``, so that it is copied and pickled with it. Blocks of one class
+share one subclass, so that a compiler that guards on classes compiles their code once.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
+import torch
 from torch import nn
 
-ENTRY = "_rematerialization"  # in a module's __dict__: (executor, index of the block)
+ENTRY = "_rematerialization"  # in a module's __dict__
+_specials: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+
+
+class Runner(Protocol):
+    """Runs blocks in place of their own calls."""
+
+    def call_block(
+        self, block: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What happens when a model calls a block."""
+        ...
+
+
+class Entry(NamedTuple):
+    """What runs a block in its place, and which block it is there."""
+
+    runner: Runner
+    index: int
 
 
 def specialize(module: nn.Module, members: dict[str, Any], entry: tuple[Any, int]) -> None:
     """Give a module a class of its own with these members."""
-    module.__class__ = _subclass(type(module), members)
-    module.__dict__[ENTRY] = entry
+    special = _special(module)
+    if special is not None and vars(special)["_specialized"] is not members:
+        plain([module])
+        special = None
+    if special is None:
+        module.__class__ = _subclass(type(module), members)
+    module.__dict__[ENTRY] = Entry(*entry)
+
+
+def route_calls(blocks: Iterable[nn.Module], runner: Runner) -> None:
+    """Let a runner take the calls of blocks from now on."""
+    for index, block in enumerate(blocks):
+        specialize(block, CALL, (runner, index))
+
+
+@contextmanager
+def specialized_calls(blocks: Iterable[nn.Module], runner: Runner) -> Iterator[None]:
+    """Let a runner take the calls of blocks inside; afterwards they run as before."""
+    blocks = list(blocks)
+    before = [(block, block.__dict__.get(ENTRY), _special(block)) for block in blocks]
+    route_calls(blocks, runner)
+    try:
+        yield
+    finally:
+        for block, entry, special in before:
+            if entry is not None:
+                block.__dict__[ENTRY] = entry
+            else:
+                block.__dict__.pop(ENTRY, None)
+            if special is None:
+                plain([block])
+
+
+def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    entry = self.__dict__.get(ENTRY)
+    if entry is None:
+        return written(self).__call__(self, *args, **kwargs)
+    return _through(entry, self, args, kwargs)
+
+
+# a compiler that traces a whole model leaves this to Python, as it does torch's own checkpoint
+@torch._disable_dynamo
+def _through(entry: Entry, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return entry.runner.call_block(block, entry.index, args, kwargs)
+
+
+CALL: dict[str, Any] = {"__call__": _call}
 
 
 def written(module: nn.Module) -> type[nn.Module]:
     """The class that a module was written with."""
-    found = _special(module)
-    return type(module) if found is None else found.__bases__[0]
+    special = _special(module)
+    return type(module) if special is None else special.__bases__[0]
 
 
 def plain(modules: Iterable[nn.Module]) -> None:
@@ -42,18 +108,16 @@ def plain(modules: Iterable[nn.Module]) -> None:
 
 @contextmanager
 def as_written(model: nn.Module) -> Iterator[None]:
-    """Inside, every module of a model runs as its own class says."""
-    special = [
-        (module, type(module), module.__dict__[ENTRY])
-        for module in model.modules()
+    """Run every module of a model as its own class says, inside."""
+    entries = [
+        (module, module.__dict__.pop(ENTRY))
+        for module in list(model.modules())
         if ENTRY in module.__dict__
     ]
-    plain(module for module, _, _ in special)
     try:
         yield
     finally:
-        for module, cls, entry in special:
-            module.__class__ = cls
+        for module, entry in entries:
             module.__dict__[ENTRY] = entry
 
 
@@ -62,14 +126,19 @@ def _special(module: nn.Module) -> type[nn.Module] | None:
 
 
 def _subclass(original: type[nn.Module], members: dict[str, Any]) -> type[nn.Module]:
+    key = (original, *members.values())
+    if (known := _specials.get(key)) is not None:
+        return known
     named = {"__module__": original.__module__, "__qualname__": original.__qualname__}
     special = {"_specialized": members, "__reduce_ex__": _reduce}
-    return _named(original.__name__, (original,), {**members, **named, **special})
+    cls = _named(original.__name__, (original,), {**members, **named, **special})
+    _specials[key] = cls
+    return cls
 
 
 def _named(name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type[nn.Module]:
-    made: Any = type(name, bases, members)
-    return made
+    cls: Any = type(name, bases, members)
+    return cls
 
 
 def _reduce(self: Any, protocol: Any) -> Any:

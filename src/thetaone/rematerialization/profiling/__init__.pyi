@@ -1,6 +1,11 @@
-from ._measure import Subject as Subject
+from ._capture import capture as capture
+from ._conditions import conditions as conditions
+from ._conditions import differences as differences
+from ._profile import captured as captured
+from ._profile import isolated as isolated
 from ._profile import measured_chain as measured_chain
-from ._profile import note_subject as note_subject
 from ._profile import profile as profile
+from ._subject import Subject as Subject
+from ._subject import subject_of as subject_of
 from ._validity import require_current as require_current
 from ._validity import require_same_blocks as require_same_blocks

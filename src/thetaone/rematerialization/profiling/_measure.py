@@ -1,6 +1,5 @@
 """Measures one block: seconds and bytes of its forward, its tape and its backward."""
 
-import random
 import statistics
 import time
 import warnings
@@ -8,77 +7,43 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from thetaone.errors import ProfileError
+from thetaone.errors import ProfileError, RecomputationError
 from thetaone.rematerialization.accounting import AllocatorPeak, StorageTracker, key, storage_bytes
 from thetaone.rematerialization.blocks import (
     SMALL,
-    Call,
     Moment,
-    activation_of,
-    buffers_of,
+    Note,
     copied,
     dropped_tapes,
-    label,
-    own_casts,
-    random_state,
-    restore_random,
-    same_state,
+    global_generators,
+    same_generator_state,
     size_of,
-    standing_in,
+    generator_state,
+    substituted_parameters,
+    uncached_casts,
     untouched,
     version_of,
 )
+from thetaone.rematerialization.profiling._subject import Subject
 
+_PYTHON_STATE = 5_000  # bytes of the state of a Mersenne twister, the largest of them
 VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A block as its model calls it.
-
-    Attributes:
-        name: Qualified name.
-        kind: Equal for blocks that cost the same.
-        block: The module.
-        run_block: What to call; the module itself, or its own forward when it is specialized.
-        activation: What flows in; detached, same requires_grad as in the model.
-        call: The other arguments.
-    """
-
-    name: str
-    kind: str
-    block: nn.Module
-    run_block: Any
-    activation: torch.Tensor
-    call: Call
-
-    @property
-    def where(self) -> str:
-        """Name and type, for messages."""
-        return label(self.block, self.name)
-
-    def run(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run forward from a fresh leaf; the leaf and the activation that comes out."""
-        leaf = self.activation.detach().requires_grad_(self.activation.requires_grad)
-        call = self.call.again()  # every run finds its lists and dicts as the first one did
-        return leaf, activation_of(call.run(self.run_block, leaf), where=self.where)
-
-
-@dataclass(frozen=True)
 class Sizes:
-    """Bytes of one block, as in ``Stage``."""
+    """Bytes of one block, as in ``Stage``; ``passing`` flows in and out unchanged."""
 
     output: int
     tape: int
     forward_scratch: int
     taping_scratch: int
     backward_scratch: int
-    backward: bool
+    passing: int
 
 
 def measure_sizes(subject: Subject) -> Sizes:
@@ -86,25 +51,28 @@ def measure_sizes(subject: Subject) -> Sizes:
 
     On CUDA a peak is the allocator's where that is higher: it sees the workspace of kernels.
     """
-    device = subject.activation.device
-    with standing_in(subject.block, subject.call) as leaves, own_casts(device):
-        with dropped_tapes(), StorageTracker() as tracker:
+    device = subject.device
+    with substituted_parameters(subject.block, subject.call) as leaves, uncached_casts(device):
+        with untouched([subject.watch], [device]), dropped_tapes(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
-            output = subject.run()[1]
-            size = storage_bytes([output])
+            flowing, outputs = subject.run()
+            size = storage_bytes(_born(outputs, flowing, subject))
+            passing = storage_bytes(one for one in outputs if _among(one, flowing))
             plain_peak = high.peak
-            del output
-        with StorageTracker() as tracker:
+            del flowing, outputs
+        with untouched([subject.watch], [device]), StorageTracker() as tracker:
             high = _Highest(tracker, device)
-            leaf, output = subject.run()
+            flowing, outputs = subject.run()
             tape, taping_peak = tracker.live_bytes, high.peak
-            needs_backward = output.requires_grad
+            outputs = [one for one in outputs if one.requires_grad]
             scratch = 0
-            if needs_backward:
-                gradient = torch.ones_like(output)
+            if outputs:
+                gradients = list(map(torch.ones_like, outputs))
                 high = _Highest(tracker, device)
-                before = tracker.live_bytes + (storage_bytes([leaf]) if leaf.requires_grad else 0)
-                _backward(output, gradient, [leaf, *leaves])
+                before = tracker.live_bytes + storage_bytes(
+                    one for one in flowing if one.requires_grad
+                )
+                _backward(outputs, gradients, [*flowing, *leaves])
                 scratch = max(0, high.peak - before)
     return Sizes(
         output=size,
@@ -112,8 +80,19 @@ def measure_sizes(subject: Subject) -> Sizes:
         forward_scratch=max(0, plain_peak - size),
         taping_scratch=max(0, taping_peak - tape),
         backward_scratch=scratch,
-        backward=needs_backward,
+        passing=passing,
     )
+
+
+def _among(tensor: torch.Tensor, others: Iterable[torch.Tensor]) -> bool:
+    return any(tensor is one for one in others)
+
+
+def _born(
+    outputs: list[torch.Tensor], flowing: list[torch.Tensor], subject: Subject
+) -> list[torch.Tensor]:
+    """Outputs that are not simply handed on."""
+    return [one for one in outputs if not _among(one, [*flowing, *subject.call.tensors])]
 
 
 class _Highest:
@@ -133,39 +112,46 @@ class _Highest:
 
 def measure_seconds(subject: Subject) -> tuple[float, float]:
     """Seconds of one forward that writes its tape, and of its backward."""
-    with standing_in(subject.block, subject.call) as leaves:
-        synchronize(subject.activation)
+    device = subject.device
+    with (
+        untouched([subject.watch], [device]),
+        substituted_parameters(subject.block, subject.call) as leaves,
+    ):
+        synchronize(device)
         start = time.perf_counter()
-        leaf, output = subject.run()
-        synchronize(output)
+        flowing, outputs = subject.run()
+        synchronize(device)
         middle = time.perf_counter()
-        if not output.requires_grad:
+        outputs = [one for one in outputs if one.requires_grad]
+        if not outputs:
             return middle - start, 0.0
-        gradient = torch.ones_like(output)
-        synchronize(output)
+        gradients = list(map(torch.ones_like, outputs))
+        synchronize(device)
         resumed = time.perf_counter()
-        _backward(output, gradient, [leaf, *leaves])
-        synchronize(output)
+        _backward(outputs, gradients, [*flowing, *leaves])
+        synchronize(device)
         return middle - start, time.perf_counter() - resumed
 
 
-def _backward(output: torch.Tensor, gradient: torch.Tensor, leaves: list[torch.Tensor]) -> None:
+def _backward(
+    outputs: list[torch.Tensor], gradients: list[torch.Tensor], leaves: list[torch.Tensor]
+) -> None:
     """Backward; a parameter that the block reaches by another name keeps the gradient it had."""
-    own = {id(leaf) for leaf in leaves}
-    strangers = [(one, one.grad) for one in _accumulating(output) if id(one) not in own]
+    expected = {id(leaf) for leaf in leaves}
+    strangers = [(one, one.grad) for one in _accumulating(outputs) if id(one) not in expected]
     for stranger, _ in strangers:
         stranger.grad = torch.zeros_like(stranger)
     try:
-        output.backward(gradient)
+        torch.autograd.backward(outputs, gradients)
     finally:
         for stranger, before in strangers:
             stranger.grad = before
 
 
-def _accumulating(output: torch.Tensor) -> list[torch.Tensor]:
+def _accumulating(outputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """The leaves that a backward gives a gradient."""
-    found: list[torch.Tensor] = []
-    pending: list[Any] = [output.grad_fn]
+    leaves: list[torch.Tensor] = []
+    pending: list[Any] = [output.grad_fn for output in outputs]
     seen: set[Any] = set()
     while pending:
         node = pending.pop()
@@ -173,29 +159,30 @@ def _accumulating(output: torch.Tensor) -> list[torch.Tensor]:
             continue
         seen.add(node)
         if hasattr(node, "variable"):
-            found.append(node.variable)
+            leaves.append(node.variable)
         pending += [following for following, _ in node.next_functions]
-    return found
+    return leaves
 
 
 def measure_tail(subject: Subject) -> float:
     """The share of the forward that follows the last tensor saved for the backward."""
-    last = [0.0]
+    last, device = [0.0], subject.device
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        synchronize(tensor)
+        synchronize(device)
         last[0] = time.perf_counter()
         return tensor
 
-    synchronize(subject.activation)
-    start = last[0] = time.perf_counter()
-    with (
-        standing_in(subject.block, subject.call),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-    ):
-        _, output = subject.run()
-    synchronize(output)
-    end = time.perf_counter()
+    with untouched([subject.watch], [device]):
+        synchronize(device)
+        start = last[0] = time.perf_counter()
+        with (
+            substituted_parameters(subject.block, subject.call),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        ):
+            subject.run()
+        synchronize(device)
+        end = time.perf_counter()
     return (end - last[0]) / (end - start)
 
 
@@ -205,103 +192,124 @@ def measure_region(subject: Subject, rounds: int) -> float:
     The difference of a tiny function run as a region of this block, and run as it is, medians of
     ``rounds``: what is noted of the block's modules is part of it.
     """
-    device = subject.activation.device
+    device = subject.device
     weight = torch.ones(4, device=device, requires_grad=True)
-    moment = Moment({subject.name: subject.block}, device, subject.call)
+    moment = Moment([subject.watch], device, subject.call)
 
     def plain() -> torch.Tensor:
         return torch.tanh(weight * 2)
 
     def region() -> torch.Tensor:
-        made = checkpoint(
+        output = checkpoint(
             plain, use_reentrant=False, preserve_rng_state=False, context_fn=moment.contexts
         )
-        assert isinstance(made, torch.Tensor)
-        return made
+        assert isinstance(output, torch.Tensor)
+        return output
 
     times: dict[Callable[[], torch.Tensor], list[float]] = {plain: [], region: []}
     for turn in range(rounds + 2):
         for run, seconds in times.items():
-            synchronize(weight)
+            synchronize(device)
             start = time.perf_counter()
             torch.autograd.grad(run().sum(), weight)
-            synchronize(weight)
+            synchronize(device)
             if turn > 1:  # torch's first checkpoint imports its compiler
                 seconds.append(time.perf_counter() - start)
     return max(0.0, statistics.median(times[region]) - statistics.median(times[plain]))
 
 
-def check_repeatable(subject: Subject) -> tuple[int, list[str]]:
+@dataclass(frozen=True)
+class Repeated:
+    """What is known of a block that was run twice.
+
+    Attributes:
+        random_bytes: Random state that a region keeps for it [bytes].
+        moving: Names of large buffers that it changes.
+    """
+
+    random_bytes: int
+    moving: tuple[str, ...]
+
+
+def check_repeatable(subject: Subject) -> Repeated:
     """Run a block twice to see that it can be run again.
 
-    Returns:
-        Bytes of random state that a region keeps for it, and the names of large buffers that it
-        changes.
-
     Raises:
-        ProfileError: It changes its input, hands it on, draws from another generator than torch's,
-            or gives another result the second time.
+        ProfileError: It changes its input, hands it on as a view, holds a state that cannot be
+            noted, or gives another result the second time.
     """
-    drawn = random_state(subject.activation)
-    others = _other_generators()
-    with untouched(subject.block, ()):
+    subject.watch.require_readable(ProfileError)
+    device = subject.device
+    generators = [*global_generators(device), *subject.watch.generators]
+    states = [generator_state(one) for one in generators]
+    with untouched([subject.watch], [device]):
         _check_in_place(subject)
-    restore_random(drawn)
-    with dropped_tapes():
-        with untouched(subject.block, ()):
-            before = buffers_of(subject.block)
-            first = subject.run()[1].detach().clone()
-            draws = not same_state(drawn, random_state(subject.activation))
-            moving = [
-                ".".join(filter(None, (inner, name)))
-                for inner, module, name, tensor, version in before
-                if size_of(tensor) > SMALL
-                and (module._buffers.get(name) is not tensor or version_of(tensor) != version)
-            ]
-        restore_random(drawn)
-        with untouched(subject.block, ()):
-            leaf, second = subject.run()
-    if others != _other_generators():
-        raise ProfileError(
-            f"{subject.where} draws from Python's or NumPy's generator, which a recomputation does "
-            "not replay: draw from torch's"
+    with untouched([subject.watch], [device]), dropped_tapes():
+        buffers = subject.watch.buffers()
+        note = Note(subject.watch.now())
+        first = [one.detach().clone() for one in subject.run()[1]]
+        drawn = [
+            state
+            for one, state in zip(generators, states, strict=True)
+            if not same_generator_state(state, generator_state(one))
+        ]
+        moving = tuple(
+            name
+            for name, module, inner, tensor, version in buffers
+            if size_of(tensor) > SMALL
+            and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
         )
-    if key(second) == key(leaf) and not isinstance(subject.block, VIEWS):
-        raise ProfileError(
-            f"{subject.where} returns a view of its input: keeping its output would keep its input "
-            "alive; join it with a neighbour, or return a new tensor"
-        )
-    if not torch.equal(first.nan_to_num(), second.detach().nan_to_num()):
+        note.lighten(subject.watch.now(), set())
+    with untouched([subject.watch], [device]), dropped_tapes():
+        leaves, second = _run_again(subject, note)
+    for one in second:
+        alone = len(second) == 1  # beside others, what is handed on unchanged is counted apart
+        views = any(key(one) == key(leaf) and (alone or one is not leaf) for leaf in leaves)
+        if views and not isinstance(subject.block, VIEWS):
+            raise ProfileError(
+                f"{subject.where} returns a view of its input: keeping its output would keep its "
+                "input alive; join it with a neighbour, or return a new tensor"
+            )
+    if len(first) != len(second) or not all(map(_equal, first, second)):
         raise ProfileError(
             f"{subject.where} is not deterministic: run twice from the same input and random state "
-            "it gives two results, so it cannot be recomputed; draw from torch's own generators, "
-            "and see torch.use_deterministic_algorithms"
+            "it gives two results, so it cannot be recomputed; draw from generators that it holds "
+            "or from the global ones, and see torch.use_deterministic_algorithms"
         )
-    return (sum(one.nbytes for one in drawn) if draws else 0), moving
+    size = sum(one.nbytes if isinstance(one, torch.Tensor) else _PYTHON_STATE for one in drawn)
+    return Repeated(size, moving)
 
 
-def copied_bytes(block: nn.Module, moving: list[str]) -> int:
-    """Bytes of the buffers of a block that a region copies."""
-    return sum(
+def _run_again(
+    subject: Subject, note: Note
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The second run, without the large tensors on the block that the first one overwrote.
+
+    A block that reads one of them before it overwrites it has them kept from now on.
+    """
+    try:
+        with subject.watch.as_noted(note):
+            return subject.run()
+    except RecomputationError:
+        subject.watch.keep.update(note.faded())
+    return subject.run()
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    if first.is_floating_point() or first.is_complex():
+        return torch.equal(first.nan_to_num(), second.detach().nan_to_num())
+    return torch.equal(first, second)
+
+
+def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
+    """Bytes of the buffers and plain tensors of a block that a region copies."""
+    changing = set(moving)
+    buffers = sum(
         tensor.nbytes
-        for inner, module, name, tensor, _ in buffers_of(block)
-        if copied(module)
-        and (size_of(tensor) <= SMALL or ".".join(filter(None, (inner, name))) in moving)
+        for name, module, _, tensor, _ in subject.watch.buffers()
+        if copied(module) and (size_of(tensor) <= SMALL or name in changing)
     )
-
-
-def _other_generators() -> tuple[Any, ...]:
-    state: Any = np.random.get_state()  # noqa: NPY002  a block may draw from the legacy generator
-    return random.getstate(), state[1].tobytes(), state[2:]
-
-
-def attributes(block: nn.Module) -> str:
-    """Plain attributes of a block's modules: blocks that print alike may differ in one."""
-    plain = (bool, int, float, str, tuple)
-    return repr([
-        [item for item in vars(module).items() if isinstance(item[1], plain)]
-        for module in block.modules()
-    ])  # fmt: skip
+    return buffers + subject.watch.now().copied_bytes
 
 
 def cast_bytes(blocks: Iterable[nn.Module]) -> int:
@@ -310,29 +318,28 @@ def cast_bytes(blocks: Iterable[nn.Module]) -> int:
     A block's tape holds its casts as well: they are counted twice rather than not at all.
     """
     parameters = {id(p): p for block in blocks for p in block.parameters() if p.requires_grad}
-    found = list(parameters.values())
-    if not found or not torch.is_autocast_cache_enabled():
+    if not parameters or not torch.is_autocast_cache_enabled():
         return 0
-    device = found[0].device.type
+    device = next(iter(parameters.values())).device.type
     if not torch.is_autocast_enabled(device):
         return 0
     size = torch.get_autocast_dtype(device).itemsize
-    return sum(p.numel() * size for p in found if p.dtype == torch.float32)
+    return sum(p.numel() * size for p in parameters.values() if p.dtype == torch.float32)
 
 
 def _check_in_place(subject: Subject) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
-        probe = subject.activation.detach().clone()
-        subject.call.again().run(subject.run_block, probe)
-    if probe._version:
+        probes = [one.detach().clone() for one in subject.flowing]
+        subject.call.again().run(subject.run_block, probes)
+    if any(probe._version for probe in probes):
         raise ProfileError(
             f"{subject.where} changes its input in place, which could then not be recomputed from: "
             "build it without inplace=True, or join it with the block before it"
         )
 
 
-def synchronize(tensor: torch.Tensor) -> None:
-    """Wait for the device of a tensor, so that a clock tells the truth."""
-    if tensor.device.type == "cuda":
-        torch.cuda.synchronize(tensor.device)
+def synchronize(device: torch.device) -> None:
+    """Wait for a device, so that a clock tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -3,45 +3,30 @@
 import hashlib
 import statistics
 import warnings
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from thetaone.errors import InputError, ProfileError
+from thetaone.errors import InputError
 from thetaone.records import Chain, Stage
-from thetaone.rematerialization.accounting import storage_bytes
+from thetaone.rematerialization.accounting import storage_bytes, tensors_in
 from thetaone.rematerialization.blocks import (
     Blocks,
-    Call,
-    Watched,
-    activation_of,
+    Watch,
     as_written,
-    conditions,
     describe_parameters,
-    describe_tensor,
-    dropped_tapes,
     find_blocks,
-    label,
-    like_output,
-    own_cache,
-    random_state,
-    same_state,
-    take_activation,
     unhooked,
     untouched,
-    unwatched,
-    written,
 )
+from thetaone.rematerialization.profiling._capture import capture
+from thetaone.rematerialization.profiling._conditions import conditions
 from thetaone.rematerialization.profiling._measure import (
+    Repeated,
     Sizes,
-    Subject,
-    attributes,
     cast_bytes,
     check_repeatable,
     copied_bytes,
@@ -50,25 +35,27 @@ from thetaone.rematerialization.profiling._measure import (
     measure_sizes,
     measure_tail,
 )
+from thetaone.rematerialization.profiling._subject import Subject
 
 
 def profile(
     model: nn.Module,
     *inputs: Any,
-    blocks: str | None = None,
+    blocks: str | Sequence[str] | None = None,
     repeats: int = 5,
     forward: Callable[..., Any] | None = None,
     **kwargs: Any,
 ) -> Chain:
     """Measure the chain of a model's blocks.
 
-    Blocks that are equal (type, parameters, input) are measured as one: their times are pooled, so
-    that a planner sees equal costs. Weights, gradients, buffers and random state stay as they were.
+    Bytes are measured for each block; times are pooled over blocks of which all agrees (code,
+    attributes, parameters, input), so that a planner sees equal costs. Weights, gradients, buffers,
+    plain attributes and random state stay as they were.
 
     Args:
-        model: An ``nn.Sequential``, or a model whose forward loops over a list of blocks.
+        model: An ``nn.Sequential``, or a model whose forward calls blocks in turn.
         inputs: What the model is called with, at the size of a training step.
-        blocks: Qualified name of the list of blocks; None finds it.
+        blocks: Qualified name of the list of blocks, or several names; None finds them.
         repeats: Timed rounds over all kinds of blocks [count], after one warm-up.
         forward: Called as ``forward(model, *inputs)`` instead of ``model(*inputs)``; a task's loss.
         kwargs: Keyword arguments of the model.
@@ -77,8 +64,9 @@ def profile(
         The chain; ``context`` names what was measured, ``signature`` is its hash.
 
     Raises:
-        ProfileError: No chain is found, a block is not called exactly once, or a block cannot be
-            recomputed: it changes its input, returns a view of it, or is not deterministic.
+        ProfileError: No chain is found, a block is never called, or a block cannot be recomputed:
+            it changes its input, returns a view of it, holds a state that cannot be noted, or is
+            not deterministic.
 
     Examples:
         >>> layers = [torch.nn.Linear(4, 4) for _ in range(3)]
@@ -88,76 +76,136 @@ def profile(
     """
     if repeats < 1:
         raise InputError(f"repeats={repeats}: need at least one timed round")
-    with as_written(model), torch.enable_grad(), untouched(model, (inputs, kwargs)):
-        found = find_blocks(model, blocks)
-        subjects, separate = capture(found, lambda: (forward or _call)(model, *inputs, **kwargs))
-        if separate:
-            warnings.warn(
-                f"{separate}: no region will span two blocks, they are recomputed one by one",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        return measured_chain(subjects, repeats, model=type(model).__name__, separate=separate)
+    with as_written(model), isolated(model, (inputs, kwargs)):
+        chosen = find_blocks(model, blocks)
+        subjects = captured(chosen, lambda: (forward or _call)(model, *inputs, **kwargs))
+        _warn_of_joints(chosen, subjects)
+        return measured_chain(subjects, repeats, model=type(model).__name__)
 
 
-def measured_chain(
-    subjects: list[Subject], repeats: int, *, model: str, separate: str = ""
-) -> Chain:
-    """Measure captured blocks, equal ones as one."""
-    kinds: dict[str, list[int]] = {}
-    for index, subject in enumerate(subjects):
-        kinds.setdefault(subject.kind, []).append(index)
-    groups = list(kinds.values())
-    blocks = [subject.block for subject in subjects]
-    with unhooked(module for block in blocks for module in block.modules()):
-        repeated = [check_repeatable(subjects[group[0]]) for group in groups]
-        seconds = _seconds(subjects, groups, repeats)
-        tails = [
-            statistics.median(measure_tail(subjects[group[0]]) for _ in range(repeats))
-            for group in groups
-        ]
-        sizes = [_sizes([subjects[index] for index in group]) for group in groups]
-    copied = sum(
-        copied_bytes(blocks[index], moving)
-        for group, (_, moving) in zip(groups, repeated, strict=True)
-        for index in group
+def isolated(model: nn.Module, inputs: Any) -> Any:
+    """Everything that a model can reach is on exit as it was; autograd is on inside."""
+    devices = {torch.device("cpu"), *(one.device for one in tensors_in(inputs))}
+    return untouched([Watch("the model", model)], devices)
+
+
+def captured(blocks: Blocks, run: Callable[[], Any]) -> list[Subject]:
+    """The blocks as a model calls them."""
+    watches = {
+        id(block): Watch(name, block)
+        for name, block in zip(blocks.names, blocks.modules, strict=True)
+    }
+    return capture(blocks, watches, run)
+
+
+def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
+    return model(*inputs, **kwargs)
+
+
+def _warn_of_joints(blocks: Blocks, subjects: list[Subject]) -> None:
+    """Say where no region may span two blocks of one list, and why."""
+    reasons = [
+        after.joint
+        for before, after in zip(subjects, subjects[1:], strict=False)
+        if after.joint and _list_of(blocks, before.name) == _list_of(blocks, after.name)
+    ]
+    if reasons:
+        where = "" if len(reasons) == len(subjects) - 1 else f" at {len(reasons)} places"
+        warnings.warn(
+            f"{reasons[0]}: no region will span two blocks{where}, they are recomputed one by one",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _list_of(blocks: Blocks, name: str) -> str:
+    return max(
+        (one for one in blocks.lists if not one or name.startswith(f"{one}.")), key=len, default=""
     )
+
+
+@dataclass(frozen=True)
+class Times:
+    """Measured times of blocks of one kind.
+
+    Attributes:
+        forward: Of each timed round [s].
+        backward: Likewise [s].
+        tail: Share of the forward that follows the last saved tensor.
+    """
+
+    forward: list[float]
+    backward: list[float]
+    tail: float
+
+
+def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chain:
+    """Measure captured blocks, those of one kind as one."""
+    kinds: dict[Hashable, list[Subject]] = {}
+    for subject in subjects:
+        kinds.setdefault(subject.kind, []).append(subject)
+    with unhooked(module for subject in subjects for module in subject.watch.modules):
+        repeated = [check_repeatable(subject) for subject in subjects]
+        times = dict(zip(kinds, _times(list(kinds.values()), repeats), strict=True))
+        sizes = [measure_sizes(subject) for subject in subjects]
+    blocks = list({id(one.block): one.block for one in subjects}.values())
+    unique = {id(s.block): (s, r) for s, r in zip(subjects, repeated, strict=True)}.values()
+    copied = sum(copied_bytes(subject, one.moving) for subject, one in unique)
+    passing = _passing(subjects, sizes)
     # what is kept once for the whole chain, whatever the schedule; copies twice in a recomputation
-    aside = cast_bytes(blocks) + 2 * copied
-    stages: dict[int, Stage] = {}
-    measured = zip(groups, sizes, seconds, tails, repeated, strict=True)
-    for group, group_sizes, times, tail, (state, _) in measured:
-        for index, size in zip(group, group_sizes, strict=True):
-            stages[index] = _stage(subjects[index], size, times, tail, state, aside)
-    first = subjects[0].activation
+    aside = cast_bytes(blocks) + 2 * copied + passing
+    pending = _pending_gradients(subjects)
+    arrivals = [*(one.arrives for one in subjects[1:]), 0]
+    stages = [
+        _stage(subject, size, times[subject.kind], state, aside + gradients, arrives)
+        for subject, size, state, gradients, arrives in zip(
+            subjects, sizes, repeated, pending, arrivals, strict=True
+        )
+    ]
     context = describe(model, subjects)
+    flowing = subjects[0].flowing
     return Chain(
-        input_bytes=first.untyped_storage().nbytes(),
-        stages=tuple(stages[index] for index in range(len(subjects))),
-        input_requires_grad=first.requires_grad,
+        input_bytes=storage_bytes(flowing),
+        stages=tuple(stages),
+        input_requires_grad=any(one.requires_grad for one in flowing),
         load_seconds=measure_region(subjects[0], 4 * repeats),
-        separate=separate,
-        moving=tuple(
-            f"{subjects[index].name}.{name}"
-            for group, (_, moving) in zip(groups, repeated, strict=True)
-            for index in group
-            for name in moving
-        ),
+        separate=_separate(subjects),
+        moving=tuple(dict.fromkeys(name for one in repeated for name in one.moving)),
         context=context,
         signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
     )
 
 
-def _sizes(alike: list[Subject]) -> list[Sizes]:
-    """Bytes of blocks that look alike: measured again where a plain attribute differs."""
-    known: dict[str, Sizes] = {}
-    found: list[Sizes] = []
-    for subject in alike:
-        look = attributes(subject.block)
-        if look not in known:
-            known[look] = measure_sizes(subject)
-        found.append(known[look])
-    return found
+def _separate(subjects: list[Subject]) -> str:
+    """Why no region may span two blocks; empty when one may."""
+    reasons = [one.joint for one in subjects[1:]]
+    return next(filter(None, reasons), "") if all(reasons) else ""
+
+
+def _passing(subjects: list[Subject], sizes: list[Sizes]) -> int:
+    """Most bytes that flow through a block unchanged, with the gradient that is summed for them."""
+    return max(
+        size.passing * (3 if any(one.requires_grad for one in subject.flowing) else 1)
+        for subject, size in zip(subjects, sizes, strict=True)
+    )
+
+
+def _pending_gradients(subjects: list[Subject]) -> list[int]:
+    """Bytes of gradients of extra arguments that are alive while each block runs backward.
+
+    A gradient is summed from the last block that uses the argument back to the call that returned
+    it; where a block adds to it, the old sum and the new one are side by side with what is added.
+    """
+    last: dict[int, int] = {}
+    for place, subject in enumerate(subjects):
+        last.update((one.tensor, place) for one in subject.extra)
+    pending = [0] * len(subjects)
+    for tensor, stop in last.items():
+        gradient = next(one for one in subjects[stop].extra if one.tensor == tensor)
+        for place in range(gradient.origin + 1, stop + 1):
+            used = any(one.tensor == tensor for one in subjects[place].extra)
+            pending[place] += (2 if used else 1) * gradient.size
+    return pending
 
 
 def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
@@ -167,191 +215,53 @@ def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
         "model": model,
         "blocks": f"{first.name} … {subjects[-1].name}",
         "parameters": describe_parameters(subject.block for subject in subjects),
-        "device": str(first.activation.device),
+        "device": str(first.device),
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
-        **conditions(
-            first.activation,
-            first.call,
-            [subject.block for subject in subjects],
-        ),
+        **conditions(first.flowing, first.call, {one.name: one.block for one in subjects}),
     }
 
 
-def capture(found: Blocks, run: Callable[[], Any]) -> tuple[list[Subject], str]:
-    """Run a model forward once and note with what each block is called.
-
-    Returns:
-        The blocks, and why no region may span two of them; empty when one may.
-
-    Raises:
-        ProfileError: A block is not called exactly once, or not in order.
-    """
-    notes = _Notes(found)
-    # a full backward hook would take what is watched for a tensor of the graph
-    quiet = unhooked(found.modules, forward=False)
-    with quiet, notes.taken(), dropped_tapes(), torch.enable_grad():
-        result = run()
-        notes.look_for_kept()
-        del result
-    subjects = notes.subjects
-    called = [subject.name for subject in subjects]
-    if called != list(found.names):
-        raise ProfileError(
-            f"the forward calls the blocks {', '.join(called) or '(none)'}; a chain calls "
-            f"{found.names[0]} … {found.names[-1]} once each, in this order"
-        )
-    return subjects, notes.separate
-
-
-def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
-    return model(*inputs, **kwargs)
-
-
-class _Notes:
-    """What is seen of the blocks during one forward.
-
-    Every block's output but the last one's goes out as a watched tensor: a model that does more
-    with it than hand it to the next block gets regions of one block.
-    """
-
-    def __init__(self, found: Blocks) -> None:
-        self._found = found
-        self.subjects: list[Subject] = []
-        self.separate = ""
-        self._kinds: dict[str, Subject] = {}
-        self._before: tuple[str, Call, list[torch.Tensor]] | None = None  # the last one that ran
-        self._out: list[tuple[str, weakref.ref[Watched]]] = []
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Watch the blocks by hooks."""
-        handles: list[Any] = []
-        for name, block in zip(self._found.names, self._found.modules, strict=True):
-            before, after = partial(self._called, name), partial(self._returned, name)
-            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
-            handles.append(block.register_forward_hook(after))
-        try:
-            yield
-        finally:
-            self._before = None
-            for handle in handles:
-                handle.remove()
-
-    def look_for_kept(self, last: int = 0) -> None:
-        """Blocks whose output is still held, the ``last`` ones apart."""
-        for name, ref in self._out[: len(self._out) - last]:
-            if ref() is not None:
-                self._differs(f"the model keeps the output of {name}")
-
-    def _called(
-        self, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        handed, call = take_activation(args, kwargs)
-        activation = unwatched(handed)
-        self.look_for_kept(last=2)
-        self._compare(name, handed, call, activation)
-        self._call = call
-        self.subjects.append(note_subject(self._kinds, name, block, block, activation, call))
-        # the model's own cache stays empty: the block that runs now appends to a copy
-        own = [own_cache(unwatched(value)) for value in args]
-        return tuple(own), {key: own_cache(unwatched(kwargs[key])) for key in kwargs}
-
-    def _returned(self, name: str, block: nn.Module, args: Any, output: Any) -> Any:
-        activation = activation_of(output, where=label(block, name))
-        self._before = name, self._call, random_state(activation)
-        last = len(self.subjects) == len(self._found.names)
-        if last or self._found.container is not None:  # nobody but a container has it in hand
-            return None
-        return like_output(output, self._watched(name, activation))
-
-    def _watched(self, name: str, activation: torch.Tensor) -> Watched:
-        used = partial(self._differs, f"the model uses the output of {name} itself")
-        watched = Watched(activation, used)
-        self._out.append((name, weakref.ref(watched)))
-        return watched
-
-    def _differs(self, why: str) -> None:
-        self.separate = self.separate or why
-
-    def _compare(
-        self, name: str, handed: torch.Tensor, call: Call, activation: torch.Tensor
-    ) -> None:
-        before, self._before = self._before, None
-        if before is None or not self._out:
-            return
-        if handed is not self._out[-1][1]():
-            self._differs(f"{name} is not called with the output of {before[0]}")
-        elif not call.same_extra(before[1]):
-            self._differs(f"{name} is called with other extra arguments than {before[0]}")
-        elif not same_state(before[2], random_state(activation)):
-            self._differs(f"random numbers are drawn between {before[0]} and {name}")
-
-
-def note_subject(
-    noted: dict[str, Subject],
-    name: str,
-    block: nn.Module,
-    run: Any,
-    activation: torch.Tensor,
-    call: Call,
-) -> Subject:
-    """A block with its call; equal blocks share one activation, so that few are held."""
-    kind = _kind(block, activation)
-    if kind not in noted:
-        leaf = activation.detach().requires_grad_(activation.requires_grad)
-        noted[kind] = Subject(name, kind, block, run, leaf, call.detached())
-    return replace(noted[kind], name=name, block=block, run_block=run)
-
-
-def _kind(block: nn.Module, activation: torch.Tensor) -> str:
-    """Equal for blocks that cost the same: same code, parameters and input."""
-    parameters = [f"{describe_tensor(p)}{p.requires_grad}" for p in block.parameters()]
-    flowing = f"{describe_tensor(activation)}{activation.requires_grad}{activation.stride()}"
-    training = [module.training for module in block.modules()]
-    return repr((written(block).__qualname__, repr(block), parameters, flowing, training))
-
-
-def _seconds(
-    subjects: list[Subject], groups: list[list[int]], repeats: int
-) -> list[list[tuple[float, float]]]:
-    """Forward and backward times of each kind, rounds interleaved so that drift hits all alike."""
-    times: list[list[tuple[float, float]]] = [[] for _ in groups]
+def _times(groups: list[list[Subject]], repeats: int) -> list[Times]:
+    """Times of each kind, rounds interleaved so that drift hits all alike."""
+    rounds: list[list[tuple[float, float]]] = [[] for _ in groups]
     for turn in range(repeats + 1):
         for number, group in enumerate(groups):
-            measured = measure_seconds(subjects[group[turn % len(group)]])
+            measured = measure_seconds(group[turn % len(group)])
             if turn:  # the first round warms up
-                times[number].append(measured)
-    return times
+                rounds[number].append(measured)
+    return [
+        Times(
+            [forward for forward, _ in pairs],
+            [backward for _, backward in pairs],
+            statistics.median(measure_tail(group[0]) for _ in range(repeats)),
+        )
+        for pairs, group in zip(rounds, groups, strict=True)
+    ]
 
 
 def _stage(
-    subject: Subject,
-    size: Sizes,
-    times: list[tuple[float, float]],
-    tail: float,
-    state: int,
-    aside: int,
+    subject: Subject, size: Sizes, times: Times, repeated: Repeated, aside: int, arrives: int
 ) -> Stage:
     """One stage of the chain.
 
-    A region keeps, beside its input, the random ``state`` from which it is recomputed. Gradients of
-    extra arguments are summed through the whole backward, the old sum and the new side by side
-    with what is added. ``aside`` is there all the time.
+    A region keeps, beside its input, the random state from which it is recomputed. ``aside`` is
+    there all the time. ``arrives`` flows into the next block from elsewhere and waits beside this
+    one's output.
     """
-    forward = [time[0] for time in times]
-    middle = statistics.median(forward)
-    spread = statistics.quantiles(forward, n=4) if len(forward) > 1 else [middle] * 3
-    sums = 2 * storage_bytes(one for one in subject.call.tensors if one.requires_grad)
+    middle = statistics.median(times.forward)
+    several = len(times.forward) > 1
+    spread = statistics.quantiles(times.forward, n=4) if several else [middle] * 3
+    beside = repeated.random_bytes + arrives
     return Stage(
         name=subject.name,
         forward_seconds=max(middle, 1e-9),
-        backward_seconds=statistics.median(time[1] for time in times),
-        output_bytes=size.output + state,
-        tape_bytes=size.tape + state,
-        forward_scratch_bytes=size.forward_scratch + sums + aside,
-        backward_scratch_bytes=size.backward_scratch + sums + aside,
-        taping_scratch_bytes=size.taping_scratch + sums + aside,
-        tail_seconds=tail * max(middle, 1e-9),
+        backward_seconds=statistics.median(times.backward),
+        output_bytes=size.output + beside,
+        tape_bytes=size.tape + beside,
+        forward_scratch_bytes=size.forward_scratch + aside,
+        backward_scratch_bytes=size.backward_scratch + aside,
+        taping_scratch_bytes=size.taping_scratch + aside,
+        tail_seconds=times.tail * max(middle, 1e-9),
         seconds_spread=(spread[2] - spread[0]) / max(middle, 1e-9),
     )

@@ -1,9 +1,8 @@
 """Whether what was measured or planned before still applies to a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from thetaone.errors import ProfileError, ScheduleError
@@ -13,16 +12,15 @@ from thetaone.rematerialization.blocks import (
     as_written,
     describe_parameters,
     find_blocks,
-    untouched,
 )
-from thetaone.rematerialization.profiling._profile import capture, describe
+from thetaone.rematerialization.profiling._profile import captured, describe, isolated
 
 
 def require_current(
     chain: Chain,
     model: nn.Module,
     *inputs: Any,
-    blocks: str | None = None,
+    blocks: str | Sequence[str] | None = None,
     forward: Callable[..., Any] | None = None,
     **kwargs: Any,
 ) -> None:
@@ -42,8 +40,9 @@ def require_current(
         ProfileError: It is stale, or was written by hand; every difference is named.
     """
     run = forward or nn.Module.__call__
-    with as_written(model), torch.enable_grad(), untouched(model, (inputs, kwargs)):
-        subjects, _ = capture(find_blocks(model, blocks), lambda: run(model, *inputs, **kwargs))
+    with as_written(model), isolated(model, (inputs, kwargs)):
+        chosen = find_blocks(model, blocks)
+        subjects = captured(chosen, lambda: run(model, *inputs, **kwargs))
     today = describe(type(model).__name__, subjects)
     changed = [
         f"{name} was {chain.context.get(name, 'not noted')}, is {value}"

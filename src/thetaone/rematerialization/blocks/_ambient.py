@@ -1,0 +1,199 @@
+"""The ambient state of a computation: context variables, torch's flags, function modes.
+
+A recomputation runs in the ambient state of its forward, not of the backward that asks for it.
+Autocast and grad mode are left to torch's checkpoint, which replays them itself.
+"""
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One of torch's settings that decides what or how it computes.
+
+    Attributes:
+        name: As users write it.
+        read: Returns its value.
+        write: Sets it.
+    """
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _attribute(module: Any, name: str, label: str) -> Flag:
+    return Flag(label, partial(getattr, module, name), partial(setattr, module, name))
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _set_deterministic(value: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _attention_order() -> tuple[int, ...]:
+    return tuple(torch._C._get_sdp_priority_order())
+
+
+def _set_attention_order(order: tuple[int, ...]) -> None:
+    torch._C._set_sdp_priority_order(list(order))
+
+
+_cuda, _cudnn, _mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+_EVERYWHERE = (
+    Flag("torch.get_default_dtype()", torch.get_default_dtype, torch.set_default_dtype),
+    Flag("torch.get_num_threads()", torch.get_num_threads, torch.set_num_threads),
+    Flag(
+        "torch.get_float32_matmul_precision()",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    Flag("torch.use_deterministic_algorithms(…)", _deterministic, _set_deterministic),
+    Flag("flash attention", _cuda.flash_sdp_enabled, _cuda.enable_flash_sdp),
+    Flag(
+        "memory-efficient attention",
+        _cuda.mem_efficient_sdp_enabled,
+        _cuda.enable_mem_efficient_sdp,
+    ),
+    Flag("math attention", _cuda.math_sdp_enabled, _cuda.enable_math_sdp),
+    Flag("cuDNN attention", _cuda.cudnn_sdp_enabled, _cuda.enable_cudnn_sdp),
+    Flag("order of attention kernels", _attention_order, _set_attention_order),
+    Flag(
+        "half-precision reduction of math attention",
+        _cuda.fp16_bf16_reduction_math_sdp_allowed,
+        _cuda.allow_fp16_bf16_reduction_math_sdp,
+    ),
+    _attribute(_mkldnn, "enabled", "torch.backends.mkldnn.enabled"),
+    _attribute(_mkldnn, "deterministic", "torch.backends.mkldnn.deterministic"),
+)
+_ON_CUDA = (
+    *(
+        _attribute(_cudnn, name, f"torch.backends.cudnn.{name}")
+        for name in ("enabled", "benchmark", "deterministic")
+    ),
+    *(
+        _attribute(_cuda.matmul, name, f"torch.backends.cuda.matmul.{name}")
+        for name in (
+            "fp32_precision",
+            "allow_fp16_reduced_precision_reduction",
+            "allow_bf16_reduced_precision_reduction",
+            "allow_fp16_accumulation",
+        )
+    ),
+    _attribute(_cudnn.conv, "fp32_precision", "torch.backends.cudnn.conv.fp32_precision"),
+    _attribute(_cudnn.rnn, "fp32_precision", "torch.backends.cudnn.rnn.fp32_precision"),
+)
+
+
+@dataclass(frozen=True)
+class Ambient:
+    """The ambient state at one moment.
+
+    Attributes:
+        context: Values of all context variables.
+        flags: Values of torch's settings, in the order of ``flags_of``.
+        modes: Python's torch-function modes, outermost first.
+        cuda: Whether the settings of CUDA's libraries are among the flags.
+    """
+
+    context: contextvars.Context
+    flags: tuple[Any, ...]
+    modes: tuple[TorchFunctionMode, ...]
+    cuda: bool
+
+    def differences(self, other: "Ambient") -> list[str]:
+        """Names of what differs from another moment."""
+        flags = zip(flags_of(cuda=self.cuda), self.flags, other.flags, strict=True)
+        names = [flag.name for flag, mine, theirs in flags if mine != theirs]
+        if not same_context(self.context, other.context):
+            names.append("a context variable")
+        if self.modes != other.modes:
+            names.append("a torch-function mode")
+        return names
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in this ambient state."""
+        with self._applied():
+            # a context can be entered once at a time; a copy costs nothing
+            return self.context.copy().run(function, *arguments)
+
+    @contextmanager
+    def _applied(self) -> Iterator[None]:
+        flags = flags_of(cuda=self.cuda)
+        now = [flag.read() for flag in flags]
+        changed = [
+            (flag, before, value)
+            for flag, before, value in zip(flags, self.flags, now, strict=True)
+            if before != value
+        ]
+        with _function_modes(self.modes):
+            try:
+                for flag, before, _ in changed:
+                    flag.write(before)
+                yield
+            finally:
+                for flag, _, value in changed:
+                    flag.write(value)
+
+
+def flags_of(*, cuda: bool) -> tuple[Flag, ...]:
+    """The settings that matter on a device."""
+    return (*_EVERYWHERE, *_ON_CUDA) if cuda else _EVERYWHERE
+
+
+def ambient(device: torch.device) -> Ambient:
+    """The ambient state of this moment."""
+    cuda = device.type == "cuda"
+    flags = tuple([flag.read() for flag in flags_of(cuda=cuda)])
+    return Ambient(contextvars.copy_context(), flags, _modes(), cuda)
+
+
+def same_context(before: contextvars.Context, after: contextvars.Context) -> bool:
+    """Whether all context variables are the same objects; what cannot be compared differs."""
+    if len(before) != len(after):
+        return False
+    return all(after.get(variable, before) is value for variable, value in before.items())
+
+
+def _modes() -> tuple[TorchFunctionMode, ...]:
+    return tuple(_get_current_function_mode_stack())
+
+
+@contextmanager
+def _function_modes(modes: tuple[TorchFunctionMode, ...]) -> Iterator[None]:
+    """Exactly these torch-function modes are active inside."""
+    now = _modes()
+    if now == modes:
+        yield
+        return
+    _swap_modes(modes)
+    try:
+        yield
+    finally:
+        _swap_modes(now)
+
+
+def _swap_modes(modes: tuple[TorchFunctionMode, ...]) -> None:
+    for _ in _modes():
+        _pop_mode()
+    for mode in modes:
+        _push_mode(mode)

@@ -1,0 +1,394 @@
+"""Watches the state that a block can reach: notes it, sees changes at a glance, puts it back.
+
+A glance compares the contents of all holders by identity, in C, with those of the last note; only
+where something differs is anything copied. What is changed in place, tensors and arrays, is seen by
+its version or its bytes.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from operator import is_
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import nn
+
+from thetaone.errors import RecomputationError
+from thetaone.rematerialization.blocks._calls import version_of
+from thetaone.rematerialization.blocks._holders import Holder, Parts
+from thetaone.rematerialization.blocks._reachable import Reached, is_shallow, reachable
+
+SMALL = 2**16  # bytes of a tensor that is always copied, as it may change at any execution
+Contents = dict[Any, Any]
+
+
+class Glance:
+    """Compares the contents of holders by identity."""
+
+    def __init__(self, holders: list[Holder]) -> None:
+        parts: list[Parts] = [holder.parts() for holder in holders]
+        self.sized = [one.sized for one in parts if one.sized is not None]
+        self.reads = [one.read for one in parts if one.read is not None]
+        self.live = [view for one in parts for view in one.live]
+
+    def values(self) -> list[Any] | None:
+        """Lengths and values of now; None where a name is gone."""
+        try:
+            return [
+                *map(len, self.sized),
+                *chain.from_iterable([read(source) for read, source in self.reads]),
+                *chain.from_iterable(self.live),
+            ]
+        except (KeyError, ValueError, AttributeError):
+            return None
+
+
+class InPlace:
+    """A tensor or an array that may be changed in place, as it was.
+
+    Small tensors and all arrays are copied; of large tensors the version is noted.
+    """
+
+    __slots__ = ("copy", "path", "value", "version")
+
+    def __init__(self, value: Any, path: str) -> None:
+        self.value, self.path = value, path
+        self.copy: Any = None
+        if isinstance(value, np.ndarray):
+            self.version, self.copy = -1, value.copy()
+        else:
+            self.version = version_of(value)
+            dense = value.layout == torch.strided and not isinstance(value, nn.Parameter)
+            if dense and value.nbytes <= SMALL:
+                self.copy = value.detach().clone()
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is no longer what was noted."""
+        if isinstance(self.value, np.ndarray):
+            return self.copy.tobytes() != self.value.tobytes()
+        return version_of(self.value) != self.version
+
+
+class Snapshot:
+    """The state of all holders at one moment; shared by all who note it while it lasts."""
+
+    __slots__ = ("contents", "holders", "in_place", "values")
+
+    def __init__(
+        self, holders: list[Holder], values: list[Any], before: "Snapshot | None" = None
+    ) -> None:
+        self.holders, self.values = holders, values
+        self.contents: list[Contents] = [holder.contents() for holder in holders]
+        earlier = {id(one.value): one for one in before.in_place} if before else {}
+        noted: dict[int, InPlace] = {}
+        for holder, contents in zip(holders, self.contents, strict=True):
+            for name, value in contents.items():
+                if not isinstance(value, torch.Tensor | np.ndarray) or id(value) in noted:
+                    continue
+                same = earlier.get(id(value))
+                if same is None or same.value is not value or same.changed:
+                    same = InPlace(value, _path(holder, name))
+                noted[id(value)] = same
+        self.in_place = list(noted.values())
+
+    def holds(self, values: list[Any] | None) -> bool:
+        """Whether values of now are still those."""
+        return (
+            values is not None
+            and len(values) == len(self.values)
+            and all(map(is_, values, self.values))
+            and not any(one.changed for one in self.in_place)
+        )
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of the tensors that were copied."""
+        return sum(one.copy.nbytes for one in self.in_place if one.copy is not None)
+
+    def write(self) -> None:
+        """Put every holder back that differs."""
+        _write(self.holders, self.contents)
+
+
+class Note:
+    """What one execution found: a snapshot, made light once it is known what the execution wrote.
+
+    What it overwrote is kept without its graph, and only by a weak reference if it is large: a
+    tensor kept on a block would keep the tape of the step before.
+    """
+
+    __slots__ = ("contents", "holders", "in_place", "snapshot")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot: Snapshot | None = snapshot
+        self.holders, self.contents = snapshot.holders, snapshot.contents
+        self.in_place = snapshot.in_place
+
+    def lighten(self, after: Snapshot, keep: set[str]) -> None:
+        """Let go of what the execution overwrote; ``keep`` names large tensors that it reads."""
+        if after is self.snapshot:
+            return
+        self.snapshot, contents = None, list[Contents]()
+        records = {id(one.value): one for one in self.in_place}
+        dropped: set[int] = set()
+        for holder, before in zip(self.holders, self.contents, strict=True):
+            now, light = holder.contents(), before
+            for name, value in before.items():
+                if not isinstance(value, torch.Tensor) or now.get(name) is value:
+                    continue
+                light = dict(before) if light is before else light
+                light[name] = _light(value, _path(holder, name), records[id(value)], keep)
+                dropped.add(id(value))
+            contents.append(light)
+        self.contents = contents
+        self.in_place = [one for one in self.in_place if id(one.value) not in dropped]
+
+    def faded(self) -> list[str]:
+        """Paths of large tensors that were overwritten and are not kept."""
+        values = [value for contents in self.contents for value in contents.values()]
+        return [value.path for value in values if isinstance(value, _Faded)]
+
+    def replayed(self) -> tuple[list[Contents], list[tuple[Any, Any]]]:
+        """Contents for a recomputation, and arrays with what to fill them with.
+
+        Raises:
+            RecomputationError: A large tensor was changed in place.
+        """
+        fresh: dict[int, Any] = {}
+        arrays: list[tuple[Any, Any]] = []
+        for one in self.in_place:
+            if not one.changed:
+                continue
+            if isinstance(one.value, np.ndarray):
+                arrays.append((one.value, one.copy))
+            elif one.copy is None:
+                raise RecomputationError(
+                    f"{one.path} is large and was changed in place between the forward and the "
+                    "backward, which would recompute with what it is now: register it as a buffer"
+                )
+            else:
+                fresh[id(one.value)] = one.copy.clone()
+        contents = [
+            {name: _earlier(value, fresh) for name, value in before.items()}
+            for before in self.contents
+        ]
+        return contents, arrays
+
+
+class Watch:
+    """Watches what one block can reach.
+
+    Args:
+        name: Qualified name of the block.
+        block: The module.
+
+    Attributes:
+        reached: Holders and generators.
+        keep: Paths of large tensors that the block reads and overwrites.
+    """
+
+    def __init__(self, name: str, block: nn.Module) -> None:
+        self.name, self.block = name, block
+        self.keep: set[str] = set()
+        self._search()
+
+    def _search(self) -> None:
+        self.reached: Reached = reachable(self.name, self.block)
+        self.generators = list(self.reached.generators.values())
+        self.modules = list(self.block.modules())
+        self.glance = Glance(self.reached.holders)
+        values = self.glance.values()
+        assert values is not None
+        self.known = Snapshot(self.reached.holders, values)
+
+    def buffers(self) -> list[tuple[str, nn.Module, str, torch.Tensor, int]]:
+        """Every buffer: qualified name, module, its own name, tensor, version."""
+        return [
+            (".".join(filter(None, (self.name, inner, name))), module, name, one, version_of(one))
+            for inner, module in self.block.named_modules()
+            for name, one in module._buffers.items()
+            if one is not None
+        ]
+
+    def require_readable(self, error: type[Exception]) -> None:
+        """Refuse a block whose state cannot be noted.
+
+        Raises:
+            Exception: Of the given type; what it is, by path.
+        """
+        for path, what in self.reached.refused.items():
+            raise error(
+                f"{self.name} cannot be recomputed as it was: {path} is {what}. Take it out of the "
+                "block, or leave the block out with blocks=…"
+            )
+
+    def now(self) -> Snapshot:
+        """The state of this moment; the last snapshot where nothing changed."""
+        values = self.glance.values()
+        if self.known.holds(values):
+            return self.known
+        if values is None or self._deeper(values):
+            self._search()
+        else:
+            self.known = Snapshot(self.reached.holders, values, self.known)
+        return self.known
+
+    def _deeper(self, values: list[Any]) -> bool:
+        """Whether something new holds state of its own."""
+        known = set(map(id, self.known.values))
+        return any(id(value) not in known and not is_shallow(value) for value in values)
+
+    @contextmanager
+    def as_noted(self, note: Note) -> Iterator[None]:
+        """Inside, the state is the noted one; afterwards that of now."""
+        now = self.now()
+        here = now if now.holders is note.holders else None
+        others = None if here else Snapshot(note.holders, [])
+        if now is not note.snapshot:
+            contents, arrays = note.replayed()
+            filled = [(array, array.copy()) for array, _ in arrays]
+            _write(note.holders, contents)
+            for array, before in arrays:
+                np.copyto(array, before)
+        else:
+            filled = []
+        try:
+            yield
+        finally:
+            if others is not None:
+                others.write()
+            if not now.holds(Glance(now.holders).values() if others else self.glance.values()):
+                now.write()
+            for array, value in filled:
+                np.copyto(array, value)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Restore the state of now on exit, with the contents of every tensor and array."""
+        before = self.now()
+        contents = [
+            (one, None if isinstance(one.value, nn.Parameter) else _clone(one.value))
+            for one in before.in_place
+        ]
+        try:
+            yield
+        finally:
+            before.write()
+            for one, value in contents:
+                if not one.changed or value is None:
+                    continue
+                if isinstance(value, np.ndarray):
+                    np.copyto(one.value, value)
+                else:
+                    one.value.data.copy_(value)
+
+    def changes(self, before: Snapshot) -> list[str]:
+        """Paths of what is not as it was at a snapshot of the same holders."""
+        paths: list[str] = []
+        for holder, contents in zip(before.holders, before.contents, strict=True):
+            now = holder.contents()
+            paths += [
+                _path(holder, name)
+                for name in {**contents, **now}
+                if now.get(name, now) is not contents.get(name, contents)
+            ]
+        return paths + [one.path for one in before.in_place if one.changed]
+
+
+class Overwritten:
+    """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
+
+    def __init__(self, path: str) -> None:
+        object.__setattr__(self, "path", path)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Refuse to be read.
+
+        Raises:
+            RecomputationError: Always; AttributeError where Python asks for a protocol.
+        """
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _refuse_read(self)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> NoReturn:
+        """Refuse to be computed with.
+
+        Raises:
+            RecomputationError: Always.
+        """
+        _refuse_read(next(one for one in (*args, *(kwargs or {}).values()) if type(one) is cls))
+
+
+def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
+    raise RecomputationError(
+        f"{object.__getattribute__(overwritten, 'path')} is read by the block and overwritten: a "
+        "recomputation needs the earlier value, which is large and was not kept. Register it as a "
+        "buffer, or keep this block's tape"
+    )
+
+
+for _name in (
+    "add radd sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem setitem len iter "
+    "bool float int eq ne lt le gt ge iadd isub imul itruediv"
+).split():
+    setattr(Overwritten, f"__{_name}__", _refuse_read)
+
+
+def _light(value: torch.Tensor, path: str, record: InPlace, keep: set[str]) -> Any:
+    """What is kept of a tensor that an execution overwrote."""
+    if isinstance(value, nn.Parameter):
+        return value
+    if record.changed:  # in place, before it was overwritten
+        return _Faded(_gone if record.copy is None else record.copy.clone, path)
+    if value.nbytes <= SMALL or path in keep:
+        return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
+    reference = weakref.ref(value)
+    return _Faded(reference, path)
+
+
+def _clone(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) else value.detach().clone()
+
+
+def _gone() -> None:
+    return None
+
+
+class _Faded:
+    """A tensor that may have gone, or of which each recomputation gets a copy."""
+
+    __slots__ = ("path", "reference")
+
+    def __init__(self, reference: Callable[[], Any], path: str) -> None:
+        self.reference, self.path = reference, path
+
+
+def _earlier(value: Any, fresh: dict[int, Any]) -> Any:
+    if isinstance(value, _Faded):
+        tensor = value.reference()
+        return Overwritten(value.path) if tensor is None else tensor
+    return fresh.get(id(value), value)
+
+
+def _write(holders: list[Holder], contents: list[Contents]) -> None:
+    for holder, wanted in zip(holders, contents, strict=True):
+        current = holder.contents()
+        if len(current) != len(wanted) or not (
+            all(map(is_, current.values(), wanted.values()))
+            and all(map(is_, current, wanted))
+        ):
+            holder.restore(wanted)
+
+
+def _path(holder: Holder, name: Any) -> str:
+    if name == "":
+        return holder.path
+    return f"{holder.path}.{name}" if isinstance(name, str) else f"{holder.path}[{name!r}]"

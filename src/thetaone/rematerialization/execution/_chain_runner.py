@@ -1,0 +1,390 @@
+"""Runs a model's blocks by a schedule, whoever calls them: the model's own loop, or a container.
+
+The chain is cut into sections, stretches of blocks that regions span. The first block of a section
+runs all of it; the others hand on placeholders. A block that no region joins with another is a
+section of its own and returns what it returns.
+"""
+
+import operator
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from thetaone.errors import RecomputationError, ScheduleError
+from thetaone.records import Schedule
+from thetaone.rematerialization.blocks import (
+    Blocks,
+    Call,
+    Snapshot,
+    ambient,
+    dropped_tapes,
+    first_call,
+    generator_state,
+    global_generators,
+    leaves_of,
+    same_generator_state,
+    take_flow,
+    unhooked,
+    untouched,
+    written,
+)
+from thetaone.rematerialization.disk import DiskTier
+from thetaone.rematerialization.execution._placeholders import (
+    Placeholder,
+    is_running_transform,
+    placeholder_in,
+)
+from thetaone.rematerialization.execution._tree_runner import (
+    Execution,
+    Place,
+    StageCall,
+    Tensors,
+    TreeRunner,
+    read_links,
+)
+from thetaone.rematerialization.planning import Node, tree
+from thetaone.rematerialization.profiling import Subject, conditions, differences, subject_of
+
+Replan = Callable[[list[Subject]], Schedule]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section that has run at once and is handed through the model's loop.
+
+    Attributes:
+        plan: By which it ran.
+        stop: One past its last stage.
+        execution: What each stage returned, and how it was called.
+        tensors: What the last stage returned.
+        generators: States of the random generators when it had run.
+        states: Of what each block can reach, likewise, by stage.
+    """
+
+    plan: "Plan"
+    stop: int
+    execution: Execution
+    tensors: Tensors
+    generators: list[Any]
+    states: dict[int, Snapshot]
+
+
+class ChainRunner:
+    """The blocks of a model and the schedule by which they run.
+
+    Args:
+        blocks: The blocks.
+        schedule: For the calls of these blocks.
+        replan: Makes a schedule for a chain that is called otherwise; None refuses such a call.
+        disk: Where the inputs of regions with ``tier="disk"`` wait.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        schedule: Schedule,
+        replan: Replan | None = None,
+        disk: DiskTier | None = None,
+    ) -> None:
+        self.blocks, self.disk, self.replan = blocks, disk, replan
+        self.plan = Plan.of(blocks, schedule, disk, whole=blocks.container is not None)
+        self.others: dict[tuple[str, ...], Plan] = {}  # for chains that are called otherwise
+        self.next = 0  # the stage that is expected, where a block is used many times
+        self.warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a copy: nothing of a step under way."""
+        return {**self.__dict__, "others": {}, "next": 0}
+
+    def call_block(
+        self, block: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What happens when the model's loop calls a block."""
+        if self.runs_as_written():
+            return written(block).__call__(block, *args, **kwargs)
+        placeholder = placeholder_in(leaves_of((args, kwargs)))
+        if placeholder is not None:
+            return self._hand_on(block, placeholder, args, kwargs)
+        stage = self._stage_of(block)
+        flowing, call = first_call(args, kwargs)
+        plan = self._plan_for(flowing, call) if stage == 0 else self.plan
+        if stage not in plan.sections:
+            name, before = plan.stages[stage].name, plan.stages[stage - 1].name
+            refuse_between(f"{name} is not called with the output of {before}")
+        self.next = (plan.sections[stage].stop) % len(plan.stages)
+        if plan.sections[stage].items == [stage]:  # its tape is kept: nothing to prepare
+            return written(block).__call__(block, *args, **kwargs)
+        return self._start(plan, stage, flowing, call)
+
+    def run_container(self, container: nn.Sequential, activation: Any) -> Any:
+        """The whole chain, called as a container."""
+        now = list(container._modules.values())
+        if len(now) != len(self.blocks.modules) or not all(
+            map(operator.is_, now, self.blocks.modules)
+        ):
+            raise ScheduleError(
+                f"the blocks {self.blocks.names[0]} … {self.blocks.names[-1]} were added to, "
+                "removed or replaced after rematerialize: call it again"
+            )
+        flowing, call = first_call((activation,), {})
+        return self._start(self._plan_for(flowing, call), 0, flowing, call)
+
+    def runs_as_written(self) -> bool:
+        """Whether nothing is recomputed now: no gradient, within a block, in a transform."""
+        if not torch.is_grad_enabled() or self.plan.runner.inside:
+            return True
+        if not is_running_transform():
+            return False
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                "a function transform, export or tracer runs the model: its blocks run as written, "
+                "nothing is recomputed and the budget does not hold",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return True
+
+    def _stage_of(self, block: nn.Module) -> int:
+        """Which stage a call of a block is: the next one of it, else its first."""
+        stages = self.plan.places[id(block)]
+        return next((place for place in stages if place >= self.next), stages[0])
+
+    def _start(self, plan: "Plan", stage: int, activation: torch.Tensor, call: Call) -> Any:
+        """Run a section; what its first block returns, or the last one if there is no other."""
+        node = plan.sections[stage]
+        execution = Execution(ambient(activation.device))
+        tensors = plan.runner.start(node, (activation,), call, execution)
+        last = node.stop - 1
+        if last == node.start or self.blocks.container is not None:
+            return _filled(execution.outputs[last], tensors)
+        section = Section(
+            plan,
+            node.stop,
+            execution,
+            tensors,
+            [generator_state(one) for one in global_generators(activation.device)],
+            {place: plan.runner.watch(place).now() for place in range(node.start, node.stop)},
+        )
+        return _placeholders(section, node.start)
+
+    def _hand_on(
+        self, block: nn.Module, before: Placeholder, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Hand on, after a check that nothing happened between the blocks."""
+        section, stage = before.section, before.stage + 1
+        assert isinstance(section, Section)
+        stages = section.plan.stages
+        if stage >= section.stop or stages[stage].block is not block:
+            name = next((one.name for one in stages if one.block is block), "a block")
+            refuse_between(f"{name} is not called with the output of the block before it")
+        name = stages[stage].name
+
+        def place(leaf: Any) -> int | None:
+            handed = type(leaf) is Placeholder and leaf.section is section
+            return leaf.place if handed and leaf.stage == stage - 1 else None
+
+        call = take_flow(args, kwargs, place)
+        if placeholder_in(leaves_of(call.before)) is not None:
+            refuse_between(f"{name} is not called with the output of {before.name}")
+        if call.differs_from(section.execution.calls[stage]):
+            refuse_between(f"{name} is called with other extra arguments than {before.name}")
+        _require_nothing_between(section, stage, before.name)
+        self.next = (stage + 1) % len(stages)
+        if stage == section.stop - 1:
+            return _filled(section.execution.outputs[stage], section.tensors)
+        return _placeholders(section, stage)
+
+    def _plan_for(self, activation: torch.Tensor, call: Call) -> "Plan":
+        """The plan for a chain that is called like this."""
+        plan = self.plan
+        if not plan.conditions:  # of a chain that was written by hand
+            return plan
+        now = conditions((activation,), call, plan.blocks)
+        changed = differences(plan.conditions, now)
+        if not changed:
+            return plan
+        if self.replan is None:
+            raise ScheduleError(
+                f"the schedule was made for another step: {changed}. Profile and plan for this "
+                "one, or use rematerialize(model, sample=…, budget=…), which plans anew by itself"
+            )
+        kind = tuple(now.values())
+        if kind not in self.others:
+            schedule = self.replan(self._subjects(plan, activation, call))
+            self.others[kind] = Plan.of(self.blocks, schedule, self.disk, whole=True)
+        return self.others[kind]
+
+    def _subjects(self, plan: "Plan", activation: torch.Tensor, call: Call) -> list[Subject]:
+        """The blocks as they would be called from here, to be profiled."""
+        kinds: dict[Hashable, Subject] = {}
+        subjects: list[Subject] = []
+        flowing: Tensors = (activation,)
+        watches = [plan.runner.watch(stage) for stage in range(len(plan.stages))]
+        with untouched(watches, {activation.device}), unhooked(plan.modules), dropped_tapes():
+            for stage, one in enumerate(plan.stages):
+                call = plan.runner.call_of(stage, max(0, stage - 1), call)
+                run = partial(written(one.block).__call__, one.block)
+                subject = subject_of(kinds, one.name, run, flowing, call, watches[stage])
+                subjects.append(subject)
+                flowing = plan.runner.run_block(stage, flowing, call, None)
+        return subjects
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule, ready to run.
+
+    Attributes:
+        runner: Runs nodes of its tree.
+        sections: Stretches of blocks that regions span, by their first stage.
+        conditions: Of the step that it was made for.
+        places: Stages of each block, by the block's id.
+        whole: Whether all stages are one section, whatever regions there are.
+    """
+
+    runner: TreeRunner
+    sections: dict[int, Node]
+    conditions: dict[str, str]
+    places: dict[int, list[int]]
+    whole: bool
+
+    @classmethod
+    def of(
+        cls, blocks: Blocks, schedule: Schedule, disk: DiskTier | None, *, whole: bool
+    ) -> "Plan":
+        """Make a schedule ready to run."""
+        stages = stage_calls(blocks, schedule)
+        root = tree(schedule)
+        sections = [root] if whole else cut_sections(root)
+        return cls(
+            TreeRunner(stages, schedule.moving, disk),
+            {section.start: section for section in sections},
+            dict(schedule.conditions),
+            _places(stages),
+            whole,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a copy, whose blocks are others."""
+        return {**self.__dict__, "places": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["places"] = _places(self.stages)
+
+    @property
+    def stages(self) -> list[StageCall]:
+        """The calls of the chain."""
+        return self.runner.stages
+
+    @property
+    def blocks(self) -> dict[str, nn.Module]:
+        """The blocks by name."""
+        return {one.name: one.block for one in self.stages}
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All modules of the blocks."""
+        return [module for block in self.blocks.values() for module in block.modules()]
+
+
+def stage_calls(blocks: Blocks, schedule: Schedule) -> list[StageCall]:
+    """The calls of a chain: in the order that was measured, or else each block once.
+
+    Raises:
+        ScheduleError: The schedule names blocks that the model does not have, or is of another
+            length.
+    """
+    modules = dict(zip(blocks.names, blocks.modules, strict=True))
+    names = schedule.stages if set(schedule.stages) <= modules.keys() else blocks.names
+    names = names or blocks.names
+    if len(names) != schedule.length:
+        raise ScheduleError(
+            f"the schedule has {schedule.length} stages and the model {len(names)} blocks "
+            f"({names[0]} … {names[-1]}): profile and plan this model"
+        )
+    links = read_links(schedule.links, len(names))
+    return [StageCall(name, modules[name], one) for name, one in zip(names, links, strict=True)]
+
+
+def cut_sections(root: Node) -> list[Node]:
+    """Stretches of stages that regions span, in order; a stage that none joins is its own.
+
+    What waits on disk is computed again from the region before it, if the disk loses it: the two
+    belong together.
+    """
+    joined: set[int] = set()  # stages that belong with the one before
+    pending = [item for item in root.items if not isinstance(item, int)]
+    while pending:
+        node = pending.pop()
+        joined.update(range(node.start + (node.tier == "ram"), node.stop))
+        pending += [item for item in node.items if not isinstance(item, int)]
+    bounds = [stage for stage in range(root.start, root.stop) if stage not in joined]
+    bounds = [*dict.fromkeys([root.start, *bounds]), root.stop]
+    sections: list[Node] = []
+    for start, stop in pairwise(bounds):
+        items = [
+            item
+            for item in root.items
+            if start <= (item if isinstance(item, int) else item.start) < stop
+        ]
+        sections.append(Node(start, stop, items=items, spare=root.spare))
+    return sections
+
+
+def refuse_between(what: str) -> NoReturn:
+    """Say that a loop did something between two blocks that a region spans.
+
+    Raises:
+        RecomputationError: Always.
+    """
+    raise RecomputationError(
+        f"{what}: regions span blocks only where the model's loop does nothing in between and "
+        "hands every block the same extra arguments. Call rematerialize again with a sample "
+        "for which it does this, or name another list with blocks=…"
+    )
+
+
+def _require_nothing_between(section: Section, stage: int, before: str) -> None:
+    name, device = section.plan.stages[stage].name, section.tensors[0].device
+    now = [generator_state(one) for one in global_generators(device)]
+    if not all(map(same_generator_state, section.generators, now)):
+        refuse_between(f"random numbers are drawn between {before} and {name}")
+    if changed := section.execution.ambient.differences(ambient(device)):
+        refuse_between(f"{changed[0]} changes between {before} and {name}")
+    watch, state = section.plan.runner.watch(stage), section.states[stage]
+    if watch.now() is not state and (changed := watch.changes(state)):
+        refuse_between(f"{changed[0]} changes between {before} and {name}")
+
+
+def _places(stages: Sequence[StageCall]) -> dict[int, list[int]]:
+    places: dict[int, list[int]] = {}
+    for place, one in enumerate(stages):
+        places.setdefault(id(one.block), []).append(place)
+    return places
+
+
+def _placeholders(section: Section, stage: int) -> Any:
+    name = section.plan.stages[stage].name
+
+    def stand_in(leaf: Any) -> Any:
+        return Placeholder(section, stage, leaf.index, name) if isinstance(leaf, Place) else leaf
+
+    return pytree.tree_map(stand_in, section.execution.outputs[stage])
+
+
+def _filled(output: Any, tensors: Tensors) -> Any:
+    """A stage's output with its tensors."""
+
+    def fill(leaf: Any) -> Any:
+        return tensors[leaf.index] if isinstance(leaf, Place) else leaf
+
+    return pytree.tree_map(fill, output)

@@ -1,0 +1,284 @@
+"""Runs a model forward once and notes how it calls its blocks.
+
+Every output of a block goes out as a watched tensor: what a model does with it, beside handing it to
+the next block, decides whether a region may span the two.
+"""
+
+import random
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thetaone.errors import ProfileError
+from thetaone.rematerialization.accounting import storage_bytes
+from thetaone.rematerialization.blocks import (
+    Ambient,
+    Blocks,
+    Call,
+    Flow,
+    Snapshot,
+    Watch,
+    ambient,
+    dropped_tapes,
+    first_call,
+    generator_state,
+    global_generators,
+    label,
+    leaves_of,
+    link,
+    mapped,
+    output_tensors,
+    own_cache,
+    restored_generators,
+    same_generator_state,
+    specialized_calls,
+    take_flow,
+    unhooked,
+    with_tensors,
+    written,
+)
+from thetaone.rematerialization.profiling._subject import ExtraGradient, Subject, subject_of
+from thetaone.rematerialization.profiling._watched_output import WatchedOutput, unwatched
+
+TRIES = 12  # forwards with other random numbers, for blocks that are left out at random
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What must not change between two blocks that a region spans.
+
+    Attributes:
+        generators: States of the global random generators.
+        ambient: Context variables, flags, modes.
+        states: What each block can reach, by the block's id.
+    """
+
+    generators: list[Any]
+    ambient: Ambient
+    states: dict[int, Snapshot]
+
+    def differences(self, now: "Surroundings", before: str, name: str) -> str:
+        """What changed between the end of a block and the next call; empty when nothing did."""
+        if not all(map(same_generator_state, self.generators, now.generators)):
+            return f"random numbers are drawn between {before} and {name}"
+        if names := self.ambient.differences(now.ambient):
+            return f"{names[0]} changes between {before} and {name}"
+        if any(now.states[key] is not state for key, state in self.states.items()):
+            return f"the model changes attributes of its blocks between {before} and {name}"
+        return ""
+
+
+def capture(
+    blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]
+) -> list[Subject]:
+    """Run a model forward and note with what each block is called.
+
+    Args:
+        blocks: Those of the chain.
+        watches: Of each block, by its id.
+        run: Runs the model.
+
+    Returns:
+        One subject for each call of a block, in order; ``joint`` says where no region may span two.
+
+    Raises:
+        ProfileError: A block is not called, or not through the module itself.
+    """
+    notes = _Notes(blocks, watches)
+    with specialized_calls(blocks.modules, notes):
+        notes.run(run)
+        if len(notes.called) < len(blocks.modules):
+            _complete(notes, run)
+    missing = [name for name in blocks.names if name not in notes.called]
+    if missing:
+        order = ", ".join(subject.name for subject in notes.subjects) or "(none)"
+        raise ProfileError(
+            f"the forward calls the blocks {order}; it never calls {', '.join(missing)}. Blocks are "
+            "noticed when the module itself is called, block(x): block.forward(x) passes hooks by, "
+            "and this library with them. Name the blocks that are called: blocks='model.layers'"
+        )
+    return notes.subjects
+
+
+def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
+    """Run again with other random numbers until no block is left out."""
+    before, subjects = set(notes.called), notes.subjects
+    generators = [random._inst, np.random.mtrand._rand]  # pyright: ignore
+    with restored_generators(generators):
+        for seed in range(TRIES):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002  what a model may draw from
+            notes.run(run)
+            subjects += [one for one in notes.subjects if one.name not in before]
+            before |= notes.called
+            if before.issuperset(notes.blocks.names):
+                break
+    order = {name: place for place, name in enumerate(notes.blocks.names)}
+    subjects.sort(key=lambda subject: order.get(subject.name, len(order)))
+    notes.called = before
+    why = "the model leaves blocks out at random"
+    notes.subjects = [replace(one, joint=why if place else "") for place, one in enumerate(subjects)]
+
+
+class _Notes:
+    """What is seen of the blocks during one forward; stands where the executor will stand."""
+
+    def __init__(self, blocks: Blocks, watches: dict[int, Watch]) -> None:
+        self.blocks, self.watches = blocks, watches
+        self.kinds: dict[Hashable, Subject] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self.subjects: list[Subject] = []
+        self.breaks: dict[int, str] = {}  # why no region spans a call and the one before it
+        self.call: Call | None = None  # the last one
+        self.called: set[str] = set()
+        self.outputs: list[list[weakref.ref[WatchedOutput]]] = []
+        self.real: list[weakref.ref[torch.Tensor]] = []  # what the last call returned
+        self.returned_bytes = 0
+        self.after: Surroundings | None = None
+        self.inside = 0
+        # where tensors come from, by id: which call returned one, or -1
+        self.origins: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
+
+    def run(self, run: Callable[[], Any]) -> None:
+        """One forward of the model."""
+        self._reset()
+        # a full backward hook would take what is watched for a tensor of the graph
+        with unhooked(self.blocks.modules, forward=False), dropped_tapes(), torch.enable_grad():
+            result = run()
+            self._look_for_kept(0)
+            del result
+        self.subjects = [
+            replace(subject, joint=self.breaks.get(place, "") if place else "")
+            for place, subject in enumerate(self.subjects)
+        ]
+
+    def call_block(
+        self, block: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Note a call, run the block, and hand out watched outputs."""
+        call_written = partial(written(block).__call__, block)
+        if self.inside:  # a block within a block is part of it
+            return call_written(*args, **kwargs)
+        name = self.blocks.names[index]
+        stage = len(self.subjects)
+        self._look_for_kept(2)
+        subject = self._subject(stage, name, block, args, kwargs)
+        self.called.add(name)
+        self.subjects.append(subject)
+        # the model's own cache stays empty: the block that runs now appends to a copy
+        real_args, real_kwargs = mapped((args, kwargs), unwatched)
+        with self._within():
+            output = call_written(
+                *map(own_cache, real_args),
+                **{key: own_cache(value) for key, value in real_kwargs.items()},
+            )
+        tensors = output_tensors(output, where=label(block, name))
+        self.after = self._surroundings(tensors[0].device)
+        self.real = [weakref.ref(one) for one in tensors]
+        self.returned_bytes = storage_bytes(tensors)
+        self.origins.update((id(one), (weakref.ref(one), stage)) for one in tensors)
+        if self.blocks.container is not None:  # nobody but the container has it in hand
+            self.outputs.append([])
+            return output
+        watched = [self._watched(stage, place, name, one) for place, one in enumerate(tensors)]
+        self.outputs.append([weakref.ref(one) for one in watched])
+        return with_tensors(output, tensors, watched)
+
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    def _subject(
+        self, stage: int, name: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Subject:
+        """A block with its call; equal blocks share one input, so that few are held."""
+        previous = [one for ref in self.real if (one := ref()) is not None]
+        call = take_flow(args, kwargs, partial(self._place, stage, previous))
+        if stage and (why := self._broken(call, previous, name)):
+            self._break(stage, why)
+        description = ""
+        if stage and stage not in self.breaks:
+            assert self.call is not None
+            flowing, description = previous, link(call, self.call) or ""
+        else:
+            tensor, call = first_call(*mapped((args, kwargs), unwatched))
+            flowing = [tensor]
+        self.call = call
+        arrives = storage_bytes(one for one in flowing if all(one is not old for old in previous))
+        if not previous:  # what arrives takes the place of what was returned
+            arrives = max(0, arrives - self.returned_bytes)
+        run = partial(written(block).__call__, block)
+        subject = subject_of(self.kinds, name, run, tuple(flowing), call, self.watches[id(block)])
+        return replace(subject, extra=self._extra(call), arrives=arrives, link=description)
+
+    def _place(self, stage: int, previous: list[torch.Tensor], leaf: Any) -> int | None:
+        """Which output of the call before an argument is."""
+        if isinstance(leaf, WatchedOutput):
+            return leaf.place if leaf.stage == stage - 1 else None
+        if not isinstance(leaf, torch.Tensor) or self.blocks.container is None:
+            return None
+        return next((index for index, one in enumerate(previous) if one is leaf), None)
+
+    def _broken(self, call: Call, previous: list[torch.Tensor], name: str) -> str:
+        """Why a region may not span a call and the one before; empty when it may."""
+        before = self.subjects[-1].name
+        leaves = leaves_of((call.args, call.kwargs))
+        flows = any(isinstance(leaf, Flow) for leaf in leaves)
+        if any(isinstance(leaf, WatchedOutput) for leaf in leaves) or not flows:
+            return f"{name} is not called with the output of {before}"
+        assert self.call is not None
+        assert self.after is not None
+        if link(call, self.call) is None:
+            return f"{name} is called with other extra arguments than {before}"
+        return self.after.differences(self._surroundings(previous[0].device), before, name)
+
+    def _extra(self, call: Call) -> tuple[ExtraGradient, ...]:
+        """Which extra arguments need a gradient, and where each comes from."""
+        extra: list[ExtraGradient] = []
+        for one in call.tensors:
+            if one.requires_grad:
+                origin = self.origins.get(id(one))
+                if origin is None or origin[0]() is not one:
+                    origin = self.origins[id(one)] = weakref.ref(one), -1
+                extra.append(ExtraGradient(id(one), origin[1], one.untyped_storage().nbytes()))
+        return tuple(extra)
+
+    def _watched(self, stage: int, place: int, name: str, tensor: torch.Tensor) -> WatchedOutput:
+        used = partial(self._used, stage, f"the model uses the output of {name} itself")
+        return WatchedOutput(tensor, used, stage=stage, place=place)
+
+    def _used(self, stage: int, why: str) -> None:
+        """Something is done with the output of a call: the joint after it is broken."""
+        if not self.inside:
+            self._break(stage + 1, why)
+
+    def _break(self, stage: int, why: str) -> None:
+        self.breaks.setdefault(stage, why)
+
+    def _look_for_kept(self, last: int) -> None:
+        """Calls whose output is still held, the ``last`` ones apart."""
+        for stage in range(len(self.outputs) - last):
+            if any(ref() is not None for ref in self.outputs[stage]):
+                self._break(stage + 1, f"the model keeps the output of {self.subjects[stage].name}")
+
+    def _surroundings(self, device: torch.device) -> Surroundings:
+        return Surroundings(
+            [generator_state(one) for one in global_generators(device)],
+            ambient(device),
+            {key: watch.now() for key, watch in self.watches.items()},
+        )
+

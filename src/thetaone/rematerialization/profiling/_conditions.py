@@ -1,0 +1,104 @@
+"""Under which conditions a chain was measured, and whether a step keeps to them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.records import CONDITIONS
+from thetaone.rematerialization.blocks import Call, Flow, describe_tensor, leaves_of
+
+_SIZES = re.compile(r"(?<=[\[ ])\d+(?=[,\]])")  # in float32[4, 16]
+_TRAINED = re.compile(r"[\d,]+ \(bits ([0-9a-f]+)\)")
+
+
+def conditions(
+    flowing: Sequence[torch.Tensor], call: Call, blocks: Mapping[str, nn.Module]
+) -> dict[str, str]:
+    """What decides the bytes of a step, beside the blocks themselves.
+
+    Args:
+        flowing: What flows into the first block.
+        call: With what else it is called.
+        blocks: Those of the chain, by name.
+    """
+    training, trained, count, seen = False, 0, 0, set[int]()
+    for module in (module for block in blocks.values() for module in block.modules()):
+        training = training or module.training
+        for parameter in module._parameters.values():
+            if parameter is None or id(parameter) in seen:
+                continue
+            if parameter.requires_grad:
+                trained |= 1 << len(seen)
+                count += parameter.numel()
+            seen.add(id(parameter))
+    device = flowing[0].device.type
+    autocast = torch.is_autocast_enabled(device)
+    values = (
+        ", ".join(map(describe_tensor, flowing)),
+        _yes(any(one.requires_grad for one in flowing)),
+        ", ".join(describe_tensor(one) + _gradient(one) for one in call.tensors) or "none",
+        ", ".join(_value(one) for one in leaves_of(call.before) if _matters(one)) or "none",
+        _yes(training),
+        f"{count:,} (bits {trained:x})" if count else "0",
+        str(torch.get_autocast_dtype(device)).removeprefix("torch.") if autocast else "no",
+    )
+    return dict(zip(CONDITIONS, values, strict=True))
+
+
+def differences(planned: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Why a step may need more than what was planned; empty when it does not.
+
+    Evaluating, freezing, an input that needs no gradient and a smaller batch take no more.
+    """
+    less = {
+        "input": _smaller(planned.get("input", ""), now["input"]),
+        "input gradient": now["input gradient"] == "no",
+        "extra tensors": _smaller(planned.get("extra tensors", ""), now["extra tensors"]),
+        "extra values": "extra values" not in planned,
+        "training": now["training"] == "no",
+        "trainable": not _trained(now["trainable"]) & ~_trained(planned.get("trainable", "0")),
+    }
+    return "; ".join(
+        f"{name} was {planned.get(name, 'not noted')}, is {value}"
+        for name, value in now.items()
+        if planned.get(name) != value and not less.get(name, False)
+    )
+
+
+def _smaller(planned: str, now: str) -> bool:
+    """Whether described tensors differ in their sizes alone, and none of these is larger."""
+    if now == "none":
+        return True
+    numbers, before = (list(map(int, _SIZES.findall(text))) for text in (now, planned))
+    alike = _SIZES.sub("", now) == _SIZES.sub("", planned)
+    return alike and all(a <= b for a, b in zip(numbers, before, strict=True))
+
+
+def _trained(text: str) -> int:
+    """Which parameters are trained, one bit each in the order of the blocks."""
+    match = _TRAINED.fullmatch(text)
+    return int(match.group(1), 16) if match else 0
+
+
+def _matters(leaf: Any) -> bool:
+    return leaf is not None and not isinstance(leaf, torch.Tensor | Flow)
+
+
+def _value(leaf: Any) -> str:
+    """A value of which equal texts mean equal behaviour; of other objects only the class is told."""
+    if isinstance(leaf, bool | int | float | str | torch.dtype | torch.device | Enum):
+        return repr(leaf)
+    name = getattr(leaf, "__qualname__", None)
+    return name if isinstance(name, str) else type(leaf).__qualname__
+
+
+def _gradient(tensor: torch.Tensor) -> str:
+    return " with gradient" if tensor.requires_grad else ""
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

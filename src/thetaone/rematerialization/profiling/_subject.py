@@ -1,0 +1,89 @@
+"""A block as its model calls it, ready to be run again and measured."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.rematerialization.blocks import Call, Watch, label, output_tensors
+from thetaone.rematerialization.profiling._kinds import kind_of
+
+
+@dataclass(frozen=True)
+class ExtraGradient:
+    """An extra argument that needs a gradient, which is summed over the blocks that use it.
+
+    Attributes:
+        tensor: Identifies it.
+        origin: The call that returned it; -1 comes from outside the chain.
+        size: Of its gradient [bytes].
+    """
+
+    tensor: int
+    origin: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A block as its model calls it.
+
+    Attributes:
+        name: Qualified name.
+        kind: Equal for blocks that cost the same.
+        block: The module.
+        run_block: What to call; the module itself, or its own forward when it is specialized.
+        flowing: What flows in; detached, same requires_grad as in the model.
+        call: The other arguments.
+        watch: What the block can reach.
+        extra: Its extra arguments that need a gradient.
+        joint: Why no region may span this block and the one before; empty when one may.
+        link: How the call follows from the one before, as ``blocks.link`` writes it.
+        arrives: Bytes of what flows in and was not returned by the block before.
+    """
+
+    name: str
+    kind: Hashable
+    block: nn.Module
+    run_block: Any
+    flowing: tuple[torch.Tensor, ...]
+    call: Call
+    watch: Watch
+    extra: tuple[ExtraGradient, ...] = ()
+    joint: str = ""
+    link: str = ""
+    arrives: int = 0
+
+    @property
+    def where(self) -> str:
+        """Name and type, for messages."""
+        return label(self.block, self.name)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its activations are."""
+        return self.flowing[0].device
+
+    def run(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Run forward from fresh leaves; the leaves and the tensors that come out."""
+        leaves = [one.detach().requires_grad_(one.requires_grad) for one in self.flowing]
+        call = self.call.again()  # every run finds its lists and dicts as the first one did
+        return leaves, output_tensors(call.run(self.run_block, leaves), where=self.where)
+
+
+def subject_of(
+    kinds: dict[Hashable, Subject],
+    name: str,
+    run_block: Any,
+    flowing: tuple[torch.Tensor, ...],
+    call: Call,
+    watch: Watch,
+) -> Subject:
+    """A block with its call; blocks of one kind share one input, so that few are held."""
+    kind = kind_of(watch.block, flowing, call.before)
+    if kind not in kinds:
+        leaves = tuple(one.detach().requires_grad_(one.requires_grad) for one in flowing)
+        kinds[kind] = Subject(name, kind, watch.block, run_block, leaves, call.detached(), watch)
+    return replace(kinds[kind], name=name, block=watch.block, run_block=run_block, watch=watch)

@@ -1,0 +1,46 @@
+"""A block's real output, which reports when a model does anything with it but hand it on."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+class WatchedOutput(torch.Tensor):
+    """Reports the first thing that is done with it, and does it with the real tensor.
+
+    Attributes:
+        real: The tensor behind it.
+        stage: Which call of a block it comes from.
+        place: Which of the tensors that the call returned.
+    """
+
+    real: torch.Tensor
+    stage: int
+    place: int
+    used: Callable[[], None]
+
+    def __new__(
+        cls, real: torch.Tensor, used: Callable[[], None], *, stage: int, place: int
+    ) -> Self:
+        """Watch a tensor."""
+        watched = torch.Tensor._make_subclass(cls, torch.empty(0))
+        watched.real, watched.used, watched.stage, watched.place = real, used, stage, place
+        return watched
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Report, and do what was asked for with the real tensor."""
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, WatchedOutput):
+                leaf.used()
+        args, kwargs = pytree.tree_map(unwatched, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def unwatched(value: Any) -> Any:
+    """The real tensor behind a watched one; anything else as it is."""
+    return value.real if isinstance(value, WatchedOutput) else value
