@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from thetaone.records import Chain, Region, Schedule
 from thetaone.rematerialization import profile
@@ -21,6 +23,23 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.down(self.dropout(nn.functional.gelu(self.up(self.norm(x)))))
+
+
+class Executions(TorchDispatchMode):
+    """Counts the forwards of linear layers by their weights, in the forward and in the backward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        layers = [one for one in model.modules() if isinstance(one, nn.Linear)]
+        self.places = {layer.weight.data_ptr(): place for place, layer in enumerate(layers)}
+        self.counts = [0] * len(layers)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.addmm.default:
+            self.counts[self.places[args[2].data_ptr()]] += 1
+        return func(*args, **(kwargs or {}))
 
 
 class Looping(nn.Module):

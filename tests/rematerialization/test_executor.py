@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.rematerialization.models import Looping, Residual, looping, planned
+from tests.rematerialization.models import Executions, Looping, Residual, looping, planned
 from thetaone.errors import BudgetTooSmallError, InputError, RecomputationError, ScheduleError
 from thetaone.records import DiskCost
 from thetaone.rematerialization import (
@@ -197,62 +197,66 @@ def test_forward_calls_are_the_published_counts(length: int) -> None:
     for slots, advances in zip(SLOTS, ADVANCES[length], strict=True):
         schedule = revolve(chain, slots)
         rematerialize(model, schedule)
-        for block in counted(model):
-            block.calls = 0
-        backward(model, batch())
-        calls = tuple(block.calls for block in counted(model))
-        assert calls == schedule.executions
-        assert sum(calls) == advances + length
-
-
-def counted(model: nn.Sequential) -> "list[Counted]":
-    return [block for block in model if isinstance(block, Counted)]
+        with Executions(model) as executions:
+            backward(model, batch())
+        assert tuple(executions.counts) == schedule.executions
+        assert sum(executions.counts) == advances + length
 
 
 class Counted(nn.Module):
-    """A linear layer that counts its forwards."""
+    """A linear layer, and a number of its own that is added where no backward needs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         super().__init__()
-        self.linear, self.calls = nn.Linear(16, 16), 0
+        self.linear, self.number = nn.Linear(16, 16), number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
         return torch.tanh(self.linear(x))
 
 
 class Tailed(Counted):
-    """Counts how often it gets past the last tensor that its backward needs."""
-
-    tails = 0
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = super().forward(x)
-        self.tails += 1
-        return y
+        return super().forward(x) + self.number
+
+
+class Tails(Executions):
+    """Counts also how often blocks get past the last tensor that their backward needs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.tails = [0] * len(self.counts)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.add.Tensor:
+            self.tails[int(args[1])] += 1
+        return super().__torch_dispatch__(func, types, args, kwargs)
 
 
 def test_a_region_stops_where_its_backward_needs_nothing_more() -> None:
     """The last stage of a region skips its tail once a recomputation, as the judge has it."""
-    model = nn.Sequential(*[Tailed() for _ in range(8)])
+    model = nn.Sequential(*[Tailed(number) for number in range(8)])
     _, schedule = planned(model, batch())
     rematerialize(model, schedule)
-    for block in counted(model):
-        block.calls = block.tails = 0  # pyright: ignore
-    backward(model, batch())
+    with Tails(model) as executions:
+        backward(model, batch())
     ends = [any(region.stop == k + 1 for region in schedule.regions) for k in range(8)]
-    skipped = [block.calls - block.tails for block in counted(model)]  # pyright: ignore
+    skipped = [
+        forwards - tails
+        for forwards, tails in zip(executions.counts, executions.tails, strict=True)
+    ]
     assert skipped == ends
 
 
 def test_without_gradients_nothing_runs_twice() -> None:
     model = nn.Sequential(*[Counted() for _ in range(6)])
     rematerialize(model, planned(model, batch())[1])
-    before = [block.calls for block in counted(model)]  # pyright: ignore
-    with torch.no_grad():
-        model(batch())
-    model.eval()(batch())
-    assert [block.calls - old for block, old in zip(counted(model), before, strict=True)] == [2] * 6  # pyright: ignore
+    with Executions(model) as executions:
+        with torch.no_grad():
+            model(batch())
+        model.eval()(batch())
+    assert executions.counts == [2] * 6
 
 
 def test_hooks_see_real_outputs_and_fire_at_every_execution() -> None:

@@ -1,10 +1,5 @@
 """Measuring leaves a model as it was, fires no hook, refuses what it cannot measure right."""
 
-import random
-from collections.abc import Callable
-
-import numpy as np
-import pytest
 import torch
 import torch.utils.checkpoint
 from torch import nn
@@ -12,7 +7,6 @@ from torch import nn
 from tests.rematerialization.loops import peak
 from tests.rematerialization.models import Residual, looping, planned
 from tests.rematerialization.test_executor import backward, batch
-from thetaone.errors import ProfileError
 from thetaone.rematerialization import profile, rematerialize
 from thetaone.rematerialization.planning._policies import per_block
 
@@ -23,8 +17,7 @@ def test_planning_anew_fires_no_hook() -> None:
         block.register_forward_hook(lambda *_: seen.append(1))
         block.register_full_backward_hook(lambda *_: seen.append(2))
     rematerialize(model, sample=batch(), budget=0.8)
-    assert seen == [1] * 6  # one forward of the whole model finds out how it calls its blocks
-    seen.clear()
+    assert seen == []  # what hooks wrote while the model was measured is undone
     model(batch(7, 16))
     assert seen == [1] * 6
 
@@ -58,24 +51,6 @@ def test_measuring_fires_no_hook_and_leaves_weights_alone() -> None:
     assert all(p.grad is None for p in model.parameters())
     backward(model, batch(7, 16))  # planned anew within the step
     assert len(fired) == 2 * len(list(model.parameters()))
-
-
-class Elsewhere(nn.Module):
-    """Decides by another generator than torch's."""
-
-    def __init__(self, draw: Callable[[], float]) -> None:
-        super().__init__()
-        self.linear, self.draw = nn.Linear(16, 16), draw
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x) if self.draw() < 2 else x + 1
-
-
-@pytest.mark.parametrize("draw", [random.random, np.random.rand])
-def test_a_block_that_draws_from_elsewhere_is_named(draw: Callable[[], float]) -> None:
-    model = nn.Sequential(*[Elsewhere(draw) for _ in range(3)])
-    with pytest.raises(ProfileError, match=r"0 \(Elsewhere\) draws from Python's or NumPy's"):
-        profile(model, batch())
 
 
 class Heads(nn.Module):

@@ -112,6 +112,9 @@ class Chain(CheckedRecord):
         lists: Where the second and further lists of blocks start, as positions of stages, rising;
             no region spans two lists. Empty for one list.
         moving: Names of large buffers that the blocks themselves change.
+        links: How each stage's call follows from the one before, where more than one tensor flows
+            or arguments differ; empty text where the call is the same, empty altogether where all
+            are.
         context: What was profiled, for people: module, shapes, dtype, device, threads.
         signature: Hash of what was profiled; a model of another signature needs another profile.
 
@@ -135,6 +138,7 @@ class Chain(CheckedRecord):
     separate: str = ""
     lists: tuple[int, ...] = ()
     moving: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     context: dict[str, str] = Field(default_factory=dict)
     signature: str = ""
 

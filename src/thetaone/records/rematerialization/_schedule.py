@@ -13,7 +13,9 @@ from thetaone.records.rematerialization._step_cost import StepCost
 
 Tier = Literal["ram", "disk"]
 # what decides the bytes of a step, beside the blocks themselves
-CONDITIONS = ("input", "input gradient", "extra tensors", "training", "trainable", "autocast")
+CONDITIONS = (
+    "input", "input gradient", "extra tensors", "extra values", "training", "trainable", "autocast",
+)  # fmt: skip
 
 
 class Region(Record):
@@ -48,6 +50,9 @@ class Schedule(StepCost):
         parameters: Parameters of its blocks, e.g. ``12,345 float32``; empty if the chain was
             written by hand.
         moving: Names of large buffers that the blocks themselves change.
+        stages: Names of the blocks in the order of their calls; empty if the chain was written by
+            hand.
+        links: How each block's call follows from the one before; see ``Chain``.
         conditions: Of the step that was measured, by the names in ``CONDITIONS``; empty likewise.
     """
 
@@ -63,6 +68,8 @@ class Schedule(StepCost):
     disk: DiskCost | None = None
     parameters: str = ""
     moving: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     conditions: dict[str, str] = Field(default_factory=dict)
 
     def model_post_init(self, context: Any, /) -> None:

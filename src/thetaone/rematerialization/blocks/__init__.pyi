@@ -13,6 +13,7 @@ from ._calls import link as link
 from ._calls import mapped as mapped
 from ._calls import output_tensors as output_tensors
 from ._calls import own_cache as own_cache
+from ._calls import replaced as replaced
 from ._calls import take_flow as take_flow
 from ._calls import version_of as version_of
 from ._calls import with_tensors as with_tensors
@@ -26,14 +27,11 @@ from ._generators import global_generators as global_generators
 from ._generators import restored_generators as restored_generators
 from ._generators import same_generator_state as same_generator_state
 from ._holders import INTERNAL as INTERNAL
+from ._holders import SMALL as SMALL
 from ._holders import slot_names as slot_names
-from ._isolation import dropped_tapes as dropped_tapes
-from ._isolation import substituted_parameters as substituted_parameters
-from ._isolation import uncached_casts as uncached_casts
-from ._isolation import unhooked as unhooked
-from ._isolation import untouched as untouched
 from ._reachable import ATOMS as ATOMS
 from ._replay import Moment as Moment
+from ._replay import sharded as sharded
 from ._specialize import CALL as CALL
 from ._specialize import ENTRY as ENTRY
 from ._specialize import as_written as as_written
@@ -42,7 +40,6 @@ from ._specialize import route_calls as route_calls
 from ._specialize import specialize as specialize
 from ._specialize import specialized_calls as specialized_calls
 from ._specialize import written as written
-from ._watch import SMALL as SMALL
 from ._watch import Note as Note
 from ._watch import Snapshot as Snapshot
 from ._watch import Watch as Watch

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.rematerialization.blocks._calls import version_of
-from thetaone.rematerialization.blocks._watch import SMALL
+from thetaone.rematerialization.blocks._holders import SMALL
 
 
 @dataclass

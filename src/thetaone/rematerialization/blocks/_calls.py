@@ -96,7 +96,7 @@ def take_flow(
 
 
 def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, Call]:
-    """Split the arguments of a chain's first block into its first tensor, which flows, and the rest.
+    """Split the arguments of a chain's first block: its first tensor, which flows, and the rest.
 
     Raises:
         ProfileError: No argument is a tensor.
@@ -145,7 +145,10 @@ def link(call: Call, before: Call) -> str | None:
     if flows == [Flow(0)] and not call.differs_from(before):
         return ""
     try:
-        return json.dumps(_spelled(call.before, leaf))
+        args, kwargs = call.before
+        spelled = [_spelled(one, leaf) for one in args]
+        named = {name: _spelled(one, leaf) for name, one in kwargs.items()}
+        return json.dumps({"tuple": [{"tuple": spelled}, {"dict": named}]})
     except TypeError:
         return None
 
@@ -172,8 +175,12 @@ def follow(description: Any, before: Call) -> Call:
 
 
 def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    if type(value) in (tuple, list):
-        return {type(value).__name__: [_spelled(one, leaf) for one in value]}
+    if type(value) is tuple:
+        return {"tuple": [_spelled(one, leaf) for one in value]}
+    if type(value) in (list, dict) and not any(isinstance(one, Flow) for one in leaves_of(value)):
+        raise TypeError  # a block may put something into it: it has to be the model's own
+    if type(value) is list:
+        return {"list": [_spelled(one, leaf) for one in value]}
     if type(value) is dict:
         return {"dict": {name: _spelled(one, leaf) for name, one in value.items()}}
     return leaf(value)

@@ -6,12 +6,18 @@ belongs to other holders, so that reading is shallow and cheap.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sized
+from itertools import chain
 from operator import itemgetter
 from types import CellType
 from typing import Any, Protocol
 
+import numpy as np
+import torch
 from torch import nn
 
+from thetaone.rematerialization.blocks._calls import version_of
+
+SMALL = 2**16  # bytes of a tensor that is always copied, as it may change at any execution
 # what nn.Module keeps for itself, and what compiling or rematerializing a module puts there;
 # parameters, buffers, children and hooks are watched in dictionaries of their own
 INTERNAL = frozenset(vars(nn.Module())) - {"training"} | {
@@ -197,6 +203,54 @@ class Slots:
 
     def _values(self, _: Any) -> list[Any]:
         return list(self.contents().values())
+
+
+class Glance:
+    """Compares the contents of holders by identity."""
+
+    def __init__(self, holders: list[Holder]) -> None:
+        parts: list[Parts] = [holder.parts() for holder in holders]
+        self.sized = [one.sized for one in parts if one.sized is not None]
+        self.reads = [one.read for one in parts if one.read is not None]
+        self.live = [view for one in parts for view in one.live]
+
+    def values(self) -> list[Any] | None:
+        """Lengths and values of now; None where a name is gone."""
+        try:
+            return [
+                *map(len, self.sized),
+                *chain.from_iterable([read(source) for read, source in self.reads]),
+                *chain.from_iterable(self.live),
+            ]
+        except (KeyError, ValueError, AttributeError):
+            return None
+
+
+class InPlace:
+    """A tensor or an array that may be changed in place, as it was.
+
+    Small tensors and all arrays are copied; of large tensors the version is noted.
+    """
+
+    __slots__ = ("copy", "path", "value", "version")
+
+    def __init__(self, value: Any, path: str) -> None:
+        self.value, self.path = value, path
+        self.copy: Any = None
+        if isinstance(value, np.ndarray):
+            self.version, self.copy = -1, value.copy()
+        else:
+            self.version = version_of(value)
+            dense = value.layout == torch.strided and not isinstance(value, nn.Parameter)
+            if dense and value.nbytes <= SMALL:
+                self.copy = value.detach().clone()
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is no longer what was noted."""
+        if isinstance(self.value, np.ndarray):
+            return self.copy.tobytes() != self.value.tobytes()
+        return version_of(self.value) != self.version
 
 
 def slot_names(cls: type) -> list[str]:

@@ -1,19 +1,18 @@
 """What state a block can reach: attributes, containers, closures, globals, random generators.
 
-Objects are followed from the block's modules (children, plain attributes, hooks) through containers,
-attributes, closures and bound methods; code is followed from ``forward`` through the functions and
-methods that it names, to the globals that it reads. Torch, NumPy and the standard library are taken
-to keep no state of their own beside their generators; other installed packages are followed for
-generators and functions, not for their globals.
+Objects are followed from the block's modules (children, plain attributes, hooks) through
+containers, attributes, closures and bound methods; code is followed from ``forward`` through the
+functions and methods that it names, to the globals that it reads. Torch, NumPy and the standard
+library are taken to keep no state of their own beside their generators; other installed packages
+are followed for generators and functions, not for their globals.
 """
 
 import functools
 import re
-import sys
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePath
@@ -23,6 +22,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from thetaone.rematerialization.blocks._code import (
+    followed,
+    functions,
+    is_member,
+    origin,
+    written_classes,
+)
 from thetaone.rematerialization.blocks._generators import GENERATORS, replayable
 from thetaone.rematerialization.blocks._holders import (
     HOOK_OPTIONS,
@@ -45,7 +51,6 @@ ATOMS = (
     torch.Size, torch.layout, torch.memory_format,
 )  # fmt: skip
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
-_FOLLOWED = {"collections", "types", "argparse", "_thread", "threading", "functools", "__main__"}
 _CONTAINERS = (list, deque, set, dict)
 
 
@@ -132,7 +137,7 @@ class _Search:
             self._push(value(), path)
         elif hasattr(type(value), "__next__"):
             self.iterators.append((value, path, _last(path)))
-        elif _followed(type(value)):
+        elif followed(type(value)):
             self._object(value, path)
 
     def _generator(self, value: Any, path: str) -> None:
@@ -216,14 +221,16 @@ class _Search:
             self._push(value.__self__, path)
             self._push(value.__func__, path)
         if hasattr(value, "__wrapped__"):
-            self._push(value.__wrapped__, path)
+            self._push(getattr(value, "__wrapped__", None), path)
         if isinstance(value, types.FunctionType):
             self._function(value, path)
 
     def _function(self, function: types.FunctionType, path: str) -> None:
-        if _origin(function.__module__) == "closed":
+        if origin(function.__module__) == "closed":
             return
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
             self._cell(cell, f"{name} in {function.__qualname__}")
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for value in defaults:
@@ -252,9 +259,11 @@ class _Search:
         watched: list[str] = []
         for name in code.co_names:
             value = space.get(name)
-            if name in space and self._global(value, f"{function.__module__}.{name}", code.co_names):
+            if name in space and self._global(
+                value, f"{function.__module__}.{name}", code.co_names
+            ):
                 watched.append(name)
-        if watched and _origin(function.__module__) == "own":
+        if watched and origin(function.__module__) == "own":
             holder = Names(function.__module__, space, watched, space.__setitem__)
             self.reached.holders.append(holder)
         for constant in code.co_consts:
@@ -269,7 +278,7 @@ class _Search:
         if isinstance(value, type):
             self._class(value, value.__qualname__, ("forward", "__call__", "apply"))
             return False
-        own = _origin(path.rpartition(".")[0]) == "own"
+        own = origin(path.rpartition(".")[0]) == "own"
         if own or isinstance(value, (*_FUNCTIONS, *GENERATORS)):
             self._push(value, path)
         return own and not isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
@@ -277,10 +286,10 @@ class _Search:
     def _namespace(self, module: types.ModuleType, names: Iterable[str]) -> None:
         """Follow what code names of a module: ``settings.scale``, ``random.random``."""
         space, watched = vars(module), list[str]()
-        origin = _origin(module.__name__)
+        whose = origin(module.__name__)
         for name in names:
             value = space.get(name)
-            if origin == "closed":  # only to see whether it draws from a generator of that module
+            if whose == "closed":  # only to see whether it draws from a generator of that module
                 inner = isinstance(value, types.ModuleType) and name == "random"
                 if inner and isinstance(value, types.ModuleType):
                     self._namespace(value, names)
@@ -288,7 +297,7 @@ class _Search:
                     self._push(value, f"{module.__name__}.{name}")
             elif name in space and self._global(value, f"{module.__name__}.{name}", ()):
                 watched.append(name)
-        if watched and origin == "own":
+        if watched and whose == "own":
             put = functools.partial(setattr, module)
             self.reached.holders.append(Names(module.__name__, space, watched, put))
 
@@ -299,22 +308,22 @@ class _Search:
     def _methods(self) -> bool:
         """Follow methods that reachable code names; whether there was one more."""
         for cls in list(self.classes):
-            for one in _written_classes(cls):
+            for one in written_classes(cls):
                 for name in self.names & vars(one).keys():
                     if (one, name) not in self.started:
                         self.started.add((one, name))
-                        for function in _functions(vars(one)[name]):
+                        for function in functions(vars(one)[name]):
                             self._push(function, f"{one.__qualname__}.{name}")
         return bool(self.pending)
 
     def _class_members(self) -> bool:
         """Watch values that classes hold; whether there is more to visit."""
         for cls in list(self.classes):
-            for one in _written_classes(cls):
-                if one in self.members or _origin(one.__module__) != "own":
+            for one in written_classes(cls):
+                if one in self.members or origin(one.__module__) != "own":
                     continue
                 self.members.add(one)
-                names = [name for name, value in vars(one).items() if _is_member(name, value)]
+                names = [name for name, value in vars(one).items() if is_member(name, value)]
                 if names:
                     put = functools.partial(setattr, one)
                     self.reached.holders.append(Names(one.__qualname__, vars(one), names, put))
@@ -323,43 +332,5 @@ class _Search:
         return bool(self.pending)
 
 
-def _written_classes(cls: type) -> Iterator[type]:
-    """The classes of an ancestry whose code is followed."""
-    return (one for one in cls.__mro__ if _origin(one.__module__) != "closed")
-
-
-def _functions(member: Any) -> list[Any]:
-    """Functions behind a member of a class."""
-    if isinstance(member, property):
-        return [one for one in (member.fget,) if one is not None]
-    if isinstance(member, staticmethod | classmethod):
-        return [member.__func__]
-    if isinstance(member, functools.cached_property):
-        return [member.func]
-    return [member] if isinstance(member, types.FunctionType) else []
-
-
-def _is_member(name: str, value: Any) -> bool:
-    """Whether a name of a class holds a value, not code and not what Python put there."""
-    plumbing = name.startswith("__") or name in ("_abc_impl", "_specialized")
-    return not plumbing and not callable(value) and not hasattr(type(value), "__get__")
-
-
-def _followed(cls: type) -> bool:
-    root = (cls.__module__ or "").partition(".")[0]
-    return root in _FOLLOWED or _origin(cls.__module__) != "closed"
-
-
-@functools.cache
-def _origin(module: str | None) -> str:
-    """``own`` for the user's code, ``installed`` for a package's, ``closed`` for what is trusted."""
-    root = (module or "builtins").partition(".")[0]
-    if root in ("torch", "numpy", "thetaone") or root in sys.stdlib_module_names:
-        return "own" if root == "__main__" else "closed"
-    file = str(getattr(sys.modules.get(module or ""), "__file__", None) or "")
-    return "installed" if "site-packages" in file or "dist-packages" in file else "own"
-
-
 def _last(path: str) -> str:
     return re.split(r"[.\[]", path.split(" in ")[0])[-1]
-

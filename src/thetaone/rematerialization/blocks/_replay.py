@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import nn
@@ -21,27 +21,16 @@ from thetaone.rematerialization.blocks._buffers import (
     kept_statistics,
     size_of,
 )
-from thetaone.rematerialization.blocks._calls import version_of
+from thetaone.rematerialization.blocks._calls import Call, version_of
 from thetaone.rematerialization.blocks._generators import (
+    generator_state,
     global_generators,
     restored_generators,
     same_generator_state,
     set_generator_state,
-    generator_state,
 )
-from thetaone.rematerialization.blocks._watch import SMALL, Note, Watch
-
-
-class Arguments(Protocol):
-    """Tensors with which blocks are called, beside what flows through them.
-
-    Attributes:
-        tensors: The tensors.
-        versions: How often each had been changed in place.
-    """
-
-    tensors: list[torch.Tensor]
-    versions: tuple[int, ...]
+from thetaone.rematerialization.blocks._holders import SMALL
+from thetaone.rematerialization.blocks._watch import Note, Watch
 
 
 class ParameterNote(NamedTuple):
@@ -76,7 +65,7 @@ class Moment:
         self,
         watches: Sequence[Watch],
         device: torch.device,
-        arguments: Arguments | None = None,
+        arguments: Call | None = None,
         copies: Copies | None = None,
         surrounding: Ambient | None = None,
     ) -> None:
@@ -118,7 +107,11 @@ class Moment:
         """Note what the region wrote, and forget what it did not use."""
         for watch, note in zip(self.watches, self.notes, strict=True):
             note.lighten(watch.now(), watch.keep)
-        self.drawn = [(one, old) for one, old in self.drawn if not same_generator_state(old, generator_state(one))]
+        self.drawn = [
+            (one, old)
+            for one, old in self.drawn
+            if not same_generator_state(old, generator_state(one))
+        ]
         noted = {id(one.module) for one in self.buffers}
         for module in self.modules:
             if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):
@@ -279,7 +272,7 @@ def _typed_hooks(moment: Moment) -> saved_tensors_hooks:
 
     They save nothing else and in no other order.
     """
-    pack, unpack = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    pack, unpack = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore
     where = moment.where
 
     def typed(packed: Any) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     """What runs a block in its place, and which block it is there."""
 
     runner: Runner
-    index: int
+    place: int
 
 
 def specialize(module: nn.Module, members: dict[str, Any], entry: tuple[Any, int]) -> None:
@@ -79,7 +79,7 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
 # a compiler that traces a whole model leaves this to Python, as it does torch's own checkpoint
 @torch._disable_dynamo
 def _through(entry: Entry, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return entry.runner.call_block(block, entry.index, args, kwargs)
+    return entry.runner.call_block(block, entry.place, args, kwargs)
 
 
 CALL: dict[str, Any] = {"__call__": _call}

@@ -8,7 +8,6 @@ its version or its bytes.
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from operator import is_
 from typing import Any, NoReturn
 
@@ -18,59 +17,10 @@ from torch import nn
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._calls import version_of
-from thetaone.rematerialization.blocks._holders import Holder, Parts
+from thetaone.rematerialization.blocks._holders import SMALL, Glance, Holder, InPlace
 from thetaone.rematerialization.blocks._reachable import Reached, is_shallow, reachable
 
-SMALL = 2**16  # bytes of a tensor that is always copied, as it may change at any execution
 Contents = dict[Any, Any]
-
-
-class Glance:
-    """Compares the contents of holders by identity."""
-
-    def __init__(self, holders: list[Holder]) -> None:
-        parts: list[Parts] = [holder.parts() for holder in holders]
-        self.sized = [one.sized for one in parts if one.sized is not None]
-        self.reads = [one.read for one in parts if one.read is not None]
-        self.live = [view for one in parts for view in one.live]
-
-    def values(self) -> list[Any] | None:
-        """Lengths and values of now; None where a name is gone."""
-        try:
-            return [
-                *map(len, self.sized),
-                *chain.from_iterable([read(source) for read, source in self.reads]),
-                *chain.from_iterable(self.live),
-            ]
-        except (KeyError, ValueError, AttributeError):
-            return None
-
-
-class InPlace:
-    """A tensor or an array that may be changed in place, as it was.
-
-    Small tensors and all arrays are copied; of large tensors the version is noted.
-    """
-
-    __slots__ = ("copy", "path", "value", "version")
-
-    def __init__(self, value: Any, path: str) -> None:
-        self.value, self.path = value, path
-        self.copy: Any = None
-        if isinstance(value, np.ndarray):
-            self.version, self.copy = -1, value.copy()
-        else:
-            self.version = version_of(value)
-            dense = value.layout == torch.strided and not isinstance(value, nn.Parameter)
-            if dense and value.nbytes <= SMALL:
-                self.copy = value.detach().clone()
-
-    @property
-    def changed(self) -> bool:
-        """Whether it is no longer what was noted."""
-        if isinstance(self.value, np.ndarray):
-            return self.copy.tobytes() != self.value.tobytes()
-        return version_of(self.value) != self.version
 
 
 class Snapshot:
@@ -335,10 +285,11 @@ def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
     )
 
 
-for _name in (
+_OPERATORS = (
     "add radd sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem setitem len iter "
     "bool float int eq ne lt le gt ge iadd isub imul itruediv"
-).split():
+)
+for _name in _OPERATORS.split():
     setattr(Overwritten, f"__{_name}__", _refuse_read)
 
 
@@ -382,8 +333,7 @@ def _write(holders: list[Holder], contents: list[Contents]) -> None:
     for holder, wanted in zip(holders, contents, strict=True):
         current = holder.contents()
         if len(current) != len(wanted) or not (
-            all(map(is_, current.values(), wanted.values()))
-            and all(map(is_, current, wanted))
+            all(map(is_, current.values(), wanted.values())) and all(map(is_, current, wanted))
         ):
             holder.restore(wanted)
 

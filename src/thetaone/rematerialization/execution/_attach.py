@@ -54,6 +54,7 @@ def attach(
     replan: Replan | None = None,
     adapt: Adapt | None = None,
     disk: DiskTier | None = None,
+    sizes: tuple[Any, ...] | None = None,
 ) -> nn.Module:
     """Let a model run by a schedule from now on. Same object, parameters, hooks and state_dict.
 
@@ -61,7 +62,7 @@ def attach(
         ProfileError: A block that is to be recomputed holds a state that cannot be noted.
     """
     detach(model, blocks)
-    chain = ChainRunner(blocks, schedule, replan, disk)
+    chain = ChainRunner(blocks, schedule, replan, disk, sizes=sizes)
     for region in schedule.regions:
         for stage in range(region.start, region.stop):
             chain.plan.runner.watch(stage).require_readable(ProfileError)

@@ -7,10 +7,9 @@ section of its own and returns what it returns.
 
 import operator
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, NoReturn
 
 import torch
@@ -24,15 +23,12 @@ from thetaone.rematerialization.blocks import (
     Call,
     Snapshot,
     ambient,
-    dropped_tapes,
     first_call,
     generator_state,
     global_generators,
     leaves_of,
     same_generator_state,
     take_flow,
-    unhooked,
-    untouched,
     written,
 )
 from thetaone.rematerialization.disk import DiskTier
@@ -41,18 +37,32 @@ from thetaone.rematerialization.execution._placeholders import (
     is_running_transform,
     placeholder_in,
 )
+from thetaone.rematerialization.execution._ready_plan import Plan
 from thetaone.rematerialization.execution._tree_runner import (
     Execution,
     Place,
-    StageCall,
     Tensors,
-    TreeRunner,
-    read_links,
 )
-from thetaone.rematerialization.planning import Node, tree
-from thetaone.rematerialization.profiling import Subject, conditions, differences, subject_of
+from thetaone.rematerialization.profiling import (
+    Subject,
+    conditions,
+    differences,
+    dropped_tapes,
+    subject_of,
+    unhooked,
+    untouched,
+)
 
-Replan = Callable[[list[Subject]], Schedule]
+
+@dataclass(frozen=True)
+class Replanned:
+    """A schedule made anew, with the bytes of the stages that it is for."""
+
+    schedule: Schedule
+    sizes: tuple[Any, ...]
+
+
+Replan = Callable[[list[Subject]], Replanned]
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class Section:
         states: Of what each block can reach, likewise, by stage.
     """
 
-    plan: "Plan"
+    plan: Plan
     stop: int
     execution: Execution
     tensors: Tensors
@@ -84,6 +94,7 @@ class ChainRunner:
         schedule: For the calls of these blocks.
         replan: Makes a schedule for a chain that is called otherwise; None refuses such a call.
         disk: Where the inputs of regions with ``tier="disk"`` wait.
+        sizes: Bytes of the stages that the schedule is for, if they are known.
     """
 
     def __init__(
@@ -92,10 +103,14 @@ class ChainRunner:
         schedule: Schedule,
         replan: Replan | None = None,
         disk: DiskTier | None = None,
+        *,
+        sizes: tuple[Any, ...] | None = None,
     ) -> None:
-        self.blocks, self.disk, self.replan = blocks, disk, replan
+        self.blocks, self.disk, self.replan, self.sizes = blocks, disk, replan, sizes
+        self.ignored: set[str] = set()  # conditions that turned out to change no bytes
         self.plan = Plan.of(blocks, schedule, disk, whole=blocks.container is not None)
         self.others: dict[tuple[str, ...], Plan] = {}  # for chains that are called otherwise
+        self.first_plan = self.plan
         self.next = 0  # the stage that is expected, where a block is used many times
         self.warned = False
 
@@ -120,7 +135,7 @@ class ChainRunner:
             refuse_between(f"{name} is not called with the output of {before}")
         self.next = (plan.sections[stage].stop) % len(plan.stages)
         if plan.sections[stage].items == [stage]:  # its tape is kept: nothing to prepare
-            return written(block).__call__(block, *args, **kwargs)
+            return plan.runner.run_as_written(stage, call, flowing)
         return self._start(plan, stage, flowing, call)
 
     def run_container(self, container: nn.Sequential, activation: Any) -> Any:
@@ -157,7 +172,7 @@ class ChainRunner:
         stages = self.plan.places[id(block)]
         return next((place for place in stages if place >= self.next), stages[0])
 
-    def _start(self, plan: "Plan", stage: int, activation: torch.Tensor, call: Call) -> Any:
+    def _start(self, plan: Plan, stage: int, activation: torch.Tensor, call: Call) -> Any:
         """Run a section; what its first block returns, or the last one if there is no other."""
         node = plan.sections[stage]
         execution = Execution(ambient(activation.device))
@@ -202,12 +217,13 @@ class ChainRunner:
             return _filled(section.execution.outputs[stage], section.tensors)
         return _placeholders(section, stage)
 
-    def _plan_for(self, activation: torch.Tensor, call: Call) -> "Plan":
+    def _plan_for(self, activation: torch.Tensor, call: Call) -> Plan:
         """The plan for a chain that is called like this."""
         plan = self.plan
         if not plan.conditions:  # of a chain that was written by hand
             return plan
         now = conditions((activation,), call, plan.blocks)
+        now = {name: value for name, value in now.items() if name not in self.ignored}
         changed = differences(plan.conditions, now)
         if not changed:
             return plan
@@ -218,11 +234,14 @@ class ChainRunner:
             )
         kind = tuple(now.values())
         if kind not in self.others:
-            schedule = self.replan(self._subjects(plan, activation, call))
-            self.others[kind] = Plan.of(self.blocks, schedule, self.disk, whole=True)
+            replanned = self.replan(self._subjects(plan, activation, call))
+            if replanned.sizes == self.sizes and changed.startswith("extra values was"):
+                self.ignored.add("extra values")
+                return plan
+            self.others[kind] = Plan.of(self.blocks, replanned.schedule, self.disk, whole=True)
         return self.others[kind]
 
-    def _subjects(self, plan: "Plan", activation: torch.Tensor, call: Call) -> list[Subject]:
+    def _subjects(self, plan: Plan, activation: torch.Tensor, call: Call) -> list[Subject]:
         """The blocks as they would be called from here, to be profiled."""
         kinds: dict[Hashable, Subject] = {}
         subjects: list[Subject] = []
@@ -236,108 +255,6 @@ class ChainRunner:
                 subjects.append(subject)
                 flowing = plan.runner.run_block(stage, flowing, call, None)
         return subjects
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A schedule, ready to run.
-
-    Attributes:
-        runner: Runs nodes of its tree.
-        sections: Stretches of blocks that regions span, by their first stage.
-        conditions: Of the step that it was made for.
-        places: Stages of each block, by the block's id.
-        whole: Whether all stages are one section, whatever regions there are.
-    """
-
-    runner: TreeRunner
-    sections: dict[int, Node]
-    conditions: dict[str, str]
-    places: dict[int, list[int]]
-    whole: bool
-
-    @classmethod
-    def of(
-        cls, blocks: Blocks, schedule: Schedule, disk: DiskTier | None, *, whole: bool
-    ) -> "Plan":
-        """Make a schedule ready to run."""
-        stages = stage_calls(blocks, schedule)
-        root = tree(schedule)
-        sections = [root] if whole else cut_sections(root)
-        return cls(
-            TreeRunner(stages, schedule.moving, disk),
-            {section.start: section for section in sections},
-            dict(schedule.conditions),
-            _places(stages),
-            whole,
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State for a copy, whose blocks are others."""
-        return {**self.__dict__, "places": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.__dict__["places"] = _places(self.stages)
-
-    @property
-    def stages(self) -> list[StageCall]:
-        """The calls of the chain."""
-        return self.runner.stages
-
-    @property
-    def blocks(self) -> dict[str, nn.Module]:
-        """The blocks by name."""
-        return {one.name: one.block for one in self.stages}
-
-    @property
-    def modules(self) -> list[nn.Module]:
-        """All modules of the blocks."""
-        return [module for block in self.blocks.values() for module in block.modules()]
-
-
-def stage_calls(blocks: Blocks, schedule: Schedule) -> list[StageCall]:
-    """The calls of a chain: in the order that was measured, or else each block once.
-
-    Raises:
-        ScheduleError: The schedule names blocks that the model does not have, or is of another
-            length.
-    """
-    modules = dict(zip(blocks.names, blocks.modules, strict=True))
-    names = schedule.stages if set(schedule.stages) <= modules.keys() else blocks.names
-    names = names or blocks.names
-    if len(names) != schedule.length:
-        raise ScheduleError(
-            f"the schedule has {schedule.length} stages and the model {len(names)} blocks "
-            f"({names[0]} … {names[-1]}): profile and plan this model"
-        )
-    links = read_links(schedule.links, len(names))
-    return [StageCall(name, modules[name], one) for name, one in zip(names, links, strict=True)]
-
-
-def cut_sections(root: Node) -> list[Node]:
-    """Stretches of stages that regions span, in order; a stage that none joins is its own.
-
-    What waits on disk is computed again from the region before it, if the disk loses it: the two
-    belong together.
-    """
-    joined: set[int] = set()  # stages that belong with the one before
-    pending = [item for item in root.items if not isinstance(item, int)]
-    while pending:
-        node = pending.pop()
-        joined.update(range(node.start + (node.tier == "ram"), node.stop))
-        pending += [item for item in node.items if not isinstance(item, int)]
-    bounds = [stage for stage in range(root.start, root.stop) if stage not in joined]
-    bounds = [*dict.fromkeys([root.start, *bounds]), root.stop]
-    sections: list[Node] = []
-    for start, stop in pairwise(bounds):
-        items = [
-            item
-            for item in root.items
-            if start <= (item if isinstance(item, int) else item.start) < stop
-        ]
-        sections.append(Node(start, stop, items=items, spare=root.spare))
-    return sections
 
 
 def refuse_between(what: str) -> NoReturn:
@@ -363,13 +280,6 @@ def _require_nothing_between(section: Section, stage: int, before: str) -> None:
     watch, state = section.plan.runner.watch(stage), section.states[stage]
     if watch.now() is not state and (changed := watch.changes(state)):
         refuse_between(f"{changed[0]} changes between {before} and {name}")
-
-
-def _places(stages: Sequence[StageCall]) -> dict[int, list[int]]:
-    places: dict[int, list[int]] = {}
-    for place, one in enumerate(stages):
-        places.setdefault(id(one.block), []).append(place)
-    return places
 
 
 def _placeholders(section: Section, stage: int) -> Any:

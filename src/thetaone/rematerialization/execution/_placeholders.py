@@ -84,7 +84,7 @@ def is_running_transform() -> bool:
     They see no saved-tensor hooks, or cannot follow them.
     """
     return (
-        torch._C._functorch.peek_interpreter_stack() is not None
+        torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
         or torch.jit.is_tracing()
         or torch.compiler.is_exporting()
         or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None

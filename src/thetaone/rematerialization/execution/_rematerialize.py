@@ -1,6 +1,6 @@
 """The call: let a model train by a schedule, or within a budget."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ from thetaone.errors import InputError, ScheduleError
 from thetaone.records import Chain, Schedule
 from thetaone.rematerialization.blocks import as_written, find_blocks
 from thetaone.rematerialization.disk import DiskTier
-from thetaone.rematerialization.execution._executor import attach
-from thetaone.rematerialization.planning import budget_bytes, plan
-from thetaone.rematerialization.profiling import (
-    Subject,
-    measured_chain,
-    profile,
-    require_current,
-    require_same_blocks,
+from thetaone.rematerialization.execution._attach import attach
+from thetaone.rematerialization.execution._replan import (
+    ForModel,
+    WithinBudget,
+    model_conditions,
+    sizes_of,
 )
+from thetaone.rematerialization.planning import budget_bytes
+from thetaone.rematerialization.profiling import profile, require_current, require_same_blocks
 
 
 def rematerialize(
@@ -30,16 +30,17 @@ def rematerialize(
     chain: Chain | None = None,
     budget: int | float | str | None = None,
     disk: DiskTier | str | Path | None = None,
-    blocks: str | None = None,
+    blocks: str | Sequence[str] | None = None,
     memory_units: int = 500,
 ) -> nn.Module:
     """Make a model recompute activations in its backward as a schedule says.
 
     The same object comes back: same parameters, hooks, state_dict and outputs, and bitwise the same
-    gradients, buffers and random state. Without gradients (``torch.no_grad``) nothing changes.
+    gradients, buffers, plain attributes and random state. Without gradients (``torch.no_grad``)
+    nothing changes.
 
     Args:
-        model: An ``nn.Sequential``, or a model whose forward loops over a list of blocks.
+        model: An ``nn.Sequential``, or a model whose forward calls blocks in turn.
         schedule: From ``plan``; or give ``sample`` and ``budget``.
         sample: Inputs of one training step: a tensor, a tuple of arguments or a dict of keywords.
         chain: A profile of this model and sample made before, e.g. ``Chain.from_json(text)``; None
@@ -47,7 +48,8 @@ def rematerialize(
         budget: Bytes that the chain of blocks may hold beyond its input, e.g. ``"2GiB"``, or a
             fraction of store-all.
         disk: A directory or a ``DiskTier`` for kept activations.
-        blocks: Qualified name of the list of blocks; None finds it.
+        blocks: Qualified name of the list of blocks, or several names, which share the budget;
+            None finds them.
         memory_units: Levels of memory in the planner's table [count].
 
     Raises:
@@ -68,8 +70,8 @@ def rematerialize(
             f"got schedule={'yes' if schedule else 'no'}, "
             f"sample={'no' if sample is None else 'yes'}, budget={budget}"
         )
-    replan, alone = None, False
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
+    replan, adapt, sizes = None, None, None
     if schedule is None:
         assert budget is not None
         args, kwargs = as_call(sample)
@@ -78,45 +80,20 @@ def rematerialize(
         else:
             require_current(chain, model, *args, blocks=blocks, **kwargs)
         limit = budget_bytes(chain, budget)
-        price = None if tier is None else tier.cost
-        schedule = plan(chain, limit, disk=price, memory_units=memory_units)
-        alone = bool(chain.separate)
-        replan = WithinBudget(type(model).__name__, limit, memory_units, tier)
-    else:
-        alone = all(one.stop == one.start + 1 and one.tier == "ram" for one in schedule.regions)
+        within = WithinBudget(type(model).__name__, limit, memory_units, tier)
+        schedule, sizes = within.plan(chain), sizes_of(chain)
+        if chain.separate or chain.lists:
+            modules = {one.name: model.get_submodule(one.name) for one in chain.stages}
+            sampled = model_conditions(modules, args, kwargs)
+            adapt = ForModel(within, blocks, sampled, sizes)
+        else:
+            replan = within
     with as_written(model):
-        found = find_blocks(model, blocks)
-    require_same_blocks(schedule, found)
+        links = find_blocks(model, blocks)
+    require_same_blocks(schedule, links)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
-    return attach(model, found, schedule, replan, tier, alone=alone)
-
-
-@dataclass(frozen=True)
-class WithinBudget:
-    """Plans anew, within the same bytes, for an input of another size.
-
-    Attributes:
-        model: Name of the model's class.
-        budget_bytes: For the chain of blocks [bytes].
-        memory_units: Levels of memory in the planner's table [count].
-        disk: Second tier, if there is one.
-    """
-
-    model: str
-    budget_bytes: int
-    memory_units: int
-    disk: DiskTier | None = None
-
-    def __call__(self, subjects: list[Subject]) -> Schedule:
-        """Profile the blocks at this size and plan them.
-
-        Raises:
-            BudgetTooSmallError: This size does not fit.
-        """
-        chain = measured_chain(subjects, 1, model=self.model)
-        price = None if self.disk is None else self.disk.cost
-        return plan(chain, self.budget_bytes, disk=price, memory_units=self.memory_units)
+    return attach(model, links, schedule, replan=replan, adapt=adapt, disk=tier, sizes=sizes)
 
 
 def as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

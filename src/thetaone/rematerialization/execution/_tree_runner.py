@@ -17,7 +17,6 @@ from thetaone.rematerialization.blocks import (
     Copies,
     Moment,
     Watch,
-    dropped_tapes,
     follow,
     label,
     output_tensors,
@@ -27,6 +26,7 @@ from thetaone.rematerialization.blocks import (
 from thetaone.rematerialization.disk import Boundary, DiskTier, Recover, boundary_of, ticket_for
 from thetaone.rematerialization.execution._prefetch import Prefetcher
 from thetaone.rematerialization.planning import Node
+from thetaone.rematerialization.profiling import dropped_tapes
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -52,7 +52,7 @@ class StageCall:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor stands in a block's output: the first, the second, …"""
+    """The place of a tensor in a block's output."""
 
     index: int
 
@@ -102,9 +102,7 @@ class TreeRunner:
             self.watches[id(one.block)] = Watch(one.name, one.block)
         return self.watches[id(one.block)]
 
-    def start(
-        self, node: Node, flowing: Tensors, call: Call, execution: Execution
-    ) -> Tensors:
+    def start(self, node: Node, flowing: Tensors, call: Call, execution: Execution) -> Tensors:
         """The first execution of a node, in the forward."""
         try:
             return self.run(node, flowing, call, execution=execution)
@@ -158,11 +156,7 @@ class TreeRunner:
     ) -> Tensors:
         """Run one block; ``execution`` notes what it returned, for the model's own loop."""
         one = self.stages[stage]
-        self.inside += 1
-        try:
-            output = one.run(call, flowing)
-        finally:
-            self.inside -= 1
+        output = self.run_as_written(stage, call, *flowing)
         tensors = output_tensors(output, where=label(one.block, one.name))
         if execution is not None:
             places = [Place(index) for index in range(len(tensors))]
@@ -170,6 +164,14 @@ class TreeRunner:
             execution.calls[stage] = call
         self.transfers.settle()  # a write may last as long as the block that reads what is written
         return tuple(tensors)
+
+    def run_as_written(self, stage: int, call: Call, *flowing: torch.Tensor) -> Any:
+        """Call a block as its own class does; a block within it is part of it."""
+        self.inside += 1
+        try:
+            return self.stages[stage].run(call, flowing)
+        finally:
+            self.inside -= 1
 
     def call_of(self, stage: int, before: int, call: Call) -> Call:
         """How a stage is called, from the call of one before it."""

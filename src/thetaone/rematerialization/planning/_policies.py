@@ -39,6 +39,8 @@ def judged(
         chain=chain.fingerprint,
         parameters=chain.context.get("parameters", ""),
         moving=chain.moving,
+        stages=tuple(stage.name for stage in chain.stages) if chain.context else (),
+        links=chain.links,
         conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )
     return draft.model_copy(update=simulate(chain, draft, disk=disk).step_cost)

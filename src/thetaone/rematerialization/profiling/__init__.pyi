@@ -1,6 +1,9 @@
 from ._capture import capture as capture
 from ._conditions import conditions as conditions
 from ._conditions import differences as differences
+from ._isolation import dropped_tapes as dropped_tapes
+from ._isolation import unhooked as unhooked
+from ._isolation import untouched as untouched
 from ._profile import captured as captured
 from ._profile import isolated as isolated
 from ._profile import measured_chain as measured_chain

@@ -1,7 +1,7 @@
 """Runs a model forward once and notes how it calls its blocks.
 
-Every output of a block goes out as a watched tensor: what a model does with it, beside handing it to
-the next block, decides whether a region may span the two.
+Every output of a block goes out as a watched tensor: what a model does with it, beside handing it
+to the next block, decides whether a region may span the two.
 """
 
 import random
@@ -26,24 +26,23 @@ from thetaone.rematerialization.blocks import (
     Snapshot,
     Watch,
     ambient,
-    dropped_tapes,
     first_call,
     generator_state,
     global_generators,
     label,
     leaves_of,
     link,
-    mapped,
     output_tensors,
     own_cache,
+    replaced,
     restored_generators,
     same_generator_state,
     specialized_calls,
     take_flow,
-    unhooked,
     with_tensors,
     written,
 )
+from thetaone.rematerialization.profiling._isolation import dropped_tapes, unhooked
 from thetaone.rematerialization.profiling._subject import ExtraGradient, Subject, subject_of
 from thetaone.rematerialization.profiling._watched_output import WatchedOutput, unwatched
 
@@ -57,12 +56,12 @@ class Surroundings:
     Attributes:
         generators: States of the global random generators.
         ambient: Context variables, flags, modes.
-        states: What each block can reach, by the block's id.
+        states: Of what each block can reach, with its watch.
     """
 
     generators: list[Any]
     ambient: Ambient
-    states: dict[int, Snapshot]
+    states: list[tuple[Watch, Snapshot]]
 
     def differences(self, now: "Surroundings", before: str, name: str) -> str:
         """What changed between the end of a block and the next call; empty when nothing did."""
@@ -70,14 +69,13 @@ class Surroundings:
             return f"random numbers are drawn between {before} and {name}"
         if names := self.ambient.differences(now.ambient):
             return f"{names[0]} changes between {before} and {name}"
-        if any(now.states[key] is not state for key, state in self.states.items()):
-            return f"the model changes attributes of its blocks between {before} and {name}"
+        for (watch, state), (_, later) in zip(self.states, now.states, strict=True):
+            if later is not state and (changed := watch.changes(state)):
+                return f"{changed[0]} changes between {before} and {name}"
         return ""
 
 
-def capture(
-    blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]
-) -> list[Subject]:
+def capture(blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]) -> list[Subject]:
     """Run a model forward and note with what each block is called.
 
     Args:
@@ -100,9 +98,9 @@ def capture(
     if missing:
         order = ", ".join(subject.name for subject in notes.subjects) or "(none)"
         raise ProfileError(
-            f"the forward calls the blocks {order}; it never calls {', '.join(missing)}. Blocks are "
-            "noticed when the module itself is called, block(x): block.forward(x) passes hooks by, "
-            "and this library with them. Name the blocks that are called: blocks='model.layers'"
+            f"the forward calls the blocks {order}; it never calls {', '.join(missing)}. Blocks "
+            "are noticed when the module itself is called, block(x): block.forward(x) passes hooks "
+            "by, and this library too. Name the blocks that are called: blocks='model.layers'"
         )
     return notes.subjects
 
@@ -125,7 +123,9 @@ def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
     subjects.sort(key=lambda subject: order.get(subject.name, len(order)))
     notes.called = before
     why = "the model leaves blocks out at random"
-    notes.subjects = [replace(one, joint=why if place else "") for place, one in enumerate(subjects)]
+    notes.subjects = [
+        replace(one, joint=why if place else "") for place, one in enumerate(subjects)
+    ]
 
 
 class _Notes:
@@ -176,7 +176,7 @@ class _Notes:
         self.called.add(name)
         self.subjects.append(subject)
         # the model's own cache stays empty: the block that runs now appends to a copy
-        real_args, real_kwargs = mapped((args, kwargs), unwatched)
+        real_args, real_kwargs = replaced((args, kwargs), unwatched)
         with self._within():
             output = call_written(
                 *map(own_cache, real_args),
@@ -208,6 +208,8 @@ class _Notes:
         """A block with its call; equal blocks share one input, so that few are held."""
         previous = [one for ref in self.real if (one := ref()) is not None]
         call = take_flow(args, kwargs, partial(self._place, stage, previous))
+        # what comes from further back is extra
+        call = Call(*replaced((call.args, call.kwargs), unwatched))
         if stage and (why := self._broken(call, previous, name)):
             self._break(stage, why)
         description = ""
@@ -215,7 +217,7 @@ class _Notes:
             assert self.call is not None
             flowing, description = previous, link(call, self.call) or ""
         else:
-            tensor, call = first_call(*mapped((args, kwargs), unwatched))
+            tensor, call = first_call(*replaced((args, kwargs), unwatched))
             flowing = [tensor]
         self.call = call
         arrives = storage_bytes(one for one in flowing if all(one is not old for old in previous))
@@ -236,9 +238,7 @@ class _Notes:
     def _broken(self, call: Call, previous: list[torch.Tensor], name: str) -> str:
         """Why a region may not span a call and the one before; empty when it may."""
         before = self.subjects[-1].name
-        leaves = leaves_of((call.args, call.kwargs))
-        flows = any(isinstance(leaf, Flow) for leaf in leaves)
-        if any(isinstance(leaf, WatchedOutput) for leaf in leaves) or not flows:
+        if not any(isinstance(leaf, Flow) for leaf in leaves_of(call.before)):
             return f"{name} is not called with the output of {before}"
         assert self.call is not None
         assert self.after is not None
@@ -279,6 +279,5 @@ class _Notes:
         return Surroundings(
             [generator_state(one) for one in global_generators(device)],
             ambient(device),
-            {key: watch.now() for key, watch in self.watches.items()},
+            [(watch, watch.now()) for watch in self.watches.values()],
         )
-

@@ -89,7 +89,7 @@ def _matters(leaf: Any) -> bool:
 
 
 def _value(leaf: Any) -> str:
-    """A value of which equal texts mean equal behaviour; of other objects only the class is told."""
+    """The text of a plain value; of another object only its class is told."""
     if isinstance(leaf, bool | int | float | str | torch.dtype | torch.device | Enum):
         return repr(leaf)
     name = getattr(leaf, "__qualname__", None)

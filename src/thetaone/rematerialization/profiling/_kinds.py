@@ -45,7 +45,7 @@ def state_of(value: Any) -> Hashable:
     return _describe(value, {})
 
 
-def _describe(value: Any, seen: dict[int, int]) -> Hashable:
+def _describe(value: Any, seen: dict[int, tuple[int, Any]]) -> Hashable:
     if isinstance(value, Enum | type | types.ModuleType):
         return type(value).__name__, id(value)
     if isinstance(value, ATOMS):
@@ -57,8 +57,8 @@ def _describe(value: Any, seen: dict[int, int]) -> Hashable:
     if isinstance(value, GENERATORS):
         return "generator", type(value).__name__
     if id(value) in seen:
-        return "seen", seen[id(value)]
-    seen[id(value)] = len(seen)
+        return "seen", seen[id(value)][0]
+    seen[id(value)] = len(seen), value  # held, so that no other object takes its id
     if isinstance(value, nn.Module):
         return _module(value, seen)
     if isinstance(value, dict | types.MappingProxyType):
@@ -71,7 +71,7 @@ def _describe(value: Any, seen: dict[int, int]) -> Hashable:
     return _callable(value, seen) or _object(value, seen)
 
 
-def _module(module: nn.Module, seen: dict[int, int]) -> Hashable:
+def _module(module: nn.Module, seen: dict[int, tuple[int, Any]]) -> Hashable:
     plain = {name: one for name, one in vars(module).items() if name not in INTERNAL}
     return (
         id(written(module)),
@@ -89,7 +89,7 @@ def _module(module: nn.Module, seen: dict[int, int]) -> Hashable:
     )
 
 
-def _callable(value: Any, seen: dict[int, int]) -> Hashable:
+def _callable(value: Any, seen: dict[int, tuple[int, Any]]) -> Hashable:
     if isinstance(value, functools.partial):
         return "partial", _describe([value.func, value.args, value.keywords], seen)
     if isinstance(value, types.MethodType):
@@ -101,7 +101,7 @@ def _callable(value: Any, seen: dict[int, int]) -> Hashable:
     return None
 
 
-def _object(value: Any, seen: dict[int, int]) -> Hashable:
+def _object(value: Any, seen: dict[int, tuple[int, Any]]) -> Hashable:
     slots = slot_names(type(value))
     if not hasattr(value, "__dict__") and not slots:
         return "itself", id(value)

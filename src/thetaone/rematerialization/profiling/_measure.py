@@ -18,15 +18,17 @@ from thetaone.rematerialization.blocks import (
     Moment,
     Note,
     copied,
-    dropped_tapes,
+    generator_state,
     global_generators,
     same_generator_state,
     size_of,
-    generator_state,
+    version_of,
+)
+from thetaone.rematerialization.profiling._isolation import (
+    dropped_tapes,
     substituted_parameters,
     uncached_casts,
     untouched,
-    version_of,
 )
 from thetaone.rematerialization.profiling._subject import Subject
 
@@ -280,9 +282,7 @@ def check_repeatable(subject: Subject) -> Repeated:
     return Repeated(size, moving)
 
 
-def _run_again(
-    subject: Subject, note: Note
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _run_again(subject: Subject, note: Note) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """The second run, without the large tensors on the block that the first one overwrote.
 
     A block that reads one of them before it overwrites it has them kept from now on.

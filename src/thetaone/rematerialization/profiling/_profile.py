@@ -5,6 +5,7 @@ import statistics
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,11 +20,10 @@ from thetaone.rematerialization.blocks import (
     as_written,
     describe_parameters,
     find_blocks,
-    unhooked,
-    untouched,
 )
 from thetaone.rematerialization.profiling._capture import capture
 from thetaone.rematerialization.profiling._conditions import conditions
+from thetaone.rematerialization.profiling._isolation import unhooked, untouched
 from thetaone.rematerialization.profiling._measure import (
     Repeated,
     Sizes,
@@ -106,7 +106,7 @@ def _warn_of_joints(blocks: Blocks, subjects: list[Subject]) -> None:
     """Say where no region may span two blocks of one list, and why."""
     reasons = [
         after.joint
-        for before, after in zip(subjects, subjects[1:], strict=False)
+        for before, after in pairwise(subjects)
         if after.joint and _list_of(blocks, before.name) == _list_of(blocks, after.name)
     ]
     if reasons:
@@ -170,6 +170,8 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
         input_requires_grad=any(one.requires_grad for one in flowing),
         load_seconds=measure_region(subjects[0], 4 * repeats),
         separate=_separate(subjects),
+        lists=_lists(subjects),
+        links=tuple(one.link for one in subjects) if any(one.link for one in subjects) else (),
         moving=tuple(dict.fromkeys(name for one in repeated for name in one.moving)),
         context=context,
         signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
@@ -180,6 +182,13 @@ def _separate(subjects: list[Subject]) -> str:
     """Why no region may span two blocks; empty when one may."""
     reasons = [one.joint for one in subjects[1:]]
     return next(filter(None, reasons), "") if all(reasons) else ""
+
+
+def _lists(subjects: list[Subject]) -> tuple[int, ...]:
+    """Where no region may span a stage and the one before it, if regions may span others."""
+    if _separate(subjects):
+        return ()
+    return tuple(place for place, one in enumerate(subjects) if place and one.joint)
 
 
 def _passing(subjects: list[Subject], sizes: list[Sizes]) -> int:

@@ -53,18 +53,20 @@ def require_current(
         raise ProfileError(f"the profile is stale: {'; '.join(changed)}. Profile this model anew")
 
 
-def require_same_blocks(schedule: Schedule, found: Blocks) -> None:
+def require_same_blocks(schedule: Schedule, blocks: Blocks) -> None:
     """Refuse a schedule for other blocks; one for a chain written by hand names none.
 
     Raises:
         ScheduleError: Another number of blocks, or other parameters.
     """
-    if len(found.modules) != schedule.length:
+    names = set(schedule.stages)
+    count = len(names) if names & set(blocks.names) else schedule.length
+    if len(blocks.modules) != count:
         raise ScheduleError(
-            f"the schedule has {schedule.length} stages and the model {len(found.modules)} blocks "
-            f"({found.names[0]} … {found.names[-1]}): profile and plan this model"
+            f"the schedule has {schedule.length} stages and the model {len(blocks.modules)} blocks "
+            f"({blocks.names[0]} … {blocks.names[-1]}): profile and plan this model"
         )
-    parameters = describe_parameters(found.modules)
+    parameters = describe_parameters(blocks.modules)
     if schedule.parameters not in ("", parameters):
         raise ScheduleError(
             f"the schedule was made for blocks of {schedule.parameters} parameters and these have "

@@ -11,12 +11,12 @@ class WatchedOutput(torch.Tensor):
     """Reports the first thing that is done with it, and does it with the real tensor.
 
     Attributes:
-        real: The tensor behind it.
+        behind: The real tensor.
         stage: Which call of a block it comes from.
         place: Which of the tensors that the call returned.
     """
 
-    real: torch.Tensor
+    behind: torch.Tensor
     stage: int
     place: int
     used: Callable[[], None]
@@ -26,7 +26,7 @@ class WatchedOutput(torch.Tensor):
     ) -> Self:
         """Watch a tensor."""
         watched = torch.Tensor._make_subclass(cls, torch.empty(0))
-        watched.real, watched.used, watched.stage, watched.place = real, used, stage, place
+        watched.behind, watched.used, watched.stage, watched.place = real, used, stage, place
         return watched
 
     @classmethod
@@ -43,4 +43,4 @@ class WatchedOutput(torch.Tensor):
 
 def unwatched(value: Any) -> Any:
     """The real tensor behind a watched one; anything else as it is."""
-    return value.real if isinstance(value, WatchedOutput) else value
+    return value.behind if isinstance(value, WatchedOutput) else value

@@ -9,10 +9,14 @@ import torch
 from torch import nn
 
 from thetaone.errors import ProfileError
-from thetaone.rematerialization.blocks._calls import Call, version_of
-from thetaone.rematerialization.blocks._generators import global_generators, restored_generators
-from thetaone.rematerialization.blocks._replay import sharded
-from thetaone.rematerialization.blocks._watch import Watch
+from thetaone.rematerialization.blocks import (
+    Call,
+    Watch,
+    global_generators,
+    restored_generators,
+    sharded,
+    version_of,
+)
 
 
 @contextmanager

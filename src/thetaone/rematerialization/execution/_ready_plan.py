@@ -1,0 +1,124 @@
+"""A schedule made ready to run: which block each stage is, and where the chain may be cut."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from thetaone.errors import ScheduleError
+from thetaone.records import Schedule
+from thetaone.rematerialization.blocks import Blocks
+from thetaone.rematerialization.disk import DiskTier
+from thetaone.rematerialization.execution._tree_runner import StageCall, TreeRunner, read_links
+from thetaone.rematerialization.planning import Node, tree
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule, ready to run.
+
+    Attributes:
+        runner: Runs nodes of its tree.
+        sections: Stretches of blocks that regions span, by their first stage.
+        conditions: Of the step that it was made for.
+        places: Stages of each block, by the block's id.
+        whole: Whether all stages are one section, whatever regions there are.
+    """
+
+    runner: TreeRunner
+    sections: dict[int, Node]
+    conditions: dict[str, str]
+    places: dict[int, list[int]]
+    whole: bool
+
+    @classmethod
+    def of(
+        cls, blocks: Blocks, schedule: Schedule, disk: DiskTier | None, *, whole: bool
+    ) -> "Plan":
+        """Make a schedule ready to run."""
+        stages = stage_calls(blocks, schedule)
+        root = tree(schedule)
+        sections = [root] if whole else cut_sections(root)
+        return cls(
+            TreeRunner(stages, schedule.moving, disk),
+            {section.start: section for section in sections},
+            dict(schedule.conditions),
+            _places(stages),
+            whole,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for a copy, whose blocks are others."""
+        return {**self.__dict__, "places": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["places"] = _places(self.stages)
+
+    @property
+    def stages(self) -> list[StageCall]:
+        """The calls of the chain."""
+        return self.runner.stages
+
+    @property
+    def blocks(self) -> dict[str, nn.Module]:
+        """The blocks by name."""
+        return {one.name: one.block for one in self.stages}
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All modules of the blocks."""
+        return [module for block in self.blocks.values() for module in block.modules()]
+
+
+def stage_calls(blocks: Blocks, schedule: Schedule) -> list[StageCall]:
+    """The calls of a chain: in the order that was measured, or else each block once.
+
+    Raises:
+        ScheduleError: The schedule names blocks that the model does not have, or is of another
+            length.
+    """
+    modules = dict(zip(blocks.names, blocks.modules, strict=True))
+    names = schedule.stages if set(schedule.stages) <= modules.keys() else blocks.names
+    names = names or blocks.names
+    if len(names) != schedule.length:
+        raise ScheduleError(
+            f"the schedule has {schedule.length} stages and the model {len(names)} blocks "
+            f"({names[0]} … {names[-1]}): profile and plan this model"
+        )
+    links = read_links(schedule.links, len(names))
+    return [StageCall(name, modules[name], one) for name, one in zip(names, links, strict=True)]
+
+
+def cut_sections(root: Node) -> list[Node]:
+    """Stretches of stages that regions span, in order; a stage that none joins is its own.
+
+    What waits on disk is computed again from the region before it, if the disk loses it: the two
+    belong together.
+    """
+    joined: set[int] = set()  # stages that belong with the one before
+    pending = [item for item in root.items if not isinstance(item, int)]
+    while pending:
+        node = pending.pop()
+        joined.update(range(node.start + (node.tier == "ram"), node.stop))
+        pending += [item for item in node.items if not isinstance(item, int)]
+    bounds = [stage for stage in range(root.start, root.stop) if stage not in joined]
+    bounds = [*dict.fromkeys([root.start, *bounds]), root.stop]
+    sections: list[Node] = []
+    for start, stop in pairwise(bounds):
+        items = [
+            item
+            for item in root.items
+            if start <= (item if isinstance(item, int) else item.start) < stop
+        ]
+        sections.append(Node(start, stop, items=items, spare=root.spare))
+    return sections
+
+
+def _places(stages: Sequence[StageCall]) -> dict[int, list[int]]:
+    places: dict[int, list[int]] = {}
+    for place, one in enumerate(stages):
+        places.setdefault(id(one.block), []).append(place)
+    return places
