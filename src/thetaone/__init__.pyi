@@ -23,6 +23,7 @@ from .records import LawResult as LawResult
 from .records import MemoryPlan as MemoryPlan
 from .records import PowerLaw as PowerLaw
 from .records import Prescription as Prescription
+from .records import Recipe as Recipe
 from .records import Schedule as Schedule
 from .records import Stage as Stage
 from .records import SweepResult as SweepResult

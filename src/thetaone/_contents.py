@@ -226,8 +226,9 @@ def module_digest(module: types.ModuleType) -> str:
     compiled = getattr(loader, "digest", None)
     if isinstance(compiled, str):
         return compiled
+    file = getattr(module, "__file__", None)  # a module made by hand has none: its names count
     try:
-        return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else module.__name__
     except OSError:
         return module.__name__
 

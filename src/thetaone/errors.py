@@ -16,6 +16,7 @@ ThetaOneError
 ├── DiskTierError (OSError)             the disk tier cannot keep its promise
 ├── EstimatorError (ValueError)         an estimator does not apply, or cannot be trusted here
 ├── StorageError (RuntimeError)         a sweep's storage cannot be read or written
+├── CheckpointError (OSError)           a checkpoint cannot be used or written
 └── ReportError (OSError)               a report cannot be written
 
 and one warning: EstimatorWarning (UserWarning), a gradient that is probably wrong.
@@ -129,6 +130,10 @@ class EstimatorWarning(UserWarning):
 
 class StorageError(ThetaOneError, RuntimeError):
     """A sweep's storage cannot be read or written."""
+
+
+class CheckpointError(ThetaOneError, OSError):
+    """A checkpoint cannot be read or written, or belongs to another recipe."""
 
 
 class ReportError(ThetaOneError, OSError):

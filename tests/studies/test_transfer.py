@@ -12,7 +12,8 @@ from thetaone.laws import verify_laws
 from thetaone.records import TransferResult, TrialSpec
 from thetaone.rematerialization import plan
 from thetaone.studies import transfer
-from thetaone.studies._target import Target, plan_memory, train_target
+from thetaone.studies.target import Target, plan_memory, train
+from thetaone.sweeps import Work
 from thetaone.tasks import load_task
 
 
@@ -54,7 +55,7 @@ def quick_laws():
     """The laws have tests of their own; here the exact one stands for all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "thetaone.studies._transfer.verify_laws", lambda: verify_laws(["rematerialization"])
+            "thetaone.studies._job.verify_laws", lambda: verify_laws(["rematerialization"])
         )
         yield
 
@@ -163,8 +164,10 @@ def test_asked_twice_it_trains_only_the_target(found) -> None:
     assert again.chosen_lr == first.chosen_lr
 
 
-def test_summary_has_ten_lines(found) -> None:
-    assert len(str(found[0]).splitlines()) == 10
+def test_the_summary_begins_with_what_to_do(found) -> None:
+    lines = str(found[0]).splitlines()
+    assert "train your model as it is, at rate" in lines[0]
+    assert f"{found[0].chosen_lr:.3g} ±" in lines[0]
 
 
 def test_json_of_the_result_is_strict(found) -> None:
@@ -274,18 +277,25 @@ class Deep:
 def test_a_budget_is_used_as_far_as_its_schedules_go() -> None:
     """Between floor and store-all, no fixed share is left: the next best schedule does not fit."""
     target = Target(
-        task=load_task(Deep()),
+        work=Work(
+            task=load_task(Deep()),
+            make_optimizer=lambda model, width, lr: torch.optim.Adam(model.parameters(), lr=lr),
+        ),
         spec=TrialSpec(width=32, lr=2**-6, seed=0, n_steps=3, rule="sp"),
-        recipe=lambda model, width, lr: torch.optim.Adam(model.parameters(), lr=lr),
     )
+
+    def peak_of(schedule) -> int:
+        return train(
+            target.work, target.spec, schedule=schedule, on_step=lambda *_: None
+        ).peak_bytes
+
     unlimited = plan_memory(target, None).account.measured_peak_bytes
     left: dict[float, bool] = {}
     for share in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
         budget = int(share * unlimited)
         found = plan_memory(target, budget)
         account = found.account
-        _, peak, _ = train_target(target, found.schedule, on_step=lambda *_: None)
-        assert peak == account.predicted_peak_bytes <= budget
+        assert peak_of(found.schedule) == account.predicted_peak_bytes <= budget
         assert account.predicted_peak_bytes == (
             account.weights_bytes + account.gradients_bytes + account.optimizer_bytes
             + account.outside_bytes + found.schedule.peak_bytes
@@ -297,8 +307,7 @@ def test_a_budget_is_used_as_far_as_its_schedules_go() -> None:
         ]
         if faster:
             next_one = plan(found.chain, budget=min(faster))
-            _, peak, _ = train_target(target, next_one, on_step=lambda *_: None)
-            assert peak > budget
+            assert peak_of(next_one) > budget
         left[share] = bool(faster)
     assert left[0.5]  # there is something to give up
     assert not left[1.0]  # store-all is its own budget

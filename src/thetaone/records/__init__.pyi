@@ -77,7 +77,12 @@ from .rematerialization import Tier as Tier
 from .rematerialization import Timeline as Timeline
 from .studies import DirectSweepCost as DirectSweepCost
 from .studies import GradientComparison as GradientComparison
+from .studies import GroupRate as GroupRate
+from .studies import LevelVerdict as LevelVerdict
 from .studies import MemoryAccount as MemoryAccount
+from .studies import OptimizerChoice as OptimizerChoice
+from .studies import Recipe as Recipe
+from .studies import Standing as Standing
 from .studies import TargetMemory as TargetMemory
 from .studies import TransferResult as TransferResult
 from .studies import saving as saving

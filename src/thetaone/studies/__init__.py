@@ -7,8 +7,9 @@ could decide.
 |---|---|---|
 | ``_invariance`` | tasks, parametrization | the coordinate check of a task by name |
 | ``_sweep`` | tasks, parametrization, sweeps | best learning rate of every width, and its drift |
-| ``_target`` | tasks, sweeps, rematerialization | plans the large model's memory; trains it |
-| ``_transfer`` | sweep, target, parametrization, laws, report | tune small, train large |
+| ``_request`` | tasks, parametrization | what is asked: caller, task and defaults, settled |
+| ``target`` | sweeps, parametrization, rematerialization | memory, recipe, training, level |
+| ``_transfer``, ``_job`` | sweep, target, laws, report | tune small, train large |
 | ``_memory_frontier`` | tasks, rematerialization | what training a task's model takes in memory |
 | ``_estimator_bakeoff`` | estimators | every estimator on problems whose gradient is known |
 | ``cartpole``, ``_policy`` | estimators, a task | the policy task, and its training |

@@ -56,7 +56,7 @@ class Request:
         optimizer: Class, name or mapping.
         options: Of the optimizer's constructor.
         choices: Of ``prescribe``, those that were made.
-        loop: What a step does beside the optimizer's update.
+        training: What a step does beside the optimizer's update: arguments of ``training_loop``.
     """
 
     task: LoadedTask
@@ -68,7 +68,16 @@ class Request:
     optimizer: Any
     options: dict[str, Any]
     choices: dict[str, Any]
-    loop: TrainingLoop
+    training: dict[str, Any]
+
+    @property
+    def loop(self) -> TrainingLoop:
+        """What a step does beside the optimizer's update."""
+        return self.loop_of(self.steps)
+
+    def loop_of(self, n_steps: int) -> TrainingLoop:
+        """The loop of a training of another length: a schedule spans all of its steps."""
+        return training_loop(n_steps=n_steps, **self.training)
 
     @property
     def axis(self) -> Literal["width", "depth"]:
@@ -160,14 +169,14 @@ def settle(
     base = sizes[0] if base is None else base
     if base.depth is None and sizes[0].depth is not None:
         base = replace(base, depth=sizes[-1].depth)
-    return Request(
+    request = Request(
         task=loaded, sizes=sizes, base=base, lrs=settled["lrs"],
         seeds=settled["seeds"], steps=settled["steps"], optimizer=optimizer,
         options=taken, choices=made_choices(choices),
-        loop=training_loop(
-            n_steps=settled["steps"], **{k: v for k, v in loop.items() if v is not None}
-        ),
+        training={name: value for name, value in loop.items() if value is not None},
     )  # fmt: skip
+    request.loop_of(request.steps)  # refuses what is out of range
+    return request
 
 
 def _said(*answers: Any) -> Any:

@@ -1,39 +1,24 @@
 """The whole job: find the rate small, prove that it transfers, train the large model in memory."""
 
 import contextlib
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from thetaone.errors import InputError, ProfileError, ScheduleError
-from thetaone.laws import verify_laws
-from thetaone.parametrization import Parametrization, build_model, prescribe
+from thetaone.errors import InputError
 from thetaone.records import (
-    CoordinateCheck,
-    DirectSweepCost,
-    Prescription,
     Progress,
     RateSchedule,
-    SweepResult,
-    TargetMemory,
     TransferResult,
-    TrialSpec,
     hide_passwords,
     parse_bytes,
 )
-from thetaone.report import ensure_writable, write_report
-from thetaone.studies._environment import environment
-from thetaone.studies._invariance import coordinate_check
-from thetaone.studies._request import Request, Size, settle
-from thetaone.studies._sweep import run_sweep
-from thetaone.studies._target import Target, plan_memory, step_seconds, train_target
+from thetaone.studies._job import Confirm, Job
+from thetaone.studies._request import Size, settle
 from thetaone.studies._watch import Watch
-from thetaone.sweeps import Work, check_task, count_flops
-
-CHECK_STEPS = (1, 2, 4)
+from thetaone.studies.target import (
+    MINUTES,
+)
 
 
 def transfer(
@@ -64,6 +49,9 @@ def transfer(
     sample: Any = None,
     engine: str = "auto",
     storage: str | None = None,
+    target_steps: int | None = None,
+    checkpoint_minutes: float = MINUTES,
+    confirm: Confirm | None = None,
     command: str = "",
     progress: Progress | None = None,
     **options: Any,
@@ -84,7 +72,9 @@ def transfer(
         depths: Depths to tune at; see ``sweep``.
         memory: Budget for *all* of the target's training: weights, gradients, optimizer state,
             activations (``"64MiB"``, bytes); None: store-all.
-        report: Folder for ``index.html``, ``result.json`` and the sweep's journal.
+        report: Folder for the page (``index.html``, ``result.json``), the sweep's journal, and what
+            goes on from there: ``recipe.json``, ``run.toml``, ``model.safetensors`` and the
+            checkpoint from which a killed training of the target resumes.
         lrs: Learning rates of the target; None: the task's own.
         seeds: Seeds; None: the task's own.
         steps: Steps of every training; None: the task's own.
@@ -104,6 +94,9 @@ def transfer(
         sample: Inputs of one forward pass.
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.
+        target_steps: Steps of the target's training; None: ``steps`` [count].
+        checkpoint_minutes: Between two checkpoints of the target [min].
+        confirm: Asked before the target is trained when the check of µP failed; None goes on.
         command: How to get the result again, for the report.
         progress: Called with an event when a part of the job begins, goes on and ends.
         **options: Of the optimizer's constructor.
@@ -133,209 +126,19 @@ def transfer(
         options=options,
         base=Size(target if base_width is None else base_width, target_depth),
     )  # fmt: skip
-    existed = report is None or Path(report).exists()
-    job = _Job.of(request, Size(target, request.base.depth), storage=storage, engine=engine,
-                  report=report, watch=Watch(progress))  # fmt: skip
+    if target_steps is not None and target_steps < 1:
+        raise InputError(f"target_steps={target_steps}: need at least 1 step of training")
     budget = None if memory is None else parse_bytes(memory, where="memory")
+    existed = report is None or Path(report).exists()
+    job = Job.of(
+        request, Size(target, request.base.depth), storage=storage, engine=engine, report=report,
+        watch=Watch(progress), budget=budget, target_steps=target_steps or request.steps,
+        minutes=checkpoint_minutes,
+    )  # fmt: skip
     try:
-        return job.run(budget, hide_passwords(command))
+        return job.run(hide_passwords(command), confirm)
     except BaseException:
         if job.folder is not None and not existed:
             with contextlib.suppress(OSError):  # it holds something: a journal to resume from
                 job.folder.rmdir()
         raise
-
-
-def chosen_rate(result: SweepResult) -> float:
-    """The best rate of the widest model swept: the least extrapolation to the target.
-
-    Raises:
-        InputError: Every training at every width diverged.
-    """
-    if not result.optima and any(trial.status == "finished" for trial in result.trials):
-        raise InputError(
-            f"task {result.task}: three or more rates whose trainings end well are needed to find "
-            f"the best one; of {len(result.lrs)} some failed or diverged at every width"
-        )
-    if not result.optima:
-        raise InputError(
-            f"task {result.task}: every training diverged at rates {result.lrs[0]:.3g} to "
-            f"{result.lrs[-1]:.3g}: pass smaller lrs"
-        )
-    return 2.0 ** result.optima[max(result.optima)].log2_lr
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A settled transfer: what is asked, and how it is run."""
-
-    request: Request
-    target: Size
-    parametrization: Parametrization
-    engine: str
-    storage: str | None
-    folder: Path | None
-    watch: Watch
-
-    @classmethod
-    def of(
-        cls,
-        request: Request,
-        target: Size,
-        *,
-        engine: str,
-        storage: str | None,
-        report: str | Path | None,
-        watch: Watch,
-    ) -> Self:
-        """Check what can be wrong before anything is trained.
-
-        Raises:
-            InputError: Fewer than two sizes, or a target below them.
-            ReportError: The report cannot be written.
-        """
-        sizes, axis = request.sizes, request.axis
-        values = [getattr(size, axis) for size in sizes]
-        if len(sizes) < 2:
-            widths = sorted({size.width for size in sizes})
-            raise InputError(
-                f"widths={widths}: need at least two to see the rate stay; e.g. 32,64,128"
-            )
-        if target.width < sizes[-1].width or (target.depth or 0) < (sizes[-1].depth or 0):
-            raise InputError(
-                f"target={getattr(target, axis)} lies below the largest {axis} swept, "
-                f"{values[-1]}: rates transfer upward. Raise the target or drop that {axis}"
-            )
-        if len(request.lrs) < 3:
-            raise InputError(
-                f"lrs={list(request.lrs)}: three or more are needed to find the best one"
-            )
-        parametrization = request.parametrization("mup")
-        work = Work(task=request.task, make_optimizer=parametrization, loop=request.loop)
-        check_task(work, request.specs("mup"), task_name=request.task.name, every_seed=False)
-        folder = None if report is None else ensure_writable(report)
-        if storage is None and folder is not None:
-            storage = str(folder / "sweep.journal")
-        return cls(
-            request=request, target=target, parametrization=parametrization, engine=engine,
-            storage=storage, folder=folder, watch=watch,
-        )  # fmt: skip
-
-    def run(self, budget: int | None, command: str) -> TransferResult:
-        """The whole job, in order."""
-        started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-        watch, task = self.watch, self.request.task
-        # The target's memory comes first: a budget that cannot hold it is known before the sweeps.
-        watch("memory", 0, 1, "profiling the target")
-        plan, note = _plan(self, budget)
-        watch("memory", 1, 1, note or "planned")
-        sweeps = {rule: self.sweep(rule) for rule in ("mup", "sp")}
-        lr = chosen_rate(sweeps["mup"])
-        checks = {rule: _check(self, rule, lr) for rule in ("mup", "sp")}
-        run = self.training(lr)
-        trial, peak, model = train_target(
-            run, plan.schedule if plan else None,
-            on_step=lambda done, loss: watch(
-                "target", done, self.request.steps, f"loss {loss:.3f}"
-            ),
-        )  # fmt: skip
-        watch("laws", 0, 1, "measuring")
-        laws = tuple(verify_laws())
-        watch("laws", 1, 1, "measured")
-        result = TransferResult(
-            task=task.name, optimizer=self.parametrization.optimizer_name, command=command,
-            base_width=self.request.base.width, target_width=self.target.width, chosen_lr=lr,
-            mup=sweeps["mup"], sp=sweeps["sp"], check_mup=checks["mup"], check_sp=checks["sp"],
-            prescription=self.prescription(),
-            memory=None if plan is None else _with_peak(plan, peak), memory_note=note,
-            target=trial, evaluation=None if task.evaluate is None else task.evaluate(model),
-            cost=_cost(self, sweeps["mup"], run), laws=laws, environment=environment(),
-            wall_seconds=time.perf_counter() - clock, started=started,
-        )  # fmt: skip
-        if self.folder is not None:
-            write_report(result, self.folder)
-        return result
-
-    def sweep(self, rule: str) -> SweepResult:
-        """The sweep of all sizes in one parametrization."""
-        return run_sweep(
-            self.request, rule, engine=self.engine, storage=self.storage,
-            progress=self.watch.renamed(f"sweep {rule}"),
-        )  # fmt: skip
-
-    def training(self, lr: float) -> Target:
-        """The target's training at a rate."""
-        request = self.request
-        spec = TrialSpec(
-            width=self.target.width, depth=self.target.depth, lr=lr, seed=request.seeds[0],
-            n_steps=request.steps, rule="mup",
-        )  # fmt: skip
-        return Target(task=request.task, spec=spec, recipe=self.parametrization, loop=request.loop)
-
-    def prescription(self) -> Prescription:
-        """What every parameter gets: of the target; where that is plain, of the smallest size."""
-        request = self.request
-        size = self.target if self.target != request.base else request.sizes[0]
-        return prescribe(
-            build_model(request.task, size.width, size.depth), base=self.parametrization.base,
-            optimizer=request.optimizer, **self.parametrization.options,
-        )  # fmt: skip
-
-
-def _plan(job: _Job, budget: int | None) -> tuple[TargetMemory | None, str]:
-    """The target's memory plan, or why there is none; with a budget there must be one."""
-    request = job.request
-    try:
-        return plan_memory(job.training(lr=request.lrs[0]), budget), ""
-    except ProfileError as error:
-        if budget is not None:
-            raise
-        return None, f"no memory plan: {error}"
-    except ScheduleError as error:  # a policy's episodes: each batch has a size of its own
-        why = f"the batches of task {request.task.name} differ in size, so no one schedule fits"
-        if budget is not None:
-            raise ProfileError(f"memory={budget:,} bytes: {why}; leave memory out") from error
-        return None, f"no memory plan: {why}"
-
-
-def _with_peak(memory: TargetMemory, peak: int) -> TargetMemory:
-    account = memory.account.model_copy(update={"measured_peak_bytes": peak})
-    return memory.model_copy(update={"account": account})
-
-
-def _check(job: _Job, rule: str, lr: float) -> CoordinateCheck:
-    request, watch = job.request, job.watch
-    watch(f"check {rule}", 0, 1, "measuring feature updates")
-    sizes = sorted({*request.sizes, job.target})
-    axes: dict[str, Any] = {"widths": sorted({size.width for size in sizes})}
-    if request.axis == "depth":
-        axes["depths"] = [size.depth for size in sizes]
-    check = coordinate_check(
-        request.task, **axes, optimizer=request.optimizer, lr=lr, parametrization=rule,
-        seeds=len(request.seeds), steps=CHECK_STEPS, base_width=request.base.width,
-        **request.choices, **request.options,
-    )  # fmt: skip
-    watch(f"check {rule}", 1, 1, "passed" if check.passed else "failed")
-    return check
-
-
-def _cost(job: _Job, result: SweepResult, target: Target) -> DirectSweepCost:
-    """Counted FLOPs and measured seconds of the sweep, and the same grid at the target's size.
-
-    The grid at the target is charged the steps that the largest size swept really ran: a diverged
-    training stops there too. The target's step is timed as the sweep ran: on as many threads, and
-    shared out over as many workers. Trials from the storage count with the time they once took.
-    """
-    engine, request = result.engine, job.request
-    largest = request.sizes[-1]
-    direct = [t for t in result.trials if (t.width, t.spec.depth) == (largest.width, largest.depth)]
-    n_steps = sum(len(trial.losses) for trial in direct)
-    work = Work(task=request.task, make_optimizer=job.parametrization, loop=request.loop)
-    trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
-    seconds = step_seconds(target, engine.n_threads)
-    return DirectSweepCost(
-        transfer_seconds=trained if result.n_reused else result.wall_seconds,
-        transfer_flops=sum(trial.cost_flops for trial in result.trials),
-        direct_seconds=seconds * n_steps / engine.n_processes,
-        direct_flops=count_flops(work, target.spec) * n_steps, n_trials=len(direct),
-    )  # fmt: skip

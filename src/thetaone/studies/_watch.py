@@ -1,19 +1,31 @@
-"""How a job of several phases tells its caller how far it is."""
+"""Tells whoever watches a job how far each of its phases is."""
 
+import contextlib
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thetaone.records import Progress, ProgressEvent
+from thetaone.records import Progress, ProgressEvent, format_seconds
+from thetaone.studies.target import OnStep
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Tells the caller's callback, if there is one, how far each phase is."""
+    """The caller's callback, if there is one."""
 
     progress: Progress | None
 
     def __call__(self, phase: str, done: int, total: int, message: str) -> None:
+        """Tell that so many parts of a phase are done."""
         if self.progress is not None:
             self.progress(ProgressEvent(phase=phase, n_done=done, n_total=total, message=message))
+
+    @contextlib.contextmanager
+    def phase(self, phase: str, message: str) -> Iterator[None]:
+        """A phase of one part: tell of its beginning and its end."""
+        self(phase, 0, 1, message)
+        yield
+        self(phase, 1, 1, "done")
 
     def renamed(self, phase: str) -> Progress:
         """The callback of a part of the job, whose events carry this job's phase."""
@@ -21,5 +33,21 @@ class Watch:
         def tell(event: ProgressEvent) -> None:
             if self.progress is not None:
                 self.progress(event.model_copy(update={"phase": phase}))
+
+        return tell
+
+    def steps(self, phase: str, n_steps: int) -> OnStep:
+        """What is told of a training: loss, time left, tokens a second."""
+        started, first = time.perf_counter(), 0
+
+        def tell(done: int, losses: list[float], tokens: float) -> None:
+            nonlocal first
+            first = first or done
+            spent = time.perf_counter() - started
+            left = spent / (done - first + 1) * (n_steps - done)
+            self(
+                phase, done, n_steps,
+                f"loss {losses[-1]:.3f}, {format_seconds(left)} left, {tokens:,.0f} tokens/s",
+            )  # fmt: skip
 
         return tell

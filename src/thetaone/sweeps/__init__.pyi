@@ -1,3 +1,4 @@
+from ._generators import GeneratorStates as GeneratorStates
 from ._generators import seeded as seeded
 from ._machine import available_cores as available_cores
 from ._machine import device_name as device_name

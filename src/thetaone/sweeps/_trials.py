@@ -93,7 +93,7 @@ class Descent:
         *, n_done: int = 0,
     ) -> None:  # fmt: skip
         self._work, self._model, self._optimizer = work, model, optimizer
-        self._n_steps, self._n_done = n_steps, n_done
+        self._n_steps, self.n_done = n_steps, n_done
         self._rates = [float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups]
 
     def step(self, batch: Any) -> float:
@@ -103,7 +103,7 @@ class Descent:
             TaskError: The loss is not a scalar, or the batch cannot be split as asked.
         """
         loop = self._work.loop
-        factor = loop.factor(self._n_done, self._n_steps)
+        factor = loop.factor(self.n_done, self._n_steps)
         if not loop.plain:
             for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * factor
@@ -117,7 +117,7 @@ class Descent:
         if loop.clip is not None:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), loop.clip)
         self._optimizer.step()
-        self._n_done += 1
+        self.n_done += 1
         return sum(loss.item() for loss in losses) / len(losses)
 
     def _loss(self, batch: Any) -> Tensor:

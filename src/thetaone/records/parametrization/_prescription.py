@@ -1,5 +1,8 @@
 """What each parameter of a model gets: initialization, learning rate, decay, and why."""
 
+import math
+import re
+
 from pydantic import Field
 
 from thetaone.records._base import Record
@@ -80,18 +83,52 @@ class Prescription(Record):
                 return rule
         raise KeyError(name)
 
+    def kinds(self) -> list[tuple[Rule, int]]:
+        """One rule for all parameters alike, and how many they are.
+
+        Alike are parameters whose names differ in block numbers only and that get the same; a
+        kind's initial size is the root mean square of theirs, since one draw differs from another.
+        """
+        alike: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            size = None if rule.init_std is None else 0.0
+            own = rule.model_copy(update={"name": _any_block(rule.name), "init_std": size})
+            alike.setdefault(own.to_json(), []).append(rule)
+        return [(_pooled(rules), len(rules)) for rules in alike.values()]
+
     def __str__(self) -> str:
-        columns = ("parameter", "role", "shape", "init", "learning rate", "decay", "ε", "why")
+        columns = ("parameter", "tensors", "role", "shape", "init", "learning rate", "decay", "ε")
+        columns = (*columns, "why")
         title = f"Prescription for {self.optimizer} (decay policy: {self.decay_policy})"
-        table = text_table(columns, [_row(rule) for rule in self.rules], title=title, width=200)
+        table = text_table(columns, [_row(*kind) for kind in self.kinds()], title=title, width=200)
         lines = [f"output of {name}: ×{factor:.4g}" for name, factor in self.outputs.items()]
         return "\n".join([table, *lines])
 
 
-def _row(rule: Rule) -> tuple[str, ...]:
+def _pooled(rules: list[Rule]) -> Rule:
+    if len(rules) == 1:
+        return rules[0]
+    sizes = [rule.init_std for rule in rules if rule.init_std is not None]
+    init = math.sqrt(sum(size**2 for size in sizes) / len(sizes)) if sizes else None
+    return rules[0].model_copy(update={"name": _any_block(rules[0].name), "init_std": init})
+
+
+def _any_block(name: str) -> str:
+    return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name)
+
+
+def _row(rule: Rule, count: int) -> tuple[str, ...]:
     shape = "×".join(map(str, rule.shape)) or "scalar"
     if rule.base_shape is not None and rule.base_shape != rule.shape:
         shape = f"{'×'.join(map(str, rule.base_shape))} → {shape}"
     factors = (rule.lr_factor, rule.decay_factor, rule.eps_factor)
     init = "as is" if rule.init_std is None else f"σ = {rule.init_std:.3g}"
-    return (rule.name, rule.role, shape, init, *(f"×{f:.4g}" for f in factors), rule.why)
+    return (
+        rule.name,
+        str(count),
+        rule.role,
+        shape,
+        init,
+        *(f"×{f:.4g}" for f in factors),
+        rule.why,
+    )

@@ -1,3 +1,8 @@
+from ._levels import LevelVerdict as LevelVerdict
+from ._levels import Standing as Standing
+from ._recipe import GroupRate as GroupRate
+from ._recipe import OptimizerChoice as OptimizerChoice
+from ._recipe import Recipe as Recipe
 from ._transfer import DirectSweepCost as DirectSweepCost
 from ._transfer import GradientComparison as GradientComparison
 from ._transfer import MemoryAccount as MemoryAccount

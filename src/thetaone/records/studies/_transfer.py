@@ -10,6 +10,8 @@ from thetaone.records._units import format_bytes, format_seconds
 from thetaone.records.laws import LawResult
 from thetaone.records.parametrization import CoordinateCheck, Prescription
 from thetaone.records.rematerialization import MemoryPlan
+from thetaone.records.studies._levels import LevelVerdict
+from thetaone.records.studies._recipe import Recipe
 from thetaone.records.sweeps import SweepResult, Trial
 
 
@@ -123,7 +125,10 @@ class TransferResult(Record):
         sp: Sweep in the standard parametrization; its base-width trials are those of ``mup``.
         check_mup: Coordinate check of the maximal update parametrization.
         check_sp: Coordinate check of the standard parametrization.
-        prescription: What every parameter of the target gets.
+        prescription: What every parameter gets: of the target where it is rescaled, else of the
+            smallest model swept, which is scaled to predict the target.
+        recipe: How to train the target; None in results of before.
+        levels: Verdicts on the level of the loss.
         memory: The target's memory plan; None when the model has no chain of blocks.
         memory_note: Why there is no plan; empty when there is one.
         target: The target's training.
@@ -148,6 +153,8 @@ class TransferResult(Record):
     check_mup: CoordinateCheck
     check_sp: CoordinateCheck
     prescription: Prescription
+    recipe: Recipe | None = None
+    levels: tuple[LevelVerdict, ...] = ()
     memory: TargetMemory | None
     memory_note: str = ""
     target: Trial
@@ -175,11 +182,13 @@ def saving(times_less: float) -> str:
 
 
 def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
-    """The ten lines a reader needs: label and text."""
+    """The lines a reader needs, the first one what to do: label and text."""
     mup, sp, cost = result.mup, result.sp, result.cost
     penalty = max(mup.penalties.values(), default=float("nan"))
     return [
+        ("what to do", advice(result)),
         ("learning rate", f"{result.chosen_lr:.3g} (2^{math.log2(result.chosen_lr):.2f})"),
+        *((f"level {level.verdict}", _level_line(level)) for level in result.levels),
         ("µP", str(mup.drift or "no drift: fewer than two optima")),
         ("SP", str(sp.drift or "no drift: fewer than two optima")),
         ("transfer penalty", f"{penalty:.2%} at worst over widths {_join(mup.widths)} (µP)"),
@@ -194,6 +203,27 @@ def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
         ),
         ("time", format_seconds(result.wall_seconds)),
     ]
+
+
+def advice(result: TransferResult) -> str:
+    """What to do with the answer, in one line."""
+    rate = f"{result.chosen_lr:.3g}"
+    recipe = result.recipe
+    if recipe is not None:
+        low, high = recipe.lr_interval
+        if low > 0 and math.isfinite(high):
+            rate += f" ± {(high - low) / 2:.2g}"
+    optimum = result.mup.optima.get(max(result.mup.optima, default=0))
+    if optimum is not None and optimum.at_edge:
+        rate += " (the edge of the grid: sweep further before you trust it)"
+    if recipe is None or recipe.plain:
+        return f"train your model as it is, at rate {rate}"
+    return f"train your model by recipe.json, at rate {rate}"
+
+
+def _level_line(level: LevelVerdict) -> str:
+    text = f"{level.claim}: {level.what} {level.loss:.4f}, {level.against} {level.reference:.4f}"
+    return f"{text}; {level.advice}" if level.advice else text
 
 
 def _verdict(check: CoordinateCheck) -> str:

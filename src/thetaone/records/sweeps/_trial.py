@@ -87,6 +87,11 @@ class Trial(Record):
         return self.spec.width
 
     @property
+    def depth(self) -> int | None:
+        """Depth of the model; None when the task's model takes none."""
+        return self.spec.depth
+
+    @property
     def lr(self) -> float:
         """Learning rate, as given at the base width."""
         return self.spec.lr

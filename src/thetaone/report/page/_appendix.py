@@ -1,7 +1,7 @@
 """The sections one looks things up in: prescription, laws, environment, definitions."""
 
 from thetaone.records import LawResult, Prescription, Rule, TransferResult
-from thetaone.report.drawing import any_block, clock, signed
+from thetaone.report.drawing import clock, signed
 from thetaone.report.figures import laws_figure, z_score
 from thetaone.report.page._contents import Cell, Code, Paragraph, Section, Table, Verdict, Words
 
@@ -69,11 +69,10 @@ def prescription_section(result: TransferResult) -> Section:
 
 def prescription_table(prescription: Prescription) -> Table:
     """One row a rule; equal rules of numbered blocks are merged."""
-    merged: dict[tuple[Cell, ...], int] = {}
-    for rule in prescription.rules:
-        row = _rule_row(rule)
-        merged[row] = merged.get(row, 0) + 1
-    rows = [(*row[:1], str(count), *row[1:]) for row, count in merged.items()]
+    rows = [
+        (row[0], str(count), *row[1:])
+        for row, count in ((_rule_row(rule), count) for rule, count in prescription.kinds())
+    ]
     columns = ("parameter", "tensors", "role", "shape", "init σ", "learning rate", "decay", "ε")
     columns = (*columns, "forward", "why")
     words = ("parameter", "role", "shape", "why")
@@ -158,7 +157,7 @@ def definitions_section() -> Section:
 
 def _rule_row(rule: Rule) -> tuple[Cell, ...]:
     return (
-        any_block(rule.name),
+        rule.name,
         rule.role,
         "×".join(map(str, rule.shape)) or "scalar",
         "as is" if rule.init_std is None else f"{rule.init_std:.3g}",

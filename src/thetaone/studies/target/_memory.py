@@ -2,8 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
-from thetaone.parametrization import build_model
 from thetaone.records import (
     Chain,
     GradientComparison,
     MemoryAccount,
     Schedule,
     TargetMemory,
-    TrainingLoop,
-    Trial,
+    Task,
     TrialSpec,
 )
 from thetaone.rematerialization import (
@@ -36,15 +34,10 @@ from thetaone.rematerialization import (
 )
 from thetaone.sweeps import (
     Descent,
-    MakeOptimizer,
     Work,
     batches_of,
-    count_parameters,
-    divergence,
-    make_trial,
     seeded,
 )
-from thetaone.tasks import LoadedTask
 
 CALIBRATION_STEPS = 2  # the second one runs with the optimizer's state in place
 TIMED_STEPS = 3  # after one to warm up
@@ -53,23 +46,24 @@ MAX_TRIES = 4  # schedules, each with what the one before left of the budget
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The large model's training: what to build, and how its optimizer is made."""
+    """The large model's training: task, optimizer and loop, and its size, rate, seed and steps."""
 
-    task: LoadedTask
+    work: Work
     spec: TrialSpec
-    recipe: MakeOptimizer
-    loop: TrainingLoop = field(default_factory=TrainingLoop)
+
+    @property
+    def task(self) -> Task:
+        """Model family, batches, loss."""
+        return self.work.task
 
     def build(self) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Model and optimizer from the spec's seed, the same bits at every call."""
         with seeded(self.spec.seed):
-            model = build_model(self.task, self.spec.width, self.spec.depth)
-            return model, self.recipe(model, self.spec.width, self.spec.lr)
+            return self.work.build(self.spec)
 
     def descent(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
         """What steps the model."""
-        work = Work(task=self.task, make_optimizer=self.recipe, loop=self.loop)
-        return Descent(work, model, optimizer, self.spec.n_steps)
+        return Descent(self.work, model, optimizer, self.spec.n_steps)
 
     def batches(self) -> Iterator[Any]:
         """The spec's batches, one a step."""
@@ -119,7 +113,7 @@ def plan_memory(target: Target, budget_bytes: int | None) -> TargetMemory:
         store_all_bytes=sum(parts) + outside + line.store_all_bytes,
     )  # fmt: skip
     return TargetMemory(
-        task=target.task.name, width=target.spec.width, chain=chain,
+        task=getattr(target.task, "name", ""), width=target.spec.width, chain=chain,
         frontier=frontier(chain, chosen=schedule), schedule=schedule,
         cost=simulate(chain, schedule), weight_bytes=weights, gradient_bytes=gradients,
         optimizer_bytes=state, account=account, gradients=compare_gradients(target, schedule),
@@ -132,39 +126,6 @@ def _require_one_size(target: Target, chain: Chain, model: nn.Module, batch: Any
         require_current(chain, model, batch, forward=target.task.loss)
     except ProfileError as error:
         raise ScheduleError(f"two batches differ: {error}") from error
-
-
-def train_target(
-    target: Target, schedule: Schedule | None, *, on_step: Callable[[int, float], None]
-) -> tuple[Trial, int, nn.Module]:
-    """Train the target under its schedule and watch every storage.
-
-    Args:
-        target: The large model's training.
-        schedule: How its chain is rematerialized; None leaves the model as it is.
-        on_step: Called with steps done and the last loss.
-
-    Returns:
-        The trial, the largest sum of live storages over the whole run [bytes], the trained model.
-    """
-    model, optimizer = target.build()
-    run = model if schedule is None else rematerialize(model, schedule)
-    losses: list[float] = []
-    reason = ""
-    started = time.perf_counter()
-    with seeded(target.spec.seed), TrainingMemory(model, optimizer) as memory:
-        descent = target.descent(run, optimizer)
-        for batch in target.batches():
-            losses.append(descent.step(batch))
-            on_step(len(losses), losses[-1])
-            reason = divergence(losses)
-            if reason:
-                break
-    trial = make_trial(
-        target.spec, losses, reason=reason, wall_seconds=time.perf_counter() - started,
-        n_parameters=count_parameters(model),
-    )  # fmt: skip
-    return trial, memory.total_peak_bytes, model
 
 
 def step_seconds(target: Target, n_threads: int) -> float:

@@ -1,0 +1,11 @@
+"""The large model of a transfer: its memory, its recipe, its training.
+
+``_memory`` plans what every byte goes to, ``_recipe`` writes the answer and acts by it, ``_train``
+trains with checkpoints and keeps the weights, ``_levels`` judges the level of the loss.
+
+Must not import: the study that calls it.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

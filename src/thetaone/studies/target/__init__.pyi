@@ -1,0 +1,15 @@
+from ._levels import levels as levels
+from ._memory import Target as Target
+from ._memory import plan_memory as plan_memory
+from ._memory import step_seconds as step_seconds
+from ._recipe import recipe_optimizer as recipe_optimizer
+from ._recipe import recipe_rematerialize as recipe_rematerialize
+from ._recipe import recipe_scheduler as recipe_scheduler
+from ._recipe import write_recipe as write_recipe
+from ._train import MINUTES as MINUTES
+from ._train import WEIGHTS as WEIGHTS
+from ._train import Checkpoints as Checkpoints
+from ._train import OnStep as OnStep
+from ._train import Trained as Trained
+from ._train import save_weights as save_weights
+from ._train import train as train

@@ -1,0 +1,286 @@
+"""The target's training: every step as the recipe says, checkpoints on the way, the weights kept.
+
+A checkpoint holds the model, the optimizer, the losses, the random generators and the position in
+the data; it is written beside the last one and takes its place at once, so that a full disk or a
+killed process leaves the last good one. A training that goes on from it ends with the same bits.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from thetaone.errors import CheckpointError, ReportError
+from thetaone.records import Schedule, Trial, TrialSpec
+from thetaone.rematerialization import TrainingMemory, rematerialize
+from thetaone.sweeps import (
+    Descent,
+    GeneratorStates,
+    Work,
+    batches_of,
+    count_parameters,
+    divergence,
+    make_trial,
+    seeded,
+)
+
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
+MINUTES = 5.0  # between two checkpoints
+
+OnStep = Callable[[int, list[float], float], None]  # steps done, losses, tokens a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A target when its training has ended.
+
+    Attributes:
+        trial: Its losses.
+        model: Itself.
+        peak_bytes: Largest sum of live storages over the steps of this process [bytes].
+        resumed_at: Steps that a checkpoint brought along [count].
+    """
+
+    trial: Trial
+    model: nn.Module
+    peak_bytes: int
+    resumed_at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Where checkpoints of one recipe are kept, and how often they are written.
+
+    Attributes:
+        folder: Its ``checkpoint.pt``.
+        recipe: Fingerprint of the recipe: a checkpoint of another one is refused.
+        minutes: Between two of them [min].
+    """
+
+    folder: Path
+    recipe: str
+    minutes: float = MINUTES
+
+    @property
+    def path(self) -> Path:
+        """The last good checkpoint."""
+        return self.folder / CHECKPOINT
+
+    def load(self) -> dict[str, Any] | None:
+        """The last good checkpoint; None when there is none.
+
+        Raises:
+            CheckpointError: It cannot be read, or is of another recipe.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, weights_only=True)
+        except Exception as error:  # whatever a damaged pickle raises
+            raise CheckpointError(
+                f"{self.path} cannot be read: {error}. Remove it to train from the start"
+            ) from error
+        if state["recipe"] != self.recipe:
+            raise CheckpointError(
+                f"{self.path} is of another recipe ({state['recipe']}, this one is {self.recipe}): "
+                "remove it to train from the start, or use another folder"
+            )
+        return state
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the last checkpoint, all or nothing.
+
+        Raises:
+            CheckpointError: The disk does not take it; the last one stays.
+        """
+        fresh = self.path.with_suffix(".new")
+        try:
+            with fresh.open("wb") as file:
+                torch.save({"recipe": self.recipe, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            fresh.unlink(missing_ok=True)
+            kept = "the last one stays" if self.path.exists() else "there is none yet"
+            raise CheckpointError(
+                f"{self.path} cannot be written: {error}; {kept}. Free some space and go on with "
+                "the same command"
+            ) from error
+
+
+def train(
+    work: Work,
+    spec: TrialSpec,
+    *,
+    schedule: Schedule | None = None,
+    checkpoints: Checkpoints | None = None,
+    on_step: OnStep,
+    memory: bool = True,
+) -> Trained:
+    """Train one model from its seed, or from its last checkpoint, to the end.
+
+    Model, optimizer and dropout draw in the order of a plain loop: seed, build, train.
+
+    Args:
+        work: Task, optimizer and loop.
+        spec: Size, rate, seed and steps.
+        schedule: How the model's blocks are rematerialized; None leaves it as it is.
+        checkpoints: Where they are kept; None keeps none.
+        on_step: Called with steps done, all losses, and tokens a second.
+        memory: Whether every storage is watched, for ``peak_bytes``.
+
+    Returns:
+        The trained target.
+
+    Raises:
+        CheckpointError: A checkpoint cannot be read or written, or is of another training.
+    """
+    started = time.perf_counter()
+    with seeded(spec.seed):
+        training = _Training(work, spec, schedule)
+        resumed_at = 0 if checkpoints is None else training.resume(checkpoints)
+        watch = TrainingMemory(training.model, training.optimizer) if memory else None
+        with watch or contextlib.nullcontext():
+            training.run(checkpoints, on_step)
+    trial = make_trial(
+        spec, training.losses, reason=training.reason,
+        wall_seconds=time.perf_counter() - started,
+        n_parameters=count_parameters(training.model),
+    )  # fmt: skip
+    return Trained(
+        trial=trial, model=training.model, resumed_at=resumed_at,
+        peak_bytes=watch.total_peak_bytes if watch else 0,
+    )  # fmt: skip
+
+
+class _Training:
+    """A model, its optimizer, its data, and how far it is."""
+
+    def __init__(self, work: Work, spec: TrialSpec, schedule: Schedule | None) -> None:
+        self.model, self.optimizer = work.build(spec)
+        run = self.model if schedule is None else rematerialize(self.model, schedule)
+        self._descent = Descent(work, run, self.optimizer, spec.n_steps)
+        self._stream = batches_of(work.task, spec)
+        self._n_steps = spec.n_steps
+        self.losses: list[float] = []
+
+    @property
+    def reason(self) -> str:
+        """Why the training counts as diverged; empty when it does not."""
+        return divergence(self.losses) if self.losses else ""
+
+    def resume(self, checkpoints: Checkpoints) -> int:
+        """Go on from the last checkpoint, if there is one; the steps that it brings along."""
+        state = checkpoints.load()
+        if state is None:
+            return 0
+        _wind(self._stream, state, checkpoints.path)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.losses = list(state["losses"])
+        self._descent.n_done = len(self.losses)
+        _generators(state["random"]).restore()
+        return len(self.losses)
+
+    def run(self, checkpoints: Checkpoints | None, on_step: OnStep) -> None:
+        """Train to the last step or to a divergence."""
+        written = time.perf_counter()
+        for batch in () if self.reason else self._stream:
+            began = time.perf_counter()
+            self.losses.append(self._descent.step(batch))
+            now = time.perf_counter()
+            on_step(len(self.losses), self.losses, count_tokens(batch) / (now - began))
+            ended = bool(self.reason) or len(self.losses) == self._n_steps
+            if checkpoints is not None and (ended or now - written > 60 * checkpoints.minutes):
+                checkpoints.write(self._state(batch))
+                written = now
+            if ended:
+                break
+
+    def _state(self, batch: Any) -> dict[str, Any]:
+        random = GeneratorStates.now()
+        kind, keys, *rest = random.numpy
+        return {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses, "batch": _digest(batch),
+            "random": {
+                "torch_cpu": random.torch_cpu, "torch_cuda": random.torch_cuda,
+                "numpy": (kind, torch.from_numpy(keys.astype("int64")), *rest),
+                "python": random.python,
+            },
+        }  # fmt: skip
+
+
+def count_tokens(batch: Any) -> int:
+    """Entries of the first tensor of whole numbers with two axes or more, else rows [count].
+
+    Examples:
+        >>> count_tokens(torch.zeros(8, 64, dtype=torch.long)), count_tokens(torch.zeros(8, 3))
+        (512, 8)
+    """
+    tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim]
+    whole = [t for t in tensors if t.ndim >= 2 and not t.is_floating_point()]
+    return whole[0].numel() if whole else max((len(t) for t in tensors), default=1)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the state dict, under its plain names, for ``load_state_dict(load_file(path))``.
+
+    Tied weights are written under each of their names.
+
+    Raises:
+        ReportError: The file cannot be written; an earlier one stays.
+    """
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    fresh = path.with_suffix(".new")
+    try:
+        save_file(tensors, fresh)
+        fresh.replace(path)
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise ReportError(f"{path} cannot be written: {error}") from error
+
+
+def _generators(stored: dict[str, Any]) -> GeneratorStates:
+    kind, keys, *rest = stored["numpy"]
+    numpy = (kind, keys.numpy().astype("uint32"), *rest)
+    return GeneratorStates(
+        stored["torch_cpu"], tuple(stored["torch_cuda"]), numpy, stored["python"]
+    )
+
+
+def _wind(stream: Iterator[Any], state: dict[str, Any], path: Path) -> None:
+    """Wind the data forward to where the checkpoint was written.
+
+    Raises:
+        CheckpointError: The last batch is another one than it was then.
+    """
+    batch = None
+    for _ in state["losses"]:
+        batch = next(stream)
+    if state["losses"] and _digest(batch) != state["batch"]:
+        raise CheckpointError(
+            f"{path}: batch {len(state['losses'])} of the data is another one than when it was "
+            "written: the task's batches(seed) must be the same at every call"
+        )
+
+
+def _digest(batch: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor):
+            digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        else:
+            digest.update(repr(leaf).encode())
+    return digest.hexdigest()
