@@ -26,7 +26,8 @@ MINUTES = 8.0
 
 
 def commands(device: str, *, toy: bool) -> dict[str, list[str]]:
-    tests = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-W", "default", "tests"]
+    files = [str(path) for path in sorted(ROOT.glob("tests/*/test_device.py"))]
+    tests = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "-W", "default", *files]
     rows = {
         name: [str(ROOT / "benchmarks" / "gpu" / f"{name}.py"), "--device", device]
         + ["--toy"] * toy

@@ -9,7 +9,7 @@ from row import interleaved, median_ms, paired_ratio, run
 from torch import Tensor, nn
 
 import thetaone as t1
-from thetaone.sweeps import grid
+from thetaone.sweeps import Work, grid
 from thetaone.sweeps.engines._stacked import train_stack
 
 
@@ -53,6 +53,7 @@ def one_by_one(task: Products, specs: list[Any]) -> None:
 
 def measure(device: torch.device, *, toy: bool) -> dict[str, Any]:
     task, steps = Products(str(device)), 5 if toy else 50
+    work = Work(task=task, make_optimizer=adam)
     lrs = [2.0**power for power in range(-10, -2)]
     figures: dict[str, Any] = {}
     for width in (64,) if toy else (64, 128, 256):
@@ -62,7 +63,7 @@ def measure(device: torch.device, *, toy: bool) -> dict[str, Any]:
         )  # fmt: skip
         seconds = interleaved(
             {
-                "stacked": lambda specs=specs: train_stack(task, specs, adam),
+                "stacked": lambda specs=specs: list(train_stack(work, specs)),
                 "one by one": lambda specs=specs: one_by_one(task, specs),
             },
             device, rounds=3, warmups=1,
