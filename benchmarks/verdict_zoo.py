@@ -58,7 +58,8 @@ def perceptron(width: int, norm: bool = False, zero: bool = False) -> nn.Module:
         model.add_module(f"{name}_relu", nn.ReLU())
     readout = nn.Linear(width, 10)
     if zero:
-        nn.init.zeros_(readout.weight), nn.init.zeros_(readout.bias)
+        nn.init.zeros_(readout.weight)
+        nn.init.zeros_(readout.bias)
     model.add_module("readout", readout)
     return model
 
@@ -201,7 +202,7 @@ class Mixing(nn.Module):
         self.mine, self.neighbours = nn.Linear(width, width), nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.mine(x) + self.neighbours(self.adjacency @ x)).relu()
+        return (self.mine(x) + self.neighbours(self.get_buffer("adjacency") @ x)).relu()
 
 
 TASKS: dict[str, Callable[[int], ZooTask]] = {

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_tasks import Batch, MlpTask, TiedTask, mlp
+from small_tasks import Batch, DeepTask, MlpTask, TiedTask, mlp
 from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import InputError, MismatchError, TaskError
 from thetaone.parametrization import make_parametrization
+from thetaone.parametrization.reading import read_blueprint
 from thetaone.records import CoordinateCheck
 
 WIDTHS = (64, 128, 256, 512)
@@ -121,3 +122,70 @@ def test_a_recipe_can_be_sent_to_another_process() -> None:
         "sp", MlpTask(), 16, torch.optim.SGD, {"momentum": 0.9, "decay": "none"}
     )
     assert [(g["lr"], g["momentum"]) for g in plain(mlp(64), 64, 1.0).param_groups] == [(1.0, 0.9)]
+
+
+def test_a_model_is_read_once_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    from thetaone.parametrization.applying import _parametrization, _prescribe
+
+    reads: list[tuple[int, ...]] = []
+
+    def counted(model: nn.Module, **options: Any) -> Any:
+        reads.append(tuple(next(model.parameters()).shape))
+        return read_blueprint(model, **options)
+
+    for module in (_prescribe, _parametrization):
+        monkeypatch.setattr(module, "read_blueprint", counted)
+    t1.coordinate_check(MlpTask(), widths=(16, 32, 64), lr=2**-9, seeds=2, max_seeds=2)
+    assert sorted(reads) == [(16, 32), (16, 32), (32, 32), (64, 32)]  # the base, and each width
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"), [({"seed": 2}, "seeds"), ({"role": {}}, "roles"), ({"beta": 0}, "betas")]
+)
+def test_a_misspelt_option_names_the_argument_meant(option: dict[str, Any], meant: str) -> None:
+    with pytest.raises(InputError, match=rf"coordinate_check.. has no argument .*'{meant}'"):
+        t1.coordinate_check(MlpTask(), widths=(16, 32), lr=0.01, **option)
+
+
+def test_widths_and_depths_may_grow_together() -> None:
+    options: dict[str, Any] = {"widths": (16, 32, 64), "depths": (2, 4, 8), "lr": 2**-9}
+    right = t1.coordinate_check(DeepTask(), optimizer="Adam", **options)
+    assert right.passed, str(right)
+    assert (right.axis, right.sizes, right.depths) == ("width", (16, 32, 64), (2, 4, 8))
+    assert "width 16, 32, 64 at depth 2, 4, 8" in str(right)
+    wrong = t1.coordinate_check(DeepTask(), optimizer="Adam", parametrization="sp", **options)
+    assert {"blocks.*.up", "blocks.*.down", "readout"} <= set(wrong.failed_layers), str(wrong)
+
+
+class Uneven(MlpTask):
+    """A layer that wide models alone have, and one that the loss does not depend on."""
+
+    def model(self, width: int) -> nn.Module:
+        model = mlp(width)
+        if width > 16:
+            model.insert(4, nn.LayerNorm(width, elementwise_affine=False))
+        model.unused = nn.Linear(2, 2, bias=False)
+        model.forward = lambda x: nn.Sequential.forward(model[:-1], x)  # pyright: ignore
+        return model
+
+
+def test_what_is_not_judged_is_said() -> None:
+    check = t1.coordinate_check(
+        Uneven(), widths=(16, 32, 64), lr=2**-9, parametrization=plain_adam, max_seeds=3
+    )
+    notes = "\n".join(check.notes)
+    assert "exists at width 32, 64 only: 5" in notes
+    assert "the loss does not depend on it: unused.weight" in notes
+    assert notes in str(check)
+
+
+def plain_adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=lr)
+
+
+def test_verdicts_of_two_answers_are_read() -> None:
+    check = t1.coordinate_check(MlpTask(), widths=(16, 32), lr=0.01, seeds=1, max_seeds=1)
+    assert {row.answer for row in check.rows if row.law} == {"undecided"}  # one seed, two sizes
+    text = check.to_json().replace('"answer": "undecided"', '"passed": false')
+    old = CoordinateCheck.from_json(text)
+    assert {row.answer for row in old.rows if row.law} == {"fails"}

@@ -1,12 +1,13 @@
 """Planted faults: each is flagged, in its own layer, with its likely cause; right set-ups never."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from small_tasks import MlpTask, TiedTask, mlp
-from torch import nn
+from small_tasks import Batch, MlpTask, TiedTask, mlp
+from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.records import FEATURE_UPDATE, UPDATE_NORM, WEIGHT_NORM, CoordinateCheck
@@ -129,3 +130,125 @@ def test_what_only_inherits_says_from_whom() -> None:
 def test_right_set_ups_are_never_flagged(optimizer: str, lr: float) -> None:
     check = t1.coordinate_check(MlpTask(), widths=WIDTHS, lr=lr, optimizer=optimizer, seeds=2)
     assert check.passed, str(check)
+
+
+class NormedTask(MlpTask):
+    """The perceptron with a norm and biases."""
+
+    def model(self, width: int) -> nn.Module:
+        layers = list(mlp(width, bias=True).children())
+        return nn.Sequential(*layers[:3], nn.LayerNorm(width), *layers[3:])
+
+
+Edit = Callable[[dict[str, Any], nn.Parameter, float], None]
+
+
+def started(value: float | None) -> Edit:
+    def edit(group: dict[str, Any], parameter: nn.Parameter, r: float) -> None:
+        with torch.no_grad():
+            (parameter if value is None else parameter.fill_(value)).mul_(r**0.5)
+
+    return edit
+
+
+def scaled(option: str, power: float, value: float | None = None) -> Edit:
+    def edit(group: dict[str, Any], parameter: nn.Parameter, r: float) -> None:
+        group[option] = (group[option] if value is None else value) * r**power
+
+    return edit
+
+
+def planted(name: str, edit: Edit | None) -> Any:
+    """The prescription with one edit of one parameter."""
+
+    def build(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        base = NormedTask().model(32)
+        right = t1.parametrize(model, base=base, optimizer=torch.optim.AdamW, lr=lr)
+        groups = [{**g, "params": [p]} for g in right.param_groups for p in g["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=lr)
+        parameter = model.get_parameter(name)
+        group = next(g for g in optimizer.param_groups if g["params"][0] is parameter)
+        if edit is not None:
+            edit(group, parameter, width / 32)
+        return optimizer
+
+    return build
+
+
+PLANTED: dict[str, tuple[str, Edit, str]] = {
+    "gain starts as √r": ("3.weight", started(None), "starts larger"),
+    "gain rate falls": ("3.weight", scaled("lr", -1), "moves less"),
+    "bias starts as √r": ("2.bias", started(0.1), "starts larger"),
+    "bias rate grows": ("2.bias", scaled("lr", 1), "moves more"),
+    "ε stays": ("2", scaled("eps", 0, 1e-2), "ε is not small"),
+    "decay grows": ("2", scaled("weight_decay", 2, 2.0), "weight decay grows"),
+    "input starts as √r": ("0", started(None), "wants a constant σ"),
+    "hidden rate constant": ("2", scaled("lr", 1), "must fall as 1/fan_in"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_in_any_parameter_is_found_in_its_layer(fault: str) -> None:
+    layer, edit, words = PLANTED[fault]
+    name = layer if "." in layer else f"{layer}.weight"
+    options: dict[str, Any] = {"widths": (32, 64, 128), "lr": 2**-9, "seeds": 3}
+    right = t1.coordinate_check(NormedTask(), parametrization=planted(name, None), **options)
+    assert right.verdict != "fails", str(right)
+    assert right.passed, str(right)
+    check = t1.coordinate_check(NormedTask(), parametrization=planted(name, edit), **options)
+    assert not check.passed
+    assert check.culprit is not None
+    assert check.culprit.layer == layer, str(check)
+    assert words in check.culprit.cause
+    assert "µP" not in check.culprit.cause
+
+
+class Siamese(nn.Module):
+    """Two features that meet in a dot product, summed over width or averaged."""
+
+    def __init__(self, width: int, power: float) -> None:
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(32, width), nn.ReLU(), nn.Linear(width, width))
+        self.factor = width**-power
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.f(x).chunk(2)
+        return (a * b).sum(-1) * self.factor
+
+
+class SiameseTask(MlpTask):
+    """The product stands in the model, or in the loss, after a module without one."""
+
+    def __init__(self, power: float, in_loss: bool) -> None:
+        self.power, self.in_loss = power, in_loss
+
+    def model(self, width: int) -> nn.Module:
+        whole = Siamese(width, self.power)
+        return whole.f if self.in_loss else whole
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        out = model(batch[0])
+        if self.in_loss:
+            a, b = out.chunk(2)
+            out = (a * b).sum(-1) * a.shape[-1] ** -self.power
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            out, (batch[1][:32] > 4).float()
+        )
+
+
+def both_hidden(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+    """Adam rates by hand, right for both layers."""
+    hidden = [p for p in model.parameters() if tuple(p.shape) == (width, width)]
+    rest = [p for p in model.parameters() if tuple(p.shape) != (width, width)]
+    return torch.optim.Adam([{"params": hidden, "lr": lr * 32 / width}, {"params": rest}], lr=lr)
+
+
+@pytest.mark.parametrize("in_loss", [False, True])
+def test_a_product_of_features_is_seen_where_no_module_is(in_loss: bool) -> None:
+    label = "(loss) binary_cross_entropy_with_logits" if in_loss else "(model) output"
+    for power, right in ((1.0, True), (0.0, False)):
+        check = t1.coordinate_check(
+            SiameseTask(power, in_loss), widths=(32, 64, 128), lr=2**-9, parametrization=both_hidden
+        )
+        assert (label in check.failed_layers) is not right, str(check)
+        assert check.passed is right, str(check)

@@ -95,14 +95,15 @@ def coordinate_check(
     }  # fmt: skip
     with torch.random.fork_rng():
         check_sizes(sizes)
-        reference, judged = (
-            make_parametrization(
+        made = {
+            one: make_parametrization(
                 one, task, base_width or sizes.widths[0], optimizer, {**options, **choices},
                 depth=sizes.depths[0] if sizes.depths else None,
             )
-            for one in ("mup", parametrization)
-        )  # fmt: skip
-        study = Study(sizes, reference, judged, lr=lr, steps=moments, bands=bands)
+            for one in dict.fromkeys(("mup", parametrization))
+        }  # fmt: skip
+        judged = made[parametrization]
+        study = Study(sizes, made["mup"], judged, lr=lr, steps=moments, bands=bands)
         study.train(seeds)
         rows = study.rows()
         while study.seeds < max_seeds and any(row.answer == UNDECIDED for row in rows):
