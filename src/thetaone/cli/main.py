@@ -14,6 +14,7 @@ from thetaone.cli._plan import plan
 from thetaone.cli._policy import policy
 from thetaone.cli._report import report
 from thetaone.cli._sweep import sweep
+from thetaone.cli._train import train
 from thetaone.cli._transfer import transfer
 from thetaone.errors import ThetaOneError
 
@@ -48,6 +49,7 @@ app.command()(plan)
 app.command()(policy)
 app.command()(report)
 app.command()(sweep)
+app.command()(train)
 app.command()(transfer)
 
 

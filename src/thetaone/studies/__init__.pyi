@@ -8,6 +8,8 @@ from ._policy import WIDTH as WIDTH
 from ._policy import train_policy as train_policy
 from ._sweep import sweep as sweep
 from ._transfer import transfer as transfer
+from ._watch import Watch as Watch
 from .target import recipe_optimizer as recipe_optimizer
 from .target import recipe_rematerialize as recipe_rematerialize
 from .target import recipe_scheduler as recipe_scheduler
+from .target import train_recipe as train_recipe

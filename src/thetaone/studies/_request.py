@@ -82,7 +82,8 @@ class Request:
     @property
     def axis(self) -> Literal["width", "depth"]:
         """What grows from size to size; the width where both do."""
-        return "width" if len({size.width for size in self.sizes}) > 1 else "depth"
+        widths, depths = ({getattr(s, axis) for s in self.sizes} for axis in ("width", "depth"))
+        return "depth" if len(widths) == 1 and len(depths) > 1 else "width"
 
     @property
     def optimizer_name(self) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thetaone._contents import contents_digest
 from thetaone.parametrization import Parametrization
@@ -172,7 +172,7 @@ def run_sweep(
     trials = [runs.trials[s].model_copy(update={"spec": replace(s, rule=label)}) for s in specs]
     return _conclude(
         trials, runs, task=request.task.name, parametrization=label,
-        optimizer=parametrization.optimizer_name, base_width=request.base.width,
+        optimizer=parametrization.optimizer_name, base=request.base, axis=request.axis,
         wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -190,16 +190,19 @@ def _conclude(
     trials: Sequence[Trial],
     runs: TrialRuns,
     *,
-    base_width: int,
+    base: Size,
+    axis: Literal["width", "depth"],
     **named: Any,
 ) -> SweepResult:
     """The result: optima, drift and penalties of the trials."""
-    curves = loss_curves(trials)
+    curves = loss_curves(trials, axis)
     optima = find_optima(curves)
-    best = nearest_optimum(optima, base_width)
+    best = nearest_optimum(optima, getattr(base, axis))
+    drift = find_drift(curves, optima)
     return SweepResult(
-        trials=tuple(trials), engine=runs.decision, base_width=base_width, optima=optima,
-        drift=find_drift(curves, optima),
+        trials=tuple(trials), engine=runs.decision, base_width=base.width, base_depth=base.depth,
+        axis=axis, optima=optima,
+        drift=None if drift is None else drift.model_copy(update={"axis": axis}),
         penalties=transfer_penalties(curves, optima, best.log2_lr) if best else {},
         n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes, **named,
     )  # fmt: skip

@@ -16,16 +16,16 @@ Lines = tuple[list[int], list[int]]
 Curve = tuple[Array, Array]  # log2 rates [n], final losses [seeds, n]
 
 
-def loss_curves(trials: Sequence[Trial]) -> dict[int, Curve]:
-    """Width -> log2 learning rates and final losses of every seed; inf where diverged.
+def loss_curves(trials: Sequence[Trial], axis: str = "width") -> dict[int, Curve]:
+    """Size along an axis -> log2 learning rates and final losses of every seed; inf where diverged.
 
     Where trials failed, whole rates or whole seeds are left out, the one with the largest share of
     failures first, so that a seed is never compared on fewer rates than another and one bad seed
     leaves the others' answer alone.
     """
     curves: dict[int, Curve] = {}
-    for width in sorted({trial.width for trial in trials}):
-        of_width = [trial for trial in trials if trial.width == width]
+    for width in sorted({getattr(trial, axis) for trial in trials}):
+        of_width = [trial for trial in trials if getattr(trial, axis) == width]
         lrs = np.array(sorted({trial.lr for trial in of_width}))
         seeds = sorted({trial.seed for trial in of_width})
         losses = np.full((len(seeds), len(lrs)), np.nan)

@@ -191,7 +191,7 @@ def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
         *((f"level {level.verdict}", _level_line(level)) for level in result.levels),
         ("µP", str(mup.drift or "no drift: fewer than two optima")),
         ("SP", str(sp.drift or "no drift: fewer than two optima")),
-        ("transfer penalty", f"{penalty:.2%} at worst over widths {_join(mup.widths)} (µP)"),
+        ("transfer penalty", f"{penalty:.2%} at worst over {mup.axis}s {_join(mup.sizes)} (µP)"),
         ("coordinate check µP", _verdict(result.check_mup)),
         ("coordinate check SP", _verdict(result.check_sp)),
         ("memory", _memory_line(result)),

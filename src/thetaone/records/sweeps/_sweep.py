@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -45,6 +45,7 @@ class Drift(Record):
         from_width: The smallest width.
         to_width: The largest width.
         bounded_only: An optimum sits on the edge of the grid: the drift is only a bound.
+        axis: What grows from ``from_width`` to ``to_width``.
     """
 
     octaves: float
@@ -54,13 +55,14 @@ class Drift(Record):
     from_width: int
     to_width: int
     bounded_only: bool = False
+    axis: Literal["width", "depth"] = "width"
 
     def __str__(self) -> str:
         low, high = self.interval
         edge = " (an optimum is on the edge of the grid: widen lrs)" if self.bounded_only else ""
         return (
             f"drift {self.octaves:+.2f} octaves [{low:+.2f}, {high:+.2f}] "
-            f"over width {self.from_width} → {self.to_width}{edge}"
+            f"over {self.axis} {self.from_width} → {self.to_width}{edge}"
         )
 
 
@@ -81,6 +83,8 @@ class SweepResult(Record):
         n_trained: Trials trained by this call [count].
         n_reused: Trials found in the storage [count].
         wall_seconds: Time of this call [s].
+        axis: What grows: width, or depth at one width; optima and penalties are keyed by it.
+        base_depth: Depth where nothing is rescaled; None where the task has one.
         notes: What is worth a word: stored trials left out, and why.
     """
 
@@ -99,11 +103,27 @@ class SweepResult(Record):
     n_reused: int
     wall_seconds: float
     notes: tuple[str, ...] = ()
+    axis: Literal["width", "depth"] = "width"
+    base_depth: int | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths swept, ascending; depths where these grow at one width."""
+        return tuple(sorted({self.size(trial) for trial in self.trials}))
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Widths swept, ascending."""
-        return tuple(sorted({trial.width for trial in self.trials}))
+        """The sizes, under the name they have when width grows."""
+        return self.sizes
+
+    @property
+    def base_size(self) -> int:
+        """The base width, or the base depth where depth grows."""
+        return self.base_depth if self.axis == "depth" and self.base_depth else self.base_width
+
+    def size(self, trial: Trial) -> int:
+        """A trial's width, or its depth where depth grows."""
+        return trial.depth if self.axis == "depth" and trial.depth else trial.width
 
     @property
     def lrs(self) -> tuple[float, ...]:
@@ -127,19 +147,27 @@ class SweepResult(Record):
         return best if math.isfinite(means.get(best, math.nan)) else math.nan
 
     def _nearest(self, widths: Iterable[int]) -> int:
-        return min(widths, key=lambda width: (abs(math.log(width / self.base_width)), width))
+        return min(widths, key=lambda width: (abs(math.log(width / self.base_size)), width))
 
     def final_losses(self, width: int) -> dict[float, tuple[float, ...]]:
         """Learning rate -> final loss of every seed that did not fail, at one width."""
         losses: dict[float, tuple[float, ...]] = {}
         for trial in sorted(self.trials, key=lambda trial: (trial.lr, trial.seed)):
-            if trial.width == width and trial.status != "failed":
+            if self.size(trial) == width and trial.status != "failed":
                 losses[trial.lr] = (*losses.get(trial.lr, ()), trial.final_loss)
         return losses
 
     def __str__(self) -> str:
         rows = [_optimum_row(self, width) for width in self.widths]
-        columns = ["width", "parameters", "best log2 lr", "interval", "loss", "penalty", "diverged"]
+        columns = [
+            self.axis,
+            "parameters",
+            "best log2 lr",
+            "interval",
+            "loss",
+            "penalty",
+            "diverged",
+        ]
         title = f"{self.task}: {self.parametrization}, {self.optimizer}"
         lines = [text_table(columns, rows, title=title)]
         if self.drift is not None:
@@ -156,7 +184,7 @@ class SweepResult(Record):
 
 
 def _optimum_row(result: SweepResult, width: int) -> list[str]:
-    trials = [trial for trial in result.trials if trial.width == width]
+    trials = [trial for trial in result.trials if result.size(trial) == width]
     diverged = sum(trial.status == "diverged" for trial in trials)
     parameters = f"{max(trial.n_parameters for trial in trials):,}"
     optimum = result.optima.get(width)

@@ -18,6 +18,7 @@ from thetaone.records import LevelVerdict, Standing, SweepResult, Trial, student
 TOLERANCE = 0.01  # of the loss: two levels closer than this are one
 NEAR = 1.0 + 1e-9  # octaves around the best rate
 CONFIDENCE = 0.95
+UNDECIDED = "these seeds do not tell: add seeds, or steps"
 
 Losses = Mapping[int, float]  # seed -> final loss
 
@@ -72,14 +73,15 @@ def against_sp(mup: SweepResult, sp: SweepResult, lr: float) -> LevelVerdict | N
     best = min(theirs, key=lambda other: _mean(theirs[other]))
     pairs = _in_step(ours, theirs, rate, best)
     pairing = Pairing(
-        what=f"µP at rate {rate:.3g}, width {width}", against=f"SP at its best rate, {best:.3g}",
+        what=f"µP at rate {rate:.3g}, {mup.axis} {width}",
+        against=f"SP at its best rate, {best:.3g}",
         losses=ours[rate], reference=theirs[best],
     )  # fmt: skip
     return _judge(
         "µP at the transferred rate is as good as SP at its own best", pairing, pairs,
         tolerance=TOLERANCE * abs(_mean(theirs[best])),
-        advice=f"the small models lose to plain PyTorch at width {width}: anchor at the target, "
-        "or look at the readout's and the embedding's initial values",
+        advice=f"the small models lose to plain PyTorch at {mup.axis} {width}: anchor at the "
+        "target, or look at the readout's and the embedding's initial values",
     )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def wider_is_better(mup: SweepResult, lr: float) -> LevelVerdict | None:
     by_width = {width: _rates(mup, width) for width in mup.widths}
     pairs = [
         Pairing(
-            what=f"width {wide} at rate {rate:.3g}", against=f"width {narrow}",
+            what=f"{mup.axis} {wide} at rate {rate:.3g}", against=f"{mup.axis} {narrow}",
             losses=by_width[wide][rate], reference=by_width[narrow][rate],
         )
         for narrow, wide in zip(mup.widths, mup.widths[1:], strict=False)
@@ -113,7 +115,7 @@ def target_level(mup: SweepResult, lr: float, target: Trial) -> LevelVerdict | N
     """The target, trained once, against the widest proxy from the same seed at the same rate."""
     width = max(mup.widths)
     rates = _rates(mup, width)
-    if not rates or target.status != "finished" or (target.width, target.depth) == (width, None):
+    if not rates or target.status != "finished" or mup.size(target) == width:
         return None
     rate = _nearest(rates, lr)
     if target.seed not in rates[rate]:
@@ -124,7 +126,8 @@ def target_level(mup: SweepResult, lr: float, target: Trial) -> LevelVerdict | N
         if abs(math.log2(a / lr)) <= NEAR and abs(math.log2(b / lr)) <= NEAR
     ]
     pairing = Pairing(
-        what=f"the target, width {target.width}", against=f"width {width} at rate {rate:.3g}",
+        what=f"the target, {mup.axis} {mup.size(target)}",
+        against=f"{mup.axis} {width} at rate {rate:.3g}",
         losses={target.seed: target.final_loss}, reference=rates[rate],
     )  # fmt: skip
     return _judge(
@@ -157,7 +160,8 @@ def _judge(
         claim=claim, what=pairing.what, against=pairing.against, loss=_mean(pairing.losses),
         reference=_mean({seed: pairing.reference[seed] for seed in pairing.losses}),
         difference=difference, stderr=stderr if freedom else math.nan, interval=interval,
-        tolerance=tolerance, verdict=verdict, advice="" if verdict == "holds" else advice,
+        tolerance=tolerance, verdict=verdict,
+        advice={"holds": "", "fails": advice, "undecided": UNDECIDED}[verdict],
     )  # fmt: skip
 
 
@@ -193,7 +197,7 @@ def _rates(sweep: SweepResult, width: int) -> dict[float, Losses]:
     """Rate -> final loss of every seed, where all of them finished."""
     trials: dict[float, list[Trial]] = {}
     for trial in sweep.trials:
-        if trial.width == width:
+        if sweep.size(trial) == width:
             trials.setdefault(trial.lr, []).append(trial)
     return {
         lr: {trial.seed: trial.final_loss for trial in of_rate}

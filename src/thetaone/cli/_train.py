@@ -1,0 +1,26 @@
+"""``thetaone train``: the target of a recipe, from where it was stopped."""
+
+from pathlib import Path
+
+import typer
+
+
+def train(
+    recipe: Path = typer.Argument(metavar="RECIPE.json", help="Written by `thetaone transfer`."),
+    task: str | None = typer.Option(None, help="The task; the one the recipe names by default."),
+    out: Path | None = typer.Option(None, help="Folder of the weights; the recipe's by default."),
+    minutes: float = typer.Option(5.0, help="Minutes between two checkpoints."),
+) -> None:
+    """Train a recipe's target and keep its weights; a killed training goes on where it was."""
+    from thetaone.cli._progress import Progress
+    from thetaone.studies import Watch, train_recipe
+
+    with Progress() as progress:
+        trial, evaluation = train_recipe(
+            recipe, task=task, folder=out, checkpoint_minutes=minutes,
+            on_step=lambda answer: Watch(progress).steps("target", answer.n_steps),
+        )  # fmt: skip
+    print(f"width {trial.width}: {trial.status}, loss {trial.final_loss:.4f}")
+    if evaluation is not None:
+        print(f"evaluation {evaluation:.4f}")
+    print(f"weights in {(out or recipe.parent) / 'model.safetensors'}")

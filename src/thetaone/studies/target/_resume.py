@@ -1,0 +1,87 @@
+"""``thetaone train``: the target of a recipe, from its file, in any process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from thetaone.errors import InputError
+from thetaone.records import Recipe, Trial, TrialSpec
+from thetaone.studies.target._recipe import recipe_optimizer
+from thetaone.studies.target._train import (
+    MINUTES,
+    WEIGHTS,
+    Checkpoints,
+    OnStep,
+    save_weights,
+    train,
+)
+from thetaone.sweeps import Work
+from thetaone.tasks import load_task
+
+TRIAL = "target.json"
+
+
+@dataclass(frozen=True)
+class RecipeOptimizer:
+    """Builds the optimizer of a recipe's target; a class, so that it can be pickled."""
+
+    recipe: Recipe
+
+    def __call__(self, model: nn.Module, width: int, lr: float) -> Any:
+        """The optimizer; the recipe says its rate."""
+        return recipe_optimizer(self.recipe, model)
+
+
+def train_recipe(
+    path: str | Path,
+    *,
+    task: Any = None,
+    folder: str | Path | None = None,
+    checkpoint_minutes: float = MINUTES,
+    on_step: Callable[[Recipe], OnStep],
+) -> tuple[Trial, float | None]:
+    """Train a recipe's target to the end and keep its weights; resume where it was stopped.
+
+    Args:
+        path: Of ``recipe.json``.
+        task: The task, when the recipe was made from an object; None: the one it names.
+        folder: For ``model.safetensors``, ``target.json`` and the checkpoint; None: the recipe's.
+        checkpoint_minutes: Between two checkpoints [min].
+        on_step: Makes what is called after every step.
+
+    Returns:
+        The trial, and the task's evaluation of the trained model where it has one.
+
+    Raises:
+        InputError: The recipe names no task and none is passed.
+        MismatchError: The task's model is not the recipe's; names what differs.
+        CheckpointError: A checkpoint is of another recipe, or cannot be written.
+    """
+    recipe = Recipe.load(path)
+    reference = task if task is not None else recipe.reference
+    if reference is None:
+        raise InputError(
+            f"{path} was made from a task that is an object of a program: pass it, or put the task "
+            "into a file and run transfer on that"
+        )
+    loaded = load_task(reference)
+    target = Path(path).resolve().parent if folder is None else Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    work = Work(task=loaded, make_optimizer=RecipeOptimizer(recipe), loop=recipe.loop)
+    spec = TrialSpec(
+        width=recipe.width, depth=recipe.depth, lr=recipe.lr, seed=recipe.seed,
+        n_steps=recipe.n_steps, rule="recipe",
+    )  # fmt: skip
+    trained = train(
+        work, spec, schedule=recipe.memory, on_step=on_step(recipe), memory=False,
+        checkpoints=Checkpoints(
+            folder=target, recipe=recipe.fingerprint, minutes=checkpoint_minutes
+        ),
+    )  # fmt: skip
+    save_weights(trained.model, target / WEIGHTS)
+    trained.trial.to_json(target / TRIAL)
+    evaluate = loaded.evaluate
+    return trained.trial, None if evaluate is None else float(evaluate(trained.model))

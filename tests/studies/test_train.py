@@ -1,0 +1,209 @@
+"""The target's training: checkpoints, resuming after a kill, the recipe in another loop."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import thetaone as t1
+from thetaone.errors import CheckpointError, InputError, MismatchError
+from thetaone.studies import train_recipe
+
+TASK = """
+import torch
+from torch import nn
+
+clip = 1.0
+weight_decay = 0.1
+
+def schedule(step, steps):
+    return min((step + 1) / 5, 1) * (1 - step / steps)
+
+def model(width):
+    return nn.Sequential(
+        nn.Linear(8, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, width), nn.ReLU(),
+        nn.Linear(width, 1),
+    )
+
+def batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        x = torch.randn(32, 8, generator=generator)
+        yield x, x.prod(1, keepdim=True)
+
+def loss(model, batch):
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+def evaluate(model):
+    model.eval()
+    with torch.no_grad():
+        return loss(model, next(batches(99))).item()
+"""
+CALL = {"widths": [8, 16], "target": 32, "lrs": [2.0**p for p in (-9, -8, -7, -6)],
+        "seeds": [0, 1], "steps": 60, "engine": "serial"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a transfer."""
+    folder = tmp_path_factory.mktemp("transfer")
+    (folder / "task.py").write_text(TASK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thetaone.studies._job.verify_laws", list)
+        t1.transfer(folder / "task.py", report=folder / "out", **CALL)
+    return folder / "out"
+
+
+def quiet(recipe):
+    return lambda *_: None
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_recipe_trains_the_same_weights_again(out: Path, tmp_path: Path) -> None:
+    trial, evaluation = train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    result = json.loads((out / "result.json").read_text())
+    assert list(trial.losses) == result["target"]["losses"]
+    assert evaluation == result["evaluation"]
+    assert same(weights(tmp_path), weights(out))
+
+
+def test_a_loop_of_ones_own_follows_bit_for_bit(out: Path) -> None:
+    scope: dict = {}
+    exec(TASK, scope)
+    recipe = t1.Recipe.load(out / "recipe.json")
+    torch.manual_seed(recipe.seed)
+    model, batches, losses = scope["model"](32), scope["batches"](recipe.seed), []
+    optimizer = recipe.optimizer(model)
+    scheduler = recipe.scheduler(optimizer)
+    for _ in range(recipe.n_steps):
+        loss = scope["loss"](model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.loop.clip)
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.item())
+    assert losses == json.loads((out / "result.json").read_text())["target"]["losses"]
+
+
+class Stopped(Exception):
+    """A training that ends in the middle."""
+
+
+def stop_after(n_steps: int):
+    def on_step(done: int, *_: object) -> None:
+        if done == n_steps:
+            raise Stopped
+
+    return lambda recipe: on_step
+
+
+def test_a_stopped_training_goes_on_with_the_same_bits(out: Path, tmp_path: Path) -> None:
+    for n_steps in (7, 23, 41):
+        with pytest.raises(Stopped):
+            train_recipe(
+                out / "recipe.json", folder=tmp_path, checkpoint_minutes=0,
+                on_step=stop_after(n_steps),
+            )  # fmt: skip
+        assert (tmp_path / "checkpoint.pt").exists()
+    trial, _ = train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    assert len(trial.losses) == 60
+    assert same(weights(tmp_path), weights(out))
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_no_bit(out: Path, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    call = [sys.executable, "-m", "thetaone.cli.main", "train", str(out / "recipe.json"),
+            "--out", str(tmp_path), "--minutes", "0"]  # fmt: skip
+    for _ in range(20):
+        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 2.0 + draw.random()
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(call, check=True, capture_output=True)
+    assert same(weights(tmp_path), weights(out))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(out: Path, tmp_path: Path) -> None:
+    train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    other = t1.Recipe.load(out / "recipe.json").model_copy(update={"lr": 0.5})
+    other.to_json(tmp_path / "recipe.json")
+    with pytest.raises(CheckpointError, match=r"is of another recipe .*remove it to train"):
+        train_recipe(tmp_path / "recipe.json", folder=tmp_path, on_step=quiet)
+
+
+def test_a_damaged_checkpoint_is_named(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"half of it")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read.*Remove it"):
+        train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        train_recipe(
+            out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
+        )
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device; the last one stays"):
+        train_recipe(out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=quiet)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+    assert not (tmp_path / "checkpoint.new").exists()
+    monkeypatch.undo()
+    train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    assert same(weights(tmp_path), weights(out))
+
+
+def test_data_that_changed_is_told(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train_recipe(
+            out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
+        )
+    other = tmp_path / "task.py"
+    other.write_text(TASK.replace("torch.randn(32, 8", "2 * torch.randn(32, 8"))
+    with pytest.raises(CheckpointError, match=r"batch [89] of the data is another one"):
+        train_recipe(out / "recipe.json", task=other, folder=tmp_path, on_step=quiet)
+
+
+def test_a_recipe_for_another_model_names_what_differs(out: Path) -> None:
+    recipe = t1.Recipe.load(out / "recipe.json")
+    with pytest.raises(MismatchError, match=r"0\.weight"):
+        recipe.optimizer(nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1)))
+
+
+def test_a_recipe_of_an_object_asks_for_its_task(out: Path, tmp_path: Path) -> None:
+    recipe = t1.Recipe.load(out / "recipe.json").model_copy(update={"reference": None})
+    recipe.to_json(tmp_path / "recipe.json")
+    with pytest.raises(InputError, match="made from a task that is an object"):
+        train_recipe(tmp_path / "recipe.json", on_step=quiet)
+
+
+def test_groups_are_told_in_absolute_numbers(out: Path) -> None:
+    (group,) = t1.Recipe.load(out / "recipe.json").groups
+    assert (group.optimizer, group.options["weight_decay"]) == ("AdamW", 0.1)
+    assert group.n_parameters == 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1
