@@ -54,9 +54,9 @@ def false_alarms(trials: int, generator: torch.Generator) -> list[dict[str, floa
     return rows
 
 
-def coverage_of_means(trials: int, generator: torch.Generator) -> list[dict[str, float]]:
+def coverage_of_means(trials: int, generator: torch.Generator) -> list[dict[str, object]]:
     """Share of coordinates of the mean gradient whose interval holds the truth."""
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, object]] = []
     for estimator in (Pathwise(), LeaveOneOut()):
         for repeats in ESTIMATES:
             inside = 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch import distributions as D
+from torch.distributions import constraints
 
 import thetaone as t1
 from thetaone.errors import EstimatorError, InputError
@@ -275,8 +276,8 @@ def test_a_support_that_nobody_can_look_at_is_refused() -> None:
 class WithoutLogProb(D.Distribution):
     """Samples and nothing else."""
 
-    arg_constraints: dict[str, D.constraints.Constraint] = {}  # noqa: RUF012
-    support = D.constraints.real
+    arg_constraints = {}  # noqa: RUF012  # pyright: ignore
+    support = constraints.real  # pyright: ignore
 
     def sample(self, sample_shape: torch.Size) -> Tensor:  # pyright: ignore
         return torch.zeros(sample_shape)
@@ -291,7 +292,7 @@ class WithoutSupport(D.Normal):
     """A distribution whose author named no support."""
 
     @property
-    def support(self) -> D.constraints.Constraint:  # pyright: ignore
+    def support(self) -> constraints.Constraint:  # pyright: ignore
         raise NotImplementedError
 
 

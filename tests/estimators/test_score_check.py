@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def tanh_normal(mean: float, scale: float) -> Distribution:
 class Lagged(D.Normal):
     """Samples of another mean than log_prob describes."""
 
-    def sample(self, sample_shape: torch.Size = NO_SHAPE) -> Tensor:
+    def sample(self, sample_shape: Any = NO_SHAPE) -> Tensor:
         return super().sample(sample_shape) + 0.5 * self.scale.detach()
 
 
@@ -203,9 +204,43 @@ def test_a_path_without_the_parameter_is_refused(logits: list[float]) -> None:
 
 def test_a_users_branch_is_seen_too() -> None:
     class Branching(D.Normal):
-        def rsample(self, sample_shape: torch.Size = NO_SHAPE) -> Tensor:
+        def rsample(self, sample_shape: Any = NO_SHAPE) -> Tensor:
             x = super().rsample(sample_shape)
             return torch.where(self.loc > 1, x.detach(), x)
 
     assert dead_path(Branching(t([0.0, 2.0]), 1.0)) == "loc[1]"
     assert not dead_path(Branching(t([0.0, 0.5]), 1.0))
+
+
+def test_a_parameter_that_has_moved_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_score_warning, "_SEEN", set())
+
+    def run(q: Distribution) -> None:
+        t1.expectation(lambda x: x, q, estimator=LeaveOneOut())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for concentration in (2.0, 1.9, 0.5):
+            run(D.Gamma(t(concentration), 1.0))
+        run(D.Bernoulli(t(0.3)))
+    with pytest.warns(EstimatorWarning, match="concentration"):
+        run(D.Gamma(t(0.02), 1.0))
+    with pytest.warns(EstimatorWarning, match="probs is 0 for every sample"):
+        run(D.Bernoulli(t(0.0)))
+
+
+@pytest.mark.parametrize("estimator", [LeaveOneOut(), "auto"])
+def test_a_transform_without_an_inverse(estimator: LeaveOneOut | str) -> None:
+    q = D.TransformedDistribution(D.Normal(t(0.3), 1.0), [D.AbsTransform()])
+    if estimator == "auto":  # a path leads through it
+        assert t1.expectation(torch.square, q).estimator == "Pathwise"
+        return
+    with pytest.raises(EstimatorError, match=r"log p of Transformed.* is not known to torch"):
+        t1.expectation(torch.square, q, estimator=estimator)
+
+
+def test_a_lattice_behind_a_transform_is_discrete() -> None:
+    q = D.TransformedDistribution(D.Poisson(t(2.0)), [D.AffineTransform(0.0, 2.0)])
+    with pytest.raises(EstimatorError, match="is discrete: no path leads"):
+        t1.expectation(lambda x: x, q, estimator=Pathwise())
+    assert t1.expectation(lambda x: x, q).estimator == "LeaveOneOut"

@@ -122,8 +122,7 @@ def expectation(
     chosen, reason = resolve(estimator, integrand, distribution, n_samples, generator)
     rows = surrogate_rows(integrand, distribution, chosen, n_samples, generator, check=check)
     _refuse_nothing_to_train(rows, distribution)
-    with torch.no_grad():
-        stderr = _standard_error(rows, chosen)
+    stderr = _standard_error(rows.detach(), chosen)
     return Expectation(
         value=rows.mean(0),
         stderr=stderr,

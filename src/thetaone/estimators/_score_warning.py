@@ -1,10 +1,16 @@
-"""Who warns when E[score] is not 0: once a kind of distribution by default, or whenever asked."""
+"""Who warns when E[score] is not 0: once a kind of distribution by default, or whenever asked.
+
+A kind is a class with shape, dtype, and the order of magnitude of its parameters: a concentration
+that sinks to 0.02 in a training, or a probability that reaches 0, is looked at when it gets there.
+"""
 
 import warnings
+from math import floor, inf, log
 from typing import Any
 
 import torch
-from torch.distributions import Distribution, Independent, TransformedDistribution
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
 from thetaone.errors import EstimatorWarning
 from thetaone.estimators._protocol import Estimator
@@ -13,6 +19,7 @@ from thetaone.estimators.distributions import (
     affordable_samples,
     check_score,
     describe,
+    elementary,
     trainable,
 )
 
@@ -28,7 +35,7 @@ def warn_of_score(estimator: Estimator, distribution: Distribution, *, check: bo
         estimator: Only those that use the score are concerned.
         distribution: pθ.
         check: True: now and thoroughly; False: never; None: the first time that this process meets
-            the class, shape and dtype, where a thousand samples are cheap.
+            the kind, where a thousand samples are cheap.
     """
     if check is False or not estimator.uses_score or not torch.is_grad_enabled():
         return
@@ -56,15 +63,31 @@ def advice(verdict: ScoreCheck, distribution: Distribution) -> str:
 
 
 def _kind(distribution: Distribution) -> tuple[Any, ...]:
+    shapes = (distribution.batch_shape, distribution.event_shape)
     held = trainable(distribution)
-    dtype, device = (held[0].dtype, held[0].device.type) if held else (None, "cpu")
-    return (
-        *_classes(distribution),
-        distribution.batch_shape,
-        distribution.event_shape,
-        dtype,
-        device,
-    )
+    if not held:
+        return (*_classes(distribution), *shapes)
+    dtype, device = held[0].dtype, held[0].device.type
+    if type(elementary(distribution)) is Normal:  # location and scale: no regime of its own
+        return (Normal, *shapes, dtype, device)
+    return (*_classes(distribution), *shapes, dtype, device, *map(_magnitude, held))
+
+
+def _magnitude(tensor: Tensor) -> tuple[int, int, bool]:
+    """Powers of 4 that the entries lie between, and whether one is exactly 0 or 1.
+
+    For entries of both signs only the upper end: near 0 nothing special happens to a logit.
+    """
+    entries = tensor.detach()
+    low, high = (float(end) for end in torch.aminmax(entries)) if entries.numel() else (1.0, 1.0)
+    on_edge = bool(((entries == 0) | (entries == 1)).any())
+    top = max(abs(low), abs(high))
+    bottom = low if low > 0 else top
+    return _power(bottom), _power(top), on_edge
+
+
+def _power(size: float) -> int:
+    return floor(log(size, 4)) if 0 < size < inf else -1000
 
 
 def _classes(distribution: Distribution) -> list[type]:

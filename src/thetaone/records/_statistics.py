@@ -39,7 +39,8 @@ def student_limit(freedom: float, *, alarm: float = FALSE_ALARM, comparisons: in
         >>> round(student_limit(float("inf")), 2), round(student_limit(4), 1)
         (4.5, 30.6)
     """
-    from scipy.special import ndtri, stdtrit  # SciPy takes longer to load than all records
+    # SciPy takes longer to load than all records
+    from scipy.special import ndtri, stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     tail = alarm / (2 * comparisons)
     return -float(ndtri(tail) if freedom == float("inf") else stdtrit(freedom, tail))

@@ -138,9 +138,9 @@ def test_what_std_multiplies_the_gradient_with() -> None:
         assert limit == pytest.approx(math.sqrt(size) * (1 - 1 / size), abs=0.01)
     assert standardized_multiplier(0.3, 400) == pytest.approx(
         standardized_multiplier(0.3, math.inf),
-        rel=0.01,  # pyright: ignore
+        rel=0.01,
     )
-    assert standardized_multiplier(0.02, math.inf) == pytest.approx(7.14, abs=0.01)  # pyright: ignore
+    assert standardized_multiplier(0.02, math.inf) == pytest.approx(7.14, abs=0.01)
 
 
 # planted faults: a loss that claims E[R] (or E[R] − β·KL) and ascends something else

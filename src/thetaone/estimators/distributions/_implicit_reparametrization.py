@@ -80,7 +80,12 @@ def _refuse_flat_cdf(distribution: Distribution, x: Tensor) -> None:
     while isinstance(part, Independent):
         part = part.base_dist
     at = x.unsqueeze(-1 - len(base.event_shape)) if part is not base else x
-    cdf = part.cdf(at).sum()
+    try:
+        cdf = part.cdf(at).sum()
+    except NotImplementedError as error:
+        raise EstimatorError(
+            f"the cdf of {describe(distribution)} is not known to torch; use LeaveOneOut()"
+        ) from error
     if not cdf.requires_grad:
         return
     try:

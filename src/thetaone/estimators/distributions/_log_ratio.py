@@ -47,9 +47,16 @@ def log_density(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
     """Log p(x; θ), summed behind ``n_lead`` batch dimensions and finite, ``[n, *lead]``.
 
     Raises:
-        EstimatorError: log p is NaN or infinite at a sample: one such value spoils the gradient.
+        EstimatorError: log p is not known, or NaN or infinite at a sample: one such value spoils
+            the gradient.
     """
-    log_p = sum_coordinates(distribution.log_prob(x), n_lead)
+    try:
+        log_p = sum_coordinates(distribution.log_prob(x), n_lead)
+    except NotImplementedError as error:
+        raise EstimatorError(
+            f"log p of {describe(distribution)} is not known to torch: a part of it has no inverse "
+            "or no density. Use Pathwise() if it has rsample"
+        ) from error
     finite = torch.isfinite(log_p)
     if not bool(finite.all()):
         bad = ~finite.flatten(1).all(1) if log_p.dim() > 1 else ~finite

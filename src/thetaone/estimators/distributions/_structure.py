@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, TransformedDistribution
 from torch.distributions.transforms import Transform
 
 
@@ -70,8 +70,11 @@ def upstream(tensor: Tensor) -> Iterator[Any]:
 
 
 def discrete(distribution: Distribution) -> bool:
-    """Whether samples live on a discrete set."""
-    support: Any = distribution.support
+    """Whether samples live on a discrete set, that of a transform's base carried along."""
+    base = elementary(distribution)
+    if isinstance(base, TransformedDistribution) and discrete(base.base_dist):
+        return True  # its own support tells the codomain alone
+    support: Any = base.support
     return bool(support.is_discrete)
 
 

@@ -95,7 +95,7 @@ def _one_each(z: Tensor) -> tuple[Tensor, Tensor]:
 def _speed(distribution: TransformedDistribution, z: Tensor, pinned: Tensor) -> float:
     """Largest derivative by a parameter of the pinned coordinates of T⁻¹(x; θ) at x = T(z; θ)."""
     x = _forward(distribution, z).detach()
-    back = x
+    back: Any = x
     for transform in reversed(distribution.transforms):
         back = transform.inv(back)
     if not back.requires_grad:
@@ -108,9 +108,10 @@ def _speed(distribution: TransformedDistribution, z: Tensor, pinned: Tensor) -> 
 
 
 def _forward(distribution: TransformedDistribution, z: Tensor) -> Tensor:
+    x: Any = z
     for transform in distribution.transforms:
-        z = transform(z)
-    return z
+        x = transform(x)
+    return x
 
 
 def _flat(transforms: Sequence[Any]) -> list[Any]:

@@ -301,7 +301,7 @@ def _off_policy(settings: ObjectiveSettings) -> list[str]:
     ]
 
 
-def standardized_multiplier(p: float, group_size: int, epsilon: float = 0.0) -> float:
+def standardized_multiplier(p: float, group_size: float, epsilon: float = 0.0) -> float:
     """c_G(p): what ÷std multiplies ∇p with, for 0/1 rewards in groups of G.
 
     c_G(p) = E[A | R = 1] − E[A | R = 0], over the G − 1 others; A = 0 in a group without spread.
@@ -320,7 +320,7 @@ def standardized_multiplier(p: float, group_size: int, epsilon: float = 0.0) -> 
     """
     if group_size == inf:
         return 1 / sqrt(p * (1 - p))
-    g = group_size
+    g = int(group_size)
     total = 0.0
     for others in range(g):
         chance = comb(g - 1, others) * p**others * (1 - p) ** (g - 1 - others)

@@ -36,6 +36,7 @@ def read_torchrl(options: Mapping[str, Any]) -> TrainerReading:
             "kl_to_ref_coeff", given["kl_to_ref_coeff"], "k1 in the reward",
             "k3 in the loss ascends minus the forward KL(ρ‖π)",
         )  # fmt: skip
+    clip = float(given["clip_epsilon"])
     weight = float(given["entropy_coeff"]) if given["entropy_bonus"] else 0.0
     return TrainerReading(
         trainer="TorchRL MCAdvantage and GRPOLoss",
@@ -43,7 +44,7 @@ def read_torchrl(options: Mapping[str, Any]) -> TrainerReading:
             advantage="group-std", group_size=int(given["grpo_size"]), epsilon=1e-4,
             aggregation="token-mean", kl_kind="k3" if given["kl_to_ref_coeff"] else None,
             kl_place="loss", kl_coefficient=float(given["kl_to_ref_coeff"] or 0.0),
-            entropy_weight=weight, clip=(float(given["clip_epsilon"]),) * 2,
+            entropy_weight=weight, clip=(clip, clip),
         ),
         shown={name: str(value) for name, value in given.items()},
         changes=tuple(notes.changes),

@@ -72,7 +72,7 @@ def read_verl(options: Mapping[str, Any]) -> TrainerReading:
             kl_coefficient=float(coefficient) if kind else 0.0,
             entropy_weight=float(given[actor + "entropy_coeff"]),
             updates_per_batch=max(1, round(batches)) * int(given[actor + "ppo_epochs"]),
-            clip=(float(given[actor + "clip_ratio"]),) * 2,
+            clip=(float(given[actor + "clip_ratio"]), float(given[actor + "clip_ratio"])),
         ),
         shown={path.rpartition(".")[2]: str(value) for path, value in given.items()},
         changes=tuple(notes.changes),
