@@ -190,3 +190,11 @@ def test_command_line(tmp_path: Path) -> None:
     assert "mine: mup, Adam" in shown.stdout
     assert "20 trials trained, 0 reused" in shown.stdout
     assert SweepResult.from_json(tmp_path / "result.json").n_trained == 20
+
+
+def test_what_mup_hangs_on_an_optimizer_does_not_forbid_stacks() -> None:
+    result = t1.sweep(
+        Toy(), widths=[8, 32], lrs=[2**-5, 2**-4], seeds=[0], steps=2, engine="stacked",
+        n_processes=1, optimizer=torch.optim.Adam,
+    )  # fmt: skip
+    assert {trial.status for trial in result.trials} == {"finished"}

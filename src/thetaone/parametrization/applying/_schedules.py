@@ -69,6 +69,8 @@ def guard_ratios(optimizer: torch.optim.Optimizer) -> None:
 class _RatioGuard:
     """Step pre-hook; a class so that an optimizer with it can be pickled."""
 
+    watches_only = True  # changes no step: a stack of models may leave it out
+
     def __init__(self, prescribed: tuple[float, ...]) -> None:
         self.prescribed = prescribed
         self.last: tuple[float, ...] = ()

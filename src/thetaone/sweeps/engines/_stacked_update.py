@@ -170,10 +170,14 @@ def _used(hyper: Hyper) -> bool:
     return isinstance(hyper, Tensor) or hyper != 0
 
 
+def _watches_only(hook: object) -> bool:
+    return getattr(hook, "watches_only", False)
+
+
 def _require_untouched(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Refuse what acts in a step beside the optimizer's class: a stack would drop it."""
-    for name, value in vars(optimizer).items():
-        if name.startswith("_optimizer_step") and value:
+    for name, hooks in vars(optimizer).items():
+        if name.startswith("_optimizer_step") and not all(map(_watches_only, hooks.values())):
             raise NotStackableError("the optimizer has a hook on its step")
     if _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
         raise NotStackableError("a hook is registered on the step of every optimizer")
