@@ -225,6 +225,10 @@ class Glance:
         except (KeyError, ValueError, AttributeError):
             return None
 
+    def lengths(self, values: list[Any]) -> list[Any]:
+        """The lengths among values."""
+        return values[: len(self.sized)]
+
 
 class InPlace:
     """A tensor or an array that may be changed in place, as it was.

@@ -106,7 +106,7 @@ class Moment:
     def learn(self) -> None:
         """Note what the region wrote, and forget what it did not use."""
         for watch, note in zip(self.watches, self.notes, strict=True):
-            note.lighten(watch.now(), watch.keep)
+            note.lighten(watch.now(), self.copies.moving)
         self.drawn = [
             (one, old)
             for one, old in self.drawn

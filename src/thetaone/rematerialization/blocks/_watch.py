@@ -5,11 +5,11 @@ where something differs is anything copied. What is changed in place, tensors an
 its version or its bytes.
 """
 
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NoReturn
+from weakref import ref
 
 import numpy as np
 import torch
@@ -54,11 +54,6 @@ class Snapshot:
             and not any(one.changed for one in self.in_place)
         )
 
-    @property
-    def copied_bytes(self) -> int:
-        """Bytes of the tensors that were copied."""
-        return sum(one.copy.nbytes for one in self.in_place if one.copy is not None)
-
     def write(self) -> None:
         """Put every holder back that differs."""
         _write(self.holders, self.contents)
@@ -97,10 +92,13 @@ class Note:
         self.contents = contents
         self.in_place = [one for one in self.in_place if id(one.value) not in dropped]
 
-    def faded(self) -> list[str]:
-        """Paths of large tensors that were overwritten and are not kept."""
+    def forget(self) -> list[str]:
+        """Let go of large tensors that were overwritten; their paths."""
         values = [value for contents in self.contents for value in contents.values()]
-        return [value.path for value in values if isinstance(value, _Faded)]
+        faded = [one for one in values if isinstance(one, _Faded) and type(one.reference) is ref]
+        for one in faded:
+            one.reference = _gone
+        return [one.path for one in faded]
 
     def replayed(self) -> tuple[list[Contents], list[tuple[Any, Any]]]:
         """Contents for a recomputation, and arrays with what to fill them with.
@@ -138,17 +136,15 @@ class Watch:
 
     Attributes:
         reached: Holders and generators.
-        keep: Paths of large tensors that the block reads and overwrites.
     """
 
     def __init__(self, name: str, block: nn.Module) -> None:
         self.name, self.block = name, block
-        self.keep: set[str] = set()
         self._search()
 
     def _search(self) -> None:
         self.reached: Reached = reachable(self.name, self.block)
-        self.generators = list(self.reached.generators.values())
+        self.generators = self.reached.generators
         self.modules = list(self.block.modules())
         self.glance = Glance(self.reached.holders)
         values = self.glance.values()
@@ -181,6 +177,9 @@ class Watch:
         values = self.glance.values()
         if self.known.holds(values):
             return self.known
+        if values and self.glance.lengths(values) != self.glance.lengths(self.known.values):
+            self.glance = Glance(self.reached.holders)  # it reads attributes by their names
+            values = self.glance.values()
         if values is None or self._deeper(values):
             self._search()
         else:
@@ -301,8 +300,7 @@ def _light(value: torch.Tensor, path: str, record: InPlace, keep: set[str]) -> A
         return _Faded(_gone if record.copy is None else record.copy.clone, path)
     if value.nbytes <= SMALL or path in keep:
         return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
-    reference = weakref.ref(value)
-    return _Faded(reference, path)
+    return _Faded(ref(value), path)
 
 
 def _clone(value: Any) -> Any:
