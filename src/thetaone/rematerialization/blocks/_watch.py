@@ -14,6 +14,7 @@ from weakref import ref
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._calls import version_of
@@ -146,6 +147,7 @@ class Watch:
         self.reached: Reached = reachable(self.name, self.block)
         self.generators = self.reached.generators
         self.modules = list(self.block.modules())
+        self.normalizes = any(isinstance(one, _NormBase) for one in self.modules)
         self.glance = Glance(self.reached.holders)
         values = self.glance.values()
         assert values is not None
@@ -191,9 +193,16 @@ class Watch:
         known = set(map(id, self.known.values))
         return any(id(value) not in known and not is_shallow(value) for value in values)
 
+    def is_as_noted(self, note: Note) -> bool:
+        """Whether the state is the noted one, and the execution that noted it wrote nothing.
+
+        Then a recomputation writes nothing either.
+        """
+        return self.now() is note.snapshot
+
     @contextmanager
     def as_noted(self, note: Note) -> Iterator[None]:
-        """Inside, the state is the noted one; afterwards that of now."""
+        """Restore the noted state inside, and that of now on exit."""
         now = self.now()
         here = now if now.holders is note.holders else None
         others = None if here else Snapshot(note.holders, [])
