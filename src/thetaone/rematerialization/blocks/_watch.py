@@ -134,9 +134,6 @@ class Watch:
     Args:
         name: Qualified name of the block.
         block: The module.
-
-    Attributes:
-        reached: Holders and generators.
     """
 
     def __init__(self, name: str, block: nn.Module) -> None:
@@ -261,7 +258,7 @@ class Overwritten:
     """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
 
     def __init__(self, path: str) -> None:
-        object.__setattr__(self, "path", path)
+        self.path = path
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse to be read.
@@ -287,8 +284,8 @@ class Overwritten:
 
 def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
     raise RecomputationError(
-        f"{object.__getattribute__(overwritten, 'path')} is read by the block and overwritten: a "
-        "recomputation needs the earlier value, which is large and was not kept. Register it as a "
+        f"{overwritten.path} is read by the block and overwritten: a recomputation "
+        "needs the earlier value, which is large and was not kept. Register it as a "
         "buffer, or keep this block's tape"
     )
 
@@ -307,9 +304,9 @@ def _light(value: torch.Tensor, path: str, record: InPlace, keep: set[str]) -> A
         return value
     if record.changed:  # in place, before it was overwritten
         return _Faded(_gone if record.copy is None else record.copy.clone, path)
-    if value.nbytes <= SMALL or path in keep:
-        return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
-    return _Faded(ref(value), path)
+    if value.nbytes > SMALL and path not in keep:
+        return _Faded(ref(value), path)
+    return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
 
 
 def _clone(value: Any) -> Any:

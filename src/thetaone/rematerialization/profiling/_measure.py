@@ -321,21 +321,6 @@ def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
     )
 
 
-def cast_bytes(blocks: Iterable[nn.Module]) -> int:
-    """Most that an autocast, if one is on, keeps of the weights in its own type until its end.
-
-    A block's tape holds its casts as well: they are counted twice rather than not at all.
-    """
-    parameters = {id(p): p for block in blocks for p in block.parameters() if p.requires_grad}
-    if not parameters or not torch.is_autocast_cache_enabled():
-        return 0
-    device = next(iter(parameters.values())).device.type
-    if not torch.is_autocast_enabled(device):
-        return 0
-    size = torch.get_autocast_dtype(device).itemsize
-    return sum(p.numel() * size for p in parameters.values() if p.dtype == torch.float32)
-
-
 def _check_in_place(subject: Subject) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
