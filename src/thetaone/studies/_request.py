@@ -207,7 +207,7 @@ def _axes(task: LoadedTask, axes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(
-    task: LoadedTask, widths: Sequence[int], depths: Iterable[int] | None
+    task: LoadedTask, widths: Iterable[int], depths: Iterable[int] | None
 ) -> tuple[Size, ...]:
     """Width by width; with depths every one of them at the one width, or one a width.
 

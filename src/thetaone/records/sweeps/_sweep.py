@@ -121,11 +121,6 @@ class SweepResult(Record):
         """The base width, or the base depth where depth grows."""
         return self.base_depth if self.axis == "depth" and self.base_depth else self.base_width
 
-    @property
-    def reference_size(self) -> int:
-        """The size nearest to the base that has an optimum; the nearest one where none has."""
-        return self._nearest(self.optima or self.sizes)
-
     def size(self, trial: Trial) -> int:
         """A trial's width, or its depth where depth grows."""
         return trial.depth if self.axis == "depth" and trial.depth else trial.width
