@@ -32,6 +32,7 @@ class Spans:
 
     starts: Ints
     stops: Ints
+    adjacent: bool = False  # each but the first starts where one stops
 
 
 class FixedPolicies:
@@ -74,8 +75,8 @@ class FixedPolicies:
         """Name and regions of each policy of disjoint regions."""
         families = _families(self.costs.length)
         if self._one_list:
-            return [(name, Spans(starts, stops)) for name, starts, stops in families]
-        return [(name, _allowed(self.costs, starts, stops)) for name, starts, stops in families]
+            return list(families)
+        return [(name, _allowed(self.costs, spans)) for name, spans in families]
 
     @cached_property
     def _nested(self) -> list[tuple[str, Spans]]:
@@ -103,7 +104,9 @@ class FixedPolicies:
         both = np.stack([costs.forward, costs.tape])
         prefix = np.concatenate([np.zeros((2, 1)), np.cumsum(both, axis=1)], axis=1)
         again, dropped = np.array([
-            (prefix[:, spans.stops] - prefix[:, spans.starts]).sum(axis=1)
+            prefix[:, spans.stops[-1]] - prefix[:, spans.starts[0]]
+            if spans.adjacent
+            else (prefix[:, spans.stops] - prefix[:, spans.starts]).sum(axis=1)
             for _, spans in [*self._flat, *self._nested]
         ]).T  # fmt: skip
         seconds = again + float((costs.forward + costs.backward).sum())
@@ -131,7 +134,7 @@ class FixedPolicies:
         return judged(self.chain, [Region(start=a, stop=b) for a, b in pairs], policy=name)
 
 
-def _families(length: int) -> Iterator[tuple[str, Ints, Ints]]:
+def _families(length: int) -> Iterator[tuple[str, Spans]]:
     """Per block, every k-th, equal segments; with and without the last, from either end."""
     stages = np.arange(length)
     for k in range(1, length + 1):
@@ -142,22 +145,27 @@ def _families(length: int) -> Iterator[tuple[str, Ints, Ints]]:
             f"{k} equal segments and a rest": np.append(np.arange(k) * segment, length),
         }
         for name, bounds in cuts.items():
-            yield name, bounds[:-1], bounds[1:]
-            yield f"{name} but the last", bounds[:-2], bounds[1:-1]
+            yield name, Spans(bounds[:-1], bounds[1:], adjacent=True)
+            if len(bounds) > 2:
+                yield f"{name} but the last", Spans(bounds[:-2], bounds[1:-1], adjacent=True)
         for name, chosen in (
             (f"each {k}th block", stages[k - 1 :: k]),
             (f"each {k}th block from the first", stages[::k]),
+        ):
+            yield name, Spans(chosen, chosen + 1)
+        for name, chosen in (
             (f"the first {k} blocks", stages[:k]),
             (f"the last {k} blocks", stages[length - k :]),
             (f"the {k} blocks before the last", stages[max(0, length - 1 - k) : -1]),
         ):
-            yield name, chosen, chosen + 1
+            if len(chosen):
+                yield name, Spans(chosen, chosen + 1, adjacent=True)
 
 
-def _allowed(costs: ChainArrays, starts: Ints, stops: Ints) -> Spans:
+def _allowed(costs: ChainArrays, spans: Spans) -> Spans:
     """The regions cut where lists end, without stages that may not run again."""
     pieces: list[tuple[int, int]] = []
-    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+    for start, stop in zip(spans.starts.tolist(), spans.stops.tolist(), strict=True):
         while start < stop:
             end = min(stop, int(costs.list_stop[start]))
             if costs.reach[start] > start:

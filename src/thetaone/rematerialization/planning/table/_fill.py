@@ -4,6 +4,8 @@ Vectorized over the levels; intervals that cost the same share a row. Memory bey
 every stage needs buys nothing, so a row is added up to there only.
 """
 
+from bisect import bisect_left
+
 import numpy as np
 
 from thetaone.records import Tier
@@ -51,7 +53,12 @@ class _Filling:
         if "disk" in problem.tiers:
             self.sweeps["disk"] = sweeps + problem.read[firsts[:, 0]]
         self.sweeps = {tier: one.astype(kind) for tier, one in self.sweeps.items()}
-        self.enough = np.zeros(parts.count, dtype=np.int64)  # bytes at which all is taped
+        self.bytes = problem.levels.values.tolist()
+        needs = costs.limit_taping[firsts[:, 0]] + costs.activation[firsts[:, 1] + 1]
+        needs = np.maximum(needs, costs.limit_backward[firsts[:, 0]])
+        # levels at which the first stage of each interval can be taped, and at which all can
+        self.taping = np.searchsorted(problem.levels.values, needs).tolist()
+        self.enough = [0] * parts.count
         self.buffer = np.empty(max(_CHUNK, 2 * shape[1] * shape[2]), dtype=kind)
         self.shifts: dict[int, tuple[int, Ints]] = {}
         self.jumps_of, self.jumps = -1, dict[Tier, tuple[list[int], Ints]]()
@@ -66,7 +73,7 @@ class _Filling:
                 if s == t and leaves is not None:
                     row[:] = leaves[s].whole(tier)
                 elif tier == "ram":
-                    self._tape_now(s, t, row)
+                    self._tape_now(number, s, t, row)
                     self._keep(number, s, t, tier)
                 else:
                     self._promote(number, s, row)
@@ -78,19 +85,19 @@ class _Filling:
 
     def _set_enough(self, number: int, s: int, t: int) -> None:
         """The level at which every stage of an interval is taped; past the last if none is."""
-        problem, values = self.problem, self.problem.levels.values
-        enough = int(np.searchsorted(values, problem.costs.tape_limit(s, t)))
+        problem, enough = self.problem, self.taping[number]
         if t > s:
-            rest = int(self.enough[problem.parts.by_start[s + 1, t]])
+            rest = self.enough[problem.parts.by_start[s + 1, t]]
             enough = max(enough, self._with(rest, int(problem.costs.tape[s])))
         self.enough[number] = enough
 
     def _with(self, level: int, size: int) -> int:
         """The least level from which ``level`` is left when ``size`` bytes are taken."""
-        values = self.problem.levels.values
-        return int(np.searchsorted(values, values[level] + size)) if level < len(values) else level
+        if level >= len(self.bytes):
+            return level
+        return bisect_left(self.bytes, self.bytes[level] + size)
 
-    def _tape_now(self, s: int, t: int, row: Times) -> None:
+    def _tape_now(self, number: int, s: int, t: int, row: Times) -> None:
         problem, costs = self.problem, self.problem.costs
         if t == s:
             row[:] = costs.last[s]
@@ -98,7 +105,7 @@ class _Filling:
             after = int(problem.parts.by_start[s + 1, t])
             self._shift(self.swept["ram"][after], int(costs.tape[s]), row)
             row += costs.forward[s] + costs.backward[s] - self.sweeps["ram"][after]
-        row[:, : np.searchsorted(problem.levels.values, costs.tape_limit(s, t))] = np.inf
+        row[:, : self.taping[number]] = np.inf
 
     def _promote(self, number: int, s: int, row: Times) -> None:
         """The copy of an input on disk stays in memory."""
@@ -113,7 +120,7 @@ class _Filling:
             return
         jumps, needs = self._jumps(s, tier)
         firsts = np.searchsorted(problem.levels.values, needs + costs.activation[t + 1]).tolist()
-        enough = int(self.enough[number])
+        enough = self.enough[number]
         if tier == "disk":
             enough = self._with(enough, int(costs.activation[s]))
         width = min(problem.levels.count, enough + 1)
@@ -130,7 +137,7 @@ class _Filling:
                 if jump >= stop:
                     break
                 total[max(0, jump - start) :, :, :first] = np.inf
-            np.minimum(row, total.min(axis=0), out=row)
+            np.minimum(row, np.minimum.reduce(total, axis=0), out=row)
 
     def _jumps(self, s: int, tier: Tier) -> tuple[list[int], Ints]:
         """At which lengths the regions from s need more bytes, and how many."""
@@ -163,4 +170,4 @@ class _Filling:
             self.shifts[size] = first, index[first:].astype(np.intp)
         first, index = self.shifts[size]
         out[:, :first] = np.inf
-        np.take(row, index, axis=1, out=out[:, first:], mode="clip")
+        row.take(index, axis=1, out=out[:, first:], mode="clip")

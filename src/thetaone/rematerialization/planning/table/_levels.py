@@ -17,6 +17,7 @@ from thetaone.records import Tier
 from thetaone.rematerialization.planning.table._costs import ChainArrays, Ints
 
 FINER = 8  # coarse step over fine step
+EVEN = 4096  # levels below which nothing is gained by sorting out the sums that can be made
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ class _Sums:
     most: int
 
     def union(self, parts: Iterable[Ints]) -> Ints:
-        values = np.unique(np.concatenate([_NOTHING, *parts]))
+        values = np.concatenate([_NOTHING, *parts])
+        values.sort()
         values = values[: int(np.searchsorted(values, self.largest, side="right"))]
+        new = np.ones(len(values), dtype=bool)
+        np.not_equal(values[1:], values[:-1], out=new[1:])
+        values = values[new]
         if len(values) > self.most:
             raise _TooManyError
         return values
@@ -84,6 +89,9 @@ def exact_levels(
         most: Levels that a table may have [count]; None is returned for more.
         disk: Whether inputs may wait on disk.
     """
+    unit = _unit(costs)
+    if store_all // unit < min(most, EVEN):
+        return Levels(np.arange(store_all // unit + 1, dtype=np.int64) * unit)
     sizes, length = np.unique(costs.activation[1:]), costs.length
     sums = _Sums(store_all, most)
     ram = far = kept = _NOTHING  # of the stage after; ``kept`` of all later ones in its list
@@ -103,6 +111,12 @@ def exact_levels(
     except _TooManyError:
         return None
     return Levels(whole[0])
+
+
+def _unit(costs: ChainArrays) -> int:
+    """The largest number of bytes that divides all sizes and needs."""
+    sizes = [costs.activation, costs.tape, costs.scratch, costs.limit_taping, costs.limit_backward]
+    return max(1, int(np.gcd.reduce(np.concatenate(sizes))))
 
 
 def _needs(costs: ChainArrays, s: int, tier: Tier, sizes: Ints) -> Ints:
