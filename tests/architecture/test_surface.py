@@ -10,7 +10,7 @@ import typer
 
 import thetaone
 from thetaone.cli.main import app
-from thetaone.estimators import policy
+from thetaone.estimators import graphs, policy
 from thetaone.estimators.judging._catalogue import CATALOGUE
 
 METHODS = sorted({"MovingAverage"} | {type(make()).__name__ for make in CATALOGUE.values()})
@@ -39,11 +39,13 @@ def test_every_public_name_has_its_place_in_the_api_page() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     places = {line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")}
     estimators = {place for place in places if place.startswith("thetaone.estimators.")}
-    policies = {place for place in estimators if place.startswith("thetaone.estimators.policy.")}
+    rooms = {place for place in estimators if place.count(".") == 3}
     top = {f"thetaone.{name}" for name in thetaone.__all__} - {"thetaone.__version__"}
     assert places - estimators == top - {"thetaone.estimators"}
-    assert estimators - policies == {f"thetaone.estimators.{name}" for name in METHODS}
-    assert policies == {f"thetaone.estimators.policy.{name}" for name in policy.__all__}
+    assert estimators - rooms == {f"thetaone.estimators.{name}" for name in METHODS}
+    assert rooms == {
+        f"{room.__name__}.{name}" for room in (graphs, policy) for name in room.__all__
+    }
 
 
 if __name__ == "__main__":

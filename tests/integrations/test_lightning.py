@@ -130,10 +130,9 @@ def test_losses_and_readings_are_those_of_the_plain_loop() -> None:
 
 def test_a_dead_layer_is_warned_of_by_name() -> None:
     module = Module()
-    nn.init.zeros_(module.get_parameter("model.4.weight"))  # lets no gradient through
-    nn.init.zeros_(module.get_parameter("model.2.weight"))  # and decay moves no zeros
-    with pytest.warns(LayerFaultWarning, match=r"model\.2 is dead at step 0.*coordinate_check"):
-        fit(module, SpectralCallback(every=10))
+    nn.init.constant_(module.get_parameter("model.2.bias"), -100.0)  # no unit is ever active
+    with pytest.warns(LayerFaultWarning, match=r"model\.2 is dead at step 1.*coordinate_check"):
+        fit(module, SpectralCallback(every=1))
 
 
 def test_several_optimizers_are_refused() -> None:
@@ -170,3 +169,19 @@ def test_no_fault_no_warning() -> None:
         watch = SpectralCallback(every=1)
         fit(Module(), watch)
     assert {reading.step for reading in watch.readings} == set(range(len(list(batches()))))
+
+
+def test_the_callback_reads_a_mixed_precision_training(tmp_path: Path) -> None:
+    """bf16-mixed: weights bit for bit those of the training without it."""
+    weights: list[list[Tensor]] = []
+    for callbacks in ([], [SpectralCallback(every=1)]):
+        module = Module()
+        trainer = pl.Trainer(
+            max_epochs=1, accelerator="cpu", precision="bf16-mixed", logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, callbacks=list(callbacks),
+            default_root_dir=tmp_path, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(module, torch.utils.data.DataLoader(Stream(), batch_size=None))
+        weights.append([p.detach() for p in module.parameters()])
+        assert not callbacks or all(0 < r.alignment <= 1.02 for r in callbacks[0].readings)
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))

@@ -99,12 +99,11 @@ class After(TrainerCallback):
 
 def test_the_callback_logs_each_reading_once_and_warns(tmp_path: Path) -> None:
     model = gpt2(32)
-    torch.nn.init.zeros_(
-        model.get_parameter("transformer.h.0.mlp.c_proj.weight")
-    )  # starves c_fc for one step
+    blocked = model.get_parameter("transformer.h.0.mlp.c_proj.weight")
+    torch.nn.init.zeros_(blocked.requires_grad_(False))  # starves c_fc, which decay alone moves
     watch = SpectralCallback(every=2)
-    args = arguments(tmp_path, weight_decay=0.0)  # decay would move it
-    optimizers = trainer_optimizers(model, args, base=gpt2(32))
+    args = arguments(tmp_path)
+    optimizers = trainer_optimizers(model, args, base=gpt2(32), frozen="skip")
     trainer = Trainer(
         model=model,
         args=args,
@@ -112,7 +111,7 @@ def test_the_callback_logs_each_reading_once_and_warns(tmp_path: Path) -> None:
         optimizers=optimizers,
         callbacks=[watch, after := After()],
     )
-    with pytest.warns(LayerFaultWarning, match=r"mlp\.c_fc is dead at step 0"):
+    with pytest.warns(LayerFaultWarning, match=r"mlp\.c_fc is dead at step 2"):
         trainer.train()
     assert sorted({reading.step for reading in watch.readings}) == [0, 2]
     key = "spectral/transformer.wte/weight_norm"
@@ -130,3 +129,22 @@ def test_transformers_own_adafactor_is_refused_and_the_model_untouched(tmp_path:
     with pytest.raises(UnknownOptimizerError, match=r"pass optimizer=torch\.optim\.Adafactor"):
         trainer_optimizers(model, arguments(tmp_path, optim="adafactor"), base=gpt2(32))
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_callback_reads_a_bf16_training(tmp_path: Path) -> None:
+    """``bf16=True``: weights bit for bit those of the training without it."""
+    args = arguments(tmp_path, bf16=True)
+    weights: list[list[Tensor]] = []
+    for callbacks in ([], [SpectralCallback(every=1)]):
+        model = gpt2(32)
+        optimizers = trainer_optimizers(model, args, base=gpt2(16))
+        trainer = Trainer(
+            model=model, args=args, train_dataset=Tokens(), optimizers=optimizers,
+            callbacks=list(callbacks),
+        )  # fmt: skip
+        trainer.train()
+        weights.append([p.detach() for p in model.parameters()])
+        for callback in callbacks:
+            assert {r.step for r in callback.readings} == {0, 1, 2, 3}
+            assert all(r.alignment > 0 for r in callback.readings if "c_fc" in r.layer)
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))

@@ -19,19 +19,25 @@ from thetaone.records import (
     Frontier,
     FrontierPoint,
     GradientComparison,
+    GroupRate,
     LawResult,
     LayerVerdict,
+    LevelVerdict,
     MemoryAccount,
+    OptimizerChoice,
     Optimum,
     PowerLaw,
     Prescription,
+    Recipe,
     Region,
     Rule,
     Schedule,
     Stage,
+    Standing,
     SweepResult,
     TargetMemory,
     Timeline,
+    TrainingLoop,
     TransferResult,
     Trial,
     TrialSpec,
@@ -316,6 +322,45 @@ def make_laws() -> tuple[LawResult, ...]:
     )  # fmt: skip
 
 
+def make_levels() -> tuple[LevelVerdict, ...]:
+    """Two that hold, one undecided."""
+    entries: tuple[tuple[str, float, float, float, float, Standing], ...] = (
+        ("µP is as good as SP at its best", 2.41, 2.52, 0.01, 0.0252, "holds"),
+        ("wider is better near the best rate", 2.60, 2.62, 0.015, 0.0, "undecided"),
+        ("the target is better than its widest proxy", 2.31, 2.40, 0.01, 0.0, "holds"),
+    )
+    return tuple(
+        LevelVerdict(
+            claim=claim, what="width 128", against="SP", loss=loss, reference=reference,
+            difference=loss - reference, stderr=stderr,
+            interval=(loss - reference - 3 * stderr, loss - reference + 3 * stderr),
+            tolerance=tolerance, verdict=verdict, advice="" if verdict == "holds" else "add seeds",
+        )
+        for claim, loss, reference, stderr, tolerance, verdict in entries
+    )  # fmt: skip
+
+
+def make_recipe() -> Recipe:
+    """Plain AdamW with a schedule and clipping."""
+    rules = tuple(
+        rule.model_copy(update={"init_factor": 1.0, "lr_factor": 1.0, "decay_factor": 1.0})
+        for rule in make_prescription().rules
+    )
+    return Recipe(
+        task="lm", reference="lm", width=256, n_steps=N_STEPS, lr=2**-6.4,
+        lr_interval=(2**-6.6, 2**-6.2), base_width=256,
+        optimizers={"rest": OptimizerChoice(name="AdamW", options={"weight_decay": 0.1})},
+        prescription=Prescription(optimizer="AdamW", rules=rules),
+        groups=(
+            GroupRate(
+                optimizer="AdamW", lr=2**-6.4, options={"weight_decay": 0.1},
+                n_parameters=1_731_937, parameters=("embed.weight", "blocks.*.mlp.up.weight"),
+            ),
+        ),
+        loop=TrainingLoop(schedule="warmup-cosine:0.1", clip=1.0),
+    )  # fmt: skip
+
+
 def make_result() -> TransferResult:
     mup, sp = make_sweep("mup"), make_sweep("sp")
     target = make_trial("mup", 256, mup.best_lr, 0, 2.31, False)
@@ -331,6 +376,8 @@ def make_result() -> TransferResult:
         check_mup=make_check("mup"),
         check_sp=make_check("sp"),
         prescription=make_prescription(),
+        levels=make_levels(),
+        recipe=make_recipe(),
         memory=make_memory(),
         target=target,
         evaluation=2.347,

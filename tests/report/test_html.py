@@ -61,7 +61,9 @@ def test_golden_structure(page: Page) -> None:
         "How far the best rate moves",
         "Every layer learns alike at every width",
         "What the memory costs in time",
+        "The level of the loss is not decided everywhere",
         "The target: width 256, trained once",
+        "Train it yourself",
         "What each parameter gets",
         "The laws hold on this machine",
         "How to get this report again",
@@ -70,7 +72,7 @@ def test_golden_structure(page: Page) -> None:
     figures = [a["id"] for tag, a in page.tags if tag == "figure"]
     assert figures == [
         "learning-rate", "drift", "coordinate-check", "exponents", "frontier", "timeline",
-        "training", "account", "laws",
+        "levels", "training", "account", "laws",
     ]  # fmt: skip
 
 
@@ -98,7 +100,7 @@ def test_ids_are_unique_and_anchors_resolve(page: Page) -> None:
 
 def test_every_plot_has_words_a_table_and_data(page: Page, text: str) -> None:
     plots = [a for tag, a in page.tags if tag == "div" and a.get("class") == "plot"]
-    assert len(plots) == 12
+    assert len(plots) == 13
     assert all(a["role"] == "img" and len(a["aria-label"] or "") > 40 for a in plots)
     match = re.search(r'id="specifications">(.*?)</script>', text, flags=re.DOTALL)
     assert match
@@ -193,3 +195,27 @@ def test_a_failed_write_leaves_the_old_page(
         write_report(result, tmp_path)
     assert page.read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "result.json"]
+
+
+def test_a_level_that_fails_is_the_headline_with_what_to_do(result: TransferResult) -> None:
+    failed = result.levels[0].model_copy(update={"verdict": "fails", "advice": "Add seeds."})
+    other = result.model_copy(update={"levels": (failed, *result.levels[1:])})
+    assert headline(other).endswith(f"but not so: {failed.claim}. Add seeds.")
+
+
+def test_sentences_on_the_minima_follow_the_drift(result: TransferResult) -> None:
+    def words(octaves: float) -> str:
+        drift = result.sp.drift
+        assert drift is not None
+        sp = result.sp.model_copy(update={"drift": drift.model_copy(update={"octaves": octaves})})
+        page = describe(result.model_copy(update={"sp": sp}))
+        return page.sections[0].text[0].text
+
+    assert "SP is on the left: its minima move left by 2.00 octaves" in words(-2.0)
+    assert "SP is on the left: its minima stay, within 0.10 octaves" in words(0.1)
+    assert "SP is on the left: its minima move right by 1.00 octaves" in words(1.0)
+
+
+def test_the_block_to_paste_carries_the_recipe(text: str) -> None:
+    assert "clip_grad_norm_(model.parameters(), 1.0)" in text
+    assert "recipe.scheduler(optimizer)" in text

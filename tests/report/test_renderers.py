@@ -30,7 +30,7 @@ def test_plotly_validates_every_specification(theme: str, result: TransferResult
     import plotly.graph_objects as go
 
     drawn = figures(result)
-    assert len(drawn) == 9
+    assert len(drawn) == 10
     for figure in drawn:
         for panel in figure.panels:
             spec = plotly_spec(panel)

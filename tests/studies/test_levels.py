@@ -5,8 +5,26 @@ import random
 
 import pytest
 
-from thetaone.records import EngineDecision, SweepResult, Trial, TrialSpec
-from thetaone.studies.target._levels import against_sp, target_level, wider_is_better
+from thetaone.records import EngineDecision, LevelVerdict, SweepResult, Trial, TrialSpec
+from thetaone.studies.target import _levels
+
+
+def judged(verdict: LevelVerdict | None) -> LevelVerdict:
+    assert verdict is not None
+    return verdict
+
+
+def against_sp(*arguments) -> LevelVerdict:
+    return judged(_levels.against_sp(*arguments))
+
+
+def wider_is_better(*arguments) -> LevelVerdict:
+    return judged(_levels.wider_is_better(*arguments))
+
+
+def target_level(*arguments) -> LevelVerdict:
+    return judged(_levels.target_level(*arguments))
+
 
 RATES = [2.0**power for power in range(-10, -4)]
 BEST = 2.0**-7

@@ -95,7 +95,7 @@ def test_a_loop_of_ones_own_follows_bit_for_bit(out: Path) -> None:
         loss = scope["loss"](model, next(batches))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.loop.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.loop.clip or 0.0)
         optimizer.step()
         scheduler.step()
         losses.append(loss.item())

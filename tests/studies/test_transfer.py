@@ -1,6 +1,7 @@
 """The whole job on a task small enough for a test, and every wrong thing a newcomer types."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ class Regression:
 
 
 LRS = [2.0**power for power in range(-9, -3)]
-SMALL = {
+SMALL: dict[str, Any] = {
     "widths": [16, 32],
     "target": 64,
     "lrs": LRS,
@@ -88,13 +89,14 @@ def test_the_rate_is_the_vertex_of_the_widest_model(found) -> None:
 
 def test_trials_at_the_base_width_are_trained_once() -> None:
     """There µP is plain PyTorch: at the target's width, when it is swept, or at one named."""
-    for change in ({"widths": [16, 64]}, {"base_width": 16}):
-        result = transfer(Regression(), **(SMALL | {"steps": 2} | change))
-        width = change.get("base_width", 64)
-        assert result.mup.final_losses(width) == result.sp.final_losses(width)
-        assert result.mup.final_losses(32 if width == 16 else 16) != result.sp.final_losses(
-            32 if width == 16 else 16
-        )
+    changes: list[tuple[dict[str, Any], int, int]] = [
+        ({"widths": [16, 64], "steps": 2}, 64, 16),
+        ({"base_width": 16, "steps": 2}, 16, 32),
+    ]
+    for change, base, other in changes:
+        result = transfer(Regression(), **(SMALL | change))
+        assert result.mup.final_losses(base) == result.sp.final_losses(base)
+        assert result.mup.final_losses(other) != result.sp.final_losses(other)
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "Adam", "SGD", "Muon+AdamW"])
@@ -104,7 +106,7 @@ def test_the_target_is_plain_pytorch(optimizer: str) -> None:
     torch.manual_seed(0)
     model, batches = Regression.model(64), Regression.batches(0)
     if optimizer == "Muon+AdamW":
-        hidden = [model[2].weight]
+        hidden = [model.get_parameter("2.weight")]
         rest = [p for p in model.parameters() if p is not hidden[0]]
         steppers = [
             torch.optim.Muon(hidden, lr=result.chosen_lr),
@@ -295,6 +297,7 @@ def test_a_budget_is_used_as_far_as_its_schedules_go() -> None:
         budget = int(share * unlimited)
         found = plan_memory(target, budget)
         account = found.account
+        assert found.schedule is not None
         assert peak_of(found.schedule) == account.predicted_peak_bytes <= budget
         assert account.predicted_peak_bytes == (
             account.weights_bytes + account.gradients_bytes + account.optimizer_bytes

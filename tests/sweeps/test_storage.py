@@ -129,7 +129,7 @@ def test_any_changed_byte_of_a_record_costs_that_record_or_nothing(tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize("value", ["losses", "value_json"])
+@pytest.mark.parametrize("value", ["losses", "trial"])
 def test_a_changed_value_in_a_database_is_not_served(tmp_path: Path, value: str) -> None:
     path = tmp_path / "sweep.db"
     store = open_store(f"sqlite:///{path}", experiment="toy")
@@ -138,7 +138,7 @@ def test_a_changed_value_in_a_database_is_not_served(tmp_path: Path, value: str)
         database.execute(
             "UPDATE trial_user_attributes SET value_json = '[2.5, 1.4]' WHERE key = 'losses'"
             if value == "losses"
-            else "UPDATE trial_user_attributes SET value_json = '9' WHERE key = 'n_parameters'"
+            else "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'trial'"
         )
         database.commit()
     again = open_store(f"sqlite:///{path}", experiment="toy")

@@ -150,7 +150,7 @@ def optimizer_options(
         >>> optimizer_options(0.1, None, ["eps=1e-9", "foreach=False"])
         {'weight_decay': 0.1, 'eps': 1e-09, 'foreach': False}
     """
-    named = {"weight_decay": weight_decay, "beta2": beta2}
+    named: dict[str, Any] = {"weight_decay": weight_decay, "beta2": beta2}
     options = {name: value for name, value in named.items() if value is not None}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")

@@ -6,6 +6,7 @@
 - ``_expectation`` (``expectation``), ``_gradient_samples``: draw, evaluate, hand back.
 - ``judging``: ``compare_estimators``, closed forms, the z-test of the conformance suite.
 - ``policy``: gradients of a policy's expected return.
+- ``graphs``: several dependent sampling steps in one expectation.
 
 To add an estimator: write its file, add it to ``judging/_catalogue.py``; the conformance suite then
 runs it on every problem that it does not refuse.

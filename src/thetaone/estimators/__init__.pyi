@@ -1,3 +1,4 @@
+from . import graphs as graphs
 from . import policy as policy
 from ._expectation import Expectation as Expectation
 from ._expectation import expectation as expectation

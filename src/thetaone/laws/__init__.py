@@ -1,7 +1,7 @@
 """The formulas that the other rooms stand on, and the proof that they hold on this machine.
 
 Decided here, pure (no torch): ``formulas`` (one file a law: the predicted number), ``_fits`` (a
-power law and the vertex of a loss curve, each with an interval that covers).
+power law) and ``_vertex`` (the lowest point of a loss curve), each with an interval that covers.
 
 Acts here: ``_norms`` (RMS and the induced RMS→RMS norm of matrices and convolution kernels),
 ``measurements`` (Monte Carlo or exact measurement of each law, with its own generator and a fixed

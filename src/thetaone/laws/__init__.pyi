@@ -1,9 +1,9 @@
 from ._catalogue import verify_laws as verify_laws
 from ._fits import fit_exponent as fit_exponent
-from ._fits import fit_vertex as fit_vertex
 from ._norms import circular_convolution_norm as circular_convolution_norm
 from ._norms import rms as rms
 from ._norms import rms_operator_norm as rms_operator_norm
+from ._vertex import fit_vertex as fit_vertex
 from .formulas import backward_seconds as backward_seconds
 from .formulas import break_even_load_seconds as break_even_load_seconds
 from .formulas import cubic_gradient_mu as cubic_gradient_mu

@@ -84,8 +84,8 @@ def coordinate_check(
         True
     """
     loaded = load_task(task)
-    optimizer, taken = choose_optimizer(loaded, optimizer, options)
-    read_members(optimizer, taken, call=coordinate_check)
+    chosen, taken = choose_optimizer(loaded, optimizer, options)
+    read_members(chosen, taken, call=coordinate_check)
     choices = made_choices({
         "roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
         "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen, "sample": sample,
@@ -94,7 +94,7 @@ def coordinate_check(
         choices["bands"] = bands
     compared = list(widths) if target is None else sorted({*widths, target})
     return check_task(
-        cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=optimizer,
+        cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=chosen,
         parametrization=parametrization, seeds=seeds, max_seeds=max_seeds,
         steps=steps,
         base_width=target if base_width is None else base_width,

@@ -16,7 +16,7 @@ from thetaone.parametrization import (
     read_members,
 )
 from thetaone.records import TrainingLoop, TrialSpec, training_loop
-from thetaone.sweeps import grid, learning_rates, whole_numbers
+from thetaone.sweeps import grid, learning_rates, seeded, whole_numbers
 from thetaone.tasks import LoadedTask, load_task
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -92,6 +92,10 @@ class Request:
 
     def parametrization(self, rule: Rule = "mup") -> Parametrization:
         """Builds optimizers by a rule, from this request's base."""
+        with seeded(self.seeds[0]):  # a base model may draw from any global generator
+            return self._make(rule)
+
+    def _make(self, rule: Rule) -> Parametrization:
         choices = self.choices
         if self.base.depth is not None and "sample" not in choices:
             choices = {**choices, "sample": self._first_loss}
@@ -207,7 +211,7 @@ def _axes(task: LoadedTask, axes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(
-    task: LoadedTask, widths: Iterable[int], depths: Iterable[int] | None
+    task: LoadedTask, widths: Sequence[int], depths: Iterable[int] | None
 ) -> tuple[Size, ...]:
     """Width by width; with depths every one of them at the one width, or one a width.
 

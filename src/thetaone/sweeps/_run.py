@@ -73,8 +73,8 @@ def run_trials(
         raise
     run.note_repeats()
     return TrialRuns(
-        trials=run.trials, decision=run.decision, n_trained=run.n_trained,
-        notes=tuple(run.store.notes),
+        trials={spec: run.trials[spec] for spec in specs}, decision=run.decision,
+        n_trained=run.n_trained, notes=tuple(run.store.notes),
     )  # fmt: skip
 
 

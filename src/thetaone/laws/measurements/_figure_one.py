@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thetaone.laws._fits import fit_vertex
 from thetaone.laws._verdict import Law
+from thetaone.laws._vertex import fit_vertex
 from thetaone.laws.formulas import _transfer as transfer
 from thetaone.records import LawResult, Optimum
 

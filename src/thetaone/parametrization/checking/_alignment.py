@@ -60,12 +60,9 @@ class Products(TorchDispatchMode):
         self.found: dict[str, list[Product]] = {}
         self._views: dict[int, tuple[str, int]] = {}  # storage -> parameter, its offset there
         self._alive: list[Tensor] = []
-        for local, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() > 1:
-                self._views[parameter.untyped_storage()._cdata] = (
-                    local,
-                    int(parameter.storage_offset()),
-                )
+        for local, parameter in _matrices_used(module):
+            place = (local, int(parameter.storage_offset()))
+            self._views[parameter.untyped_storage()._cdata] = place
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -198,8 +195,16 @@ def outputs_first(module: nn.Module, weight: Tensor) -> Tensor:
     return weight.transpose(0, 1) if turned else weight
 
 
+def _matrices_used(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The matrices of a module, and of a part that it does not call but reads."""
+    matrices = [(local, p) for local, p in module.named_parameters(recurse=False) if p.dim() > 1]
+    if isinstance(module, nn.MultiheadAttention):
+        matrices.append(("out_proj.weight", module.out_proj.weight))
+    return matrices
+
+
 def _known(module: nn.Module) -> bool:
-    classes = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
+    classes = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
     return isinstance(module, classes) or type(module).__name__ == "Conv1D"
 
 

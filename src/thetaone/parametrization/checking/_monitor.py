@@ -25,11 +25,13 @@ class MonitorWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A matrix, the module that owns it, and its name there."""
+    """A matrix: its owner and name there, the module that reads it and its name from there."""
 
     layer: str
     module: nn.Module
     local: str
+    reader: nn.Module
+    read_as: str
 
     @property
     def weight(self) -> Tensor:
@@ -84,7 +86,7 @@ class SpectralMonitor:
         self._before: dict[str, Tensor] = {}
         self._gradients: dict[str, float | None] = {}
         self._watched = _matrices(model)
-        self._listeners = {id(one.module): Listener(one.module) for one in self._watched}
+        self._listeners = {id(one.reader): Listener(one.reader) for one in self._watched}
         self._hooks = [
             optimizer.register_step_pre_hook(self._guarded(self._before_step)),
             optimizer.register_step_post_hook(self._guarded(self._after_step)),
@@ -114,12 +116,13 @@ class SpectralMonitor:
         """A hook that warns where it would raise: to watch must not be to interfere."""
 
         def hook(*_: Any) -> None:
+            step = self._steps
             try:
                 act()
             except Exception as error:
                 self._before = {}
                 warnings.warn(
-                    f"step {self._steps} could not be read ({type(error).__name__}: {error}); the "
+                    f"step {step} could not be read ({type(error).__name__}: {error}); the "
                     "training goes on, without this reading",
                     MonitorWarning,
                     stacklevel=2,
@@ -150,8 +153,8 @@ class SpectralMonitor:
             size, moved = _norm(one.module, before), _norm(one.module, update)
             aligned = float("nan")
             if math.isfinite(moved) and moved > 0:
-                listener = self._listeners[id(one.module)]
-                aligned = listener.alignment(one.local, update, moved)
+                listener = self._listeners[id(one.reader)]
+                aligned = listener.alignment(one.read_as, update, moved)
             self.readings.append(
                 SpectralReading(
                     step=self._steps,
@@ -183,7 +186,12 @@ def _matrices(model: nn.Module) -> list[_Watched]:
             if weight.dim() > 1 and weight.requires_grad and id(weight) not in seen:
                 seen.add(id(weight))
                 name = canonical(f"{prefix}.{local}").removeprefix(".")
-                watched.append(_Watched(name.removesuffix(".weight"), module, local))
+                parent, _, part = prefix.rpartition(".")
+                owner = model.get_submodule(parent) if prefix else module
+                reads = isinstance(owner, nn.MultiheadAttention) and owner is not module
+                reader, read_as = (owner, f"{part}.{local}") if reads else (module, local)
+                layer = name.removesuffix(".weight")
+                watched.append(_Watched(layer, module, local, reader, read_as))
     return watched
 
 

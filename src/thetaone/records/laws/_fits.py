@@ -33,6 +33,7 @@ class Optimum(Record):
         loss: Fitted loss at the vertex.
         confidence: Coverage of ``interval``, in (0, 1).
         at_edge: The lowest loss sits on the edge of the grid, so the optimum is only bounded.
+        flat: No rate stands out from its neighbours: which is best cannot be told.
     """
 
     log2_lr: float
@@ -41,3 +42,4 @@ class Optimum(Record):
     loss: float
     confidence: float = 0.95
     at_edge: bool = False
+    flat: bool = False

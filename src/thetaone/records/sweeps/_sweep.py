@@ -121,6 +121,11 @@ class SweepResult(Record):
         """The base width, or the base depth where depth grows."""
         return self.base_depth if self.axis == "depth" and self.base_depth else self.base_width
 
+    @property
+    def reference_size(self) -> int:
+        """The size nearest to the base that has an optimum; the nearest one where none has."""
+        return self._nearest(self.optima or self.sizes)
+
     def size(self, trial: Trial) -> int:
         """A trial's width, or its depth where depth grows."""
         return trial.depth if self.axis == "depth" and trial.depth else trial.width
@@ -197,9 +202,15 @@ def _optimum_row(result: SweepResult, width: int) -> list[str]:
     return [
         str(width),
         parameters,
-        f"{optimum.log2_lr:.2f}" + (" (edge)" if optimum.at_edge else ""),
+        f"{optimum.log2_lr:.2f}" + _doubt(optimum),
         f"[{low:.2f}, {high:.2f}]",
         f"{optimum.loss:.4f}",
         f"{100 * penalty:.2f} %",
         f"{diverged}/{len(trials)}",
     ]
+
+
+def _doubt(optimum: Optimum) -> str:
+    if optimum.at_edge:
+        return " (edge)"
+    return " (flat: cannot tell)" if optimum.flat else ""

@@ -5,7 +5,8 @@ Autocast and grad mode are left to torch's checkpoint, which replays them itself
 """
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -102,8 +103,6 @@ _ON_CUDA = (
     _attribute(_cudnn.rnn, "fp32_precision", "torch.backends.cudnn.rnn.fp32_precision"),
 )
 
-_WITH_CUDA = (*_EVERYWHERE, *_ON_CUDA)
-
 
 @dataclass(frozen=True)
 class Ambient:
@@ -133,28 +132,32 @@ class Ambient:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in this ambient state."""
-        context = self.context.copy()  # one can be entered once at a time; a copy costs nothing
-        flags = tuple([flag.read() for flag in flags_of(cuda=self.cuda)])
-        modes = _modes()
-        if flags == self.flags and modes == self.modes:
-            return context.run(function, *arguments)
-        try:
-            _swap_modes(self.modes)
-            self._set(self.flags)
-            return context.run(function, *arguments)
-        finally:
-            self._set(flags)
-            _swap_modes(modes)
+        with self._applied():
+            # a context can be entered once at a time; a copy costs nothing
+            return self.context.copy().run(function, *arguments)
 
-    def _set(self, values: tuple[Any, ...]) -> None:
-        for flag, value in zip(flags_of(cuda=self.cuda), values, strict=True):
-            if flag.read() != value:
-                flag.write(value)
+    @contextmanager
+    def _applied(self) -> Iterator[None]:
+        flags = flags_of(cuda=self.cuda)
+        now = [flag.read() for flag in flags]
+        changed = [
+            (flag, before, value)
+            for flag, before, value in zip(flags, self.flags, now, strict=True)
+            if before != value
+        ]
+        with _function_modes(self.modes):
+            try:
+                for flag, before, _ in changed:
+                    flag.write(before)
+                yield
+            finally:
+                for flag, _, value in changed:
+                    flag.write(value)
 
 
 def flags_of(*, cuda: bool) -> tuple[Flag, ...]:
     """The settings that matter on a device."""
-    return _WITH_CUDA if cuda else _EVERYWHERE
+    return (*_EVERYWHERE, *_ON_CUDA) if cuda else _EVERYWHERE
 
 
 def ambient(device: torch.device) -> Ambient:
@@ -173,6 +176,20 @@ def same_context(before: contextvars.Context, after: contextvars.Context) -> boo
 
 def _modes() -> tuple[TorchFunctionMode, ...]:
     return tuple(_get_current_function_mode_stack())
+
+
+@contextmanager
+def _function_modes(modes: tuple[TorchFunctionMode, ...]) -> Iterator[None]:
+    """Exactly these torch-function modes are active inside."""
+    now = _modes()
+    if now == modes:
+        yield
+        return
+    _swap_modes(modes)
+    try:
+        yield
+    finally:
+        _swap_modes(now)
 
 
 def _swap_modes(modes: tuple[TorchFunctionMode, ...]) -> None:

@@ -151,9 +151,7 @@ class Items:
             container.update(contents)
 
     def parts(self) -> Parts:
-        """Its elements; of an empty one its length tells all."""
-        if not self.container:
-            return Parts(self.container)
+        """Its elements."""
         if isinstance(self.container, dict):
             return Parts(self.container, live=(self.container, self.container.values()))
         return Parts(self.container, live=(self.container,))
@@ -226,10 +224,6 @@ class Glance:
             ]
         except (KeyError, ValueError, AttributeError):
             return None
-
-    def lengths(self, values: list[Any]) -> list[Any]:
-        """The lengths among values."""
-        return values[: len(self.sized)]
 
 
 class InPlace:

@@ -7,6 +7,7 @@ The file lives as long as the ticket's storage.
 """
 
 import itertools
+import warnings
 import weakref
 from collections.abc import Callable
 
@@ -60,7 +61,7 @@ class Boundary:
         return self.extent * self.dtype.itemsize
 
     def settle(self) -> None:
-        """Wait for the write, then let go of the memory; keep it if the write failed."""
+        """Wait for the write, then let go of the memory; keep it, and say so, if it failed."""
         writing, self.writing = self.writing, None
         if writing is None or self.tensor is None:
             return
@@ -68,7 +69,12 @@ class Boundary:
             spill = writing.result()
             self.host = None
         except OSError as error:
-            self.tier.losses.note_refused(self.size, error)
+            warnings.warn(
+                f"the disk tier in {self.tier.path} took no {self.size:,} bytes: {error}. They "
+                "stay in memory, beyond the budget",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             return
         if version_of(self.tensor) != self.version:
             raise RecomputationError(
@@ -108,7 +114,12 @@ class Boundary:
                 answer.result()
             return flat.to(self.device).as_strided(self.shape, self.stride)
         except OSError as error:
-            self.tier.losses.note_lost(self.size, error)
+            warnings.warn(
+                f"the disk tier in {self.tier.path} lost {self.size:,} bytes: {error}. They are "
+                "computed again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return self.recover()
 
     def _empty(self) -> torch.Tensor:
@@ -117,11 +128,11 @@ class Boundary:
 
 def _write(boundary: "weakref.ref[Boundary]") -> Spill | None:
     """Write what is still wanted when its turn comes."""
-    alive = boundary()
-    if alive is None or alive.host is None:
+    wanted = boundary()
+    if wanted is None or wanted.host is None:
         return None
-    tier, data = alive.tier, _bytes(alive.host)
-    del alive
+    tier, data = wanted.tier, _bytes(wanted.host)
+    del wanted
     return tier.write(data)
 
 
@@ -141,13 +152,13 @@ def boundary_of(ticket: torch.Tensor) -> Boundary:
     Raises:
         RecomputationError: The ticket itself is gone and this is a copy.
     """
-    boundary = _boundaries.get(int(ticket))
-    if boundary is None:
+    found = _boundaries.get(int(ticket))
+    if found is None:
         raise RecomputationError(
             "a saved-tensor hook around the step copied what stands for an activation on disk, and "
             "the activation went with the original: leave int64 tensors of one number as they are"
         )
-    return boundary
+    return found
 
 
 def _extent(shape: torch.Size, stride: tuple[int, ...]) -> int:

@@ -32,19 +32,21 @@ def drift_figure(sweeps: Sequence[SweepResult], *, tolerance: float = TOLERANCE_
     lines = tuple(_line(sweep) for sweep in sweeps)
     widths = sorted({width for sweep in sweeps for width in sweep.widths})
     anchor = sweeps[0].best_lr
-    strip = _strip(anchor, tolerance, sweeps[0].base_width)
+    strip = _strip(anchor, tolerance, sweeps[0].reference_size)
     values = [value for line in lines for value in (*line.y, *line.low, *line.high)]
     edges = [anchor * 2**tolerance, anchor / 2**tolerance]
     panel = Panel(
         title="",
-        x=size_axis("width", widths),
+        x=size_axis(sweeps[0].axis, widths),
         y=log_axis("best learning rate", [*values, *edges], quantity="rate"),
         series=lines,
         references=strip,
         height=330,
     )
     alt = " ".join(_sentence(sweep) for sweep in sweeps)
-    return Figure(key="drift", title="Best learning rate against width", alt=alt, panels=(panel,))
+    return Figure(
+        key="drift", title=f"Best learning rate against {sweeps[0].axis}", alt=alt, panels=(panel,)
+    )
 
 
 def _line(sweep: SweepResult) -> Series:

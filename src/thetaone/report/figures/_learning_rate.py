@@ -132,13 +132,13 @@ def _vertices(sweep: SweepResult) -> list[Series]:
 def _base_optimum(sweep: SweepResult) -> tuple[Reference, ...]:
     if not math.isfinite(sweep.best_lr):
         return ()
-    label = f"best at width {sweep.base_width}"
+    label = f"best at {sweep.axis} {sweep.reference_size}"
     return (Reference(axis="x", value=sweep.best_lr, label=label, dash="dot"),)
 
 
 def _sentence(sweep: SweepResult) -> str:
     rates = ", ".join(
-        f"{format_value(2.0**best.log2_lr, 'rate')} at width {width}"
+        f"{format_value(2.0**best.log2_lr, 'rate')} at {sweep.axis} {width}"
         for width, best in sorted(sweep.optima.items())
     )
     diverged = sum(trial.status == "diverged" for trial in sweep.trials)

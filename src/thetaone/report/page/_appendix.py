@@ -50,12 +50,16 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
 
 
 def prescription_section(result: TransferResult) -> Section:
-    """What every parameter of the target gets."""
+    """What every parameter gets that is not plain PyTorch."""
     prescription = result.prescription
     base, target = result.base_width, result.target_width
+    whose = f"width {target}" if base != target else f"width {min(result.mup.widths)}"
+    if result.mup.axis == "depth":
+        whose = f"depth {min(result.mup.sizes)}" if base == target else f"width {target}"
+    plain = "The target is plain PyTorch. " if base == target else ""
     text = (
-        f"Every factor is relative to width {base}, where all are 1; multiply the learning rate "
-        f"by the factor to get what {prescription.optimizer} uses at width {target}. Parameters "
+        f"{plain}Every factor is relative to width {base}, where all are 1; multiply the learning "
+        f"rate by the factor to get what {prescription.optimizer} uses at {whose}. Parameters "
         "of one kind in several blocks share a row."
     )
     return Section(

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from thetaone.records import EstimatorBakeoff, TransferResult
 from thetaone.report.drawing import THEMES, Figure, legend, plotly_spec
+from thetaone.report.page._answer import levels_section, recipe_section
 from thetaone.report.page._appendix import (
     definitions_section,
     laws_section,
@@ -45,7 +46,9 @@ def describe(result: TransferResult | EstimatorBakeoff) -> Page:
         drift_section(result),
         coordinates_section(result),
         memory_section(result),
+        *([levels_section(result)] if result.levels else []),
         target_section(result),
+        *([recipe_section(result.recipe)] if result.recipe else []),
         prescription_section(result),
         *([laws_section(result)] if result.laws else []),
         reproduction_section(result),

@@ -5,6 +5,7 @@ import math
 from thetaone.records import CoordinateCheck, Drift, TransferResult, saving
 from thetaone.report.drawing import bytes_words, clock, percent, signed
 from thetaone.report.figures import TOLERANCE_OCTAVES
+from thetaone.report.page._answer import interval_words, level_verdict
 from thetaone.report.page._contents import Cell, Fact, Table, Verdict
 
 
@@ -24,6 +25,9 @@ def headline(result: TransferResult) -> str:
     """The finding in one line, and honest when there is none."""
     rate, width = f"{result.chosen_lr:.3g}", tuned_width(result)
     drift = result.mup.drift
+    failed = [level for level in result.levels if level.verdict == "fails"]
+    if failed:
+        return f"Learning rate {rate}, but not so: {failed[0].claim}. {failed[0].advice}"
     stays = transfers(drift)
     if drift is None or stays is None:
         return f"Learning rate {rate}, best at width {width}: not yet proved to transfer"
@@ -73,7 +77,8 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
         Fact(
             label="Transfer penalty",
             value=percent(worst_penalty(result)),
-            note=f"excess loss at width {result.base_width}'s best rate, worst of the widths",
+            note=f"excess loss at the best rate of {result.mup.axis} "
+            f"{result.mup.reference_size}, at worst",
         ),
     ]
     if result.memory is not None:
@@ -132,6 +137,15 @@ def verdicts(result: TransferResult) -> Table:
             _check_words(result.check_sp),
             "some layer fails",
             _standing(not result.check_sp.passed),
+        ),
+        *(
+            (
+                level.claim,
+                interval_words(level),
+                f"at most {level.tolerance:.3g}",
+                level_verdict(level),
+            )
+            for level in result.levels
         ),
         *_memory_rows(result),
         *_law_rows(result),

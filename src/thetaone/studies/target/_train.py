@@ -280,7 +280,7 @@ def _digest(batch: Any) -> str:
     digest = hashlib.sha256()
     for leaf in pytree.tree_leaves(batch):
         if isinstance(leaf, Tensor):
-            digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         else:
             digest.update(repr(leaf).encode())
     return digest.hexdigest()

@@ -19,7 +19,9 @@ from thetaone.sweeps.identity import Starts, place_of
 from thetaone.sweeps.storage._journal import Journal
 from thetaone.sweeps.storage._leases import Leases
 
-CURVE_POINTS = 32  # losses of a trial that Optuna's dashboard draws
+CURVE_POINTS = (
+    12  # a database takes milliseconds for each; losses of a trial that Optuna's dashboard draws
+)
 AGREEMENT = 1e-3  # relative: stacks and thread counts change a loss by rounding
 
 
@@ -107,11 +109,12 @@ class OptunaStore:
 
     def keep(self, spec: TrialSpec, trial: Trial) -> None:
         """Append one ended trial: complete (its value inf when diverged), or failed."""
-        attributes = trial.model_dump(mode="json")
+        fields = trial.model_dump(mode="json")
         start = self._starts.get(place_of(spec))
         if start is not None:
-            attributes["start"] = {"digest": start.digest, "first": list(start.losses)}
-        attributes["checksum"] = self._checksum(spec, attributes)
+            fields["start"] = {"digest": start.digest, "first": list(start.losses)}
+        checksum = self._checksum(spec, fields)
+        attributes = {"losses": fields.pop("losses"), "trial": fields, "checksum": checksum}
         with self._translated():
             study = self._study(spec)
             self._storage.create_new_trial(study, _frozen(spec, trial, attributes))
@@ -139,9 +142,22 @@ class OptunaStore:
         """Whether trials were added to the studies of these specs since they were last read."""
         grown = False
         for example in _one_a_study(specs):
-            name = self._name(example)
-            grown |= len(self._complete(example, note=False)) != self._n_seen.get(name, -1)
+            grown |= self._count(example) != self._n_seen.get(self._name(example), -1)
         return grown
+
+    def _count(self, example: TrialSpec) -> int:
+        """How many trials of a study ended well; a database counts them itself."""
+        from optuna.trial import TrialState
+        from sqlalchemy import text
+
+        with self._translated():
+            study, engine = self._study(example), getattr(self._storage, "engine", None)
+            if engine is None:
+                return self._storage.get_n_trials(study, state=(TrialState.COMPLETE,))
+            query = text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = :state")
+            with engine.connect() as connection:
+                values = {"study": study, "state": TrialState.COMPLETE.name}
+                return int(connection.execute(query, values).scalar_one())
 
     def describe_hits(self, specs: Iterable[TrialSpec]) -> str:
         """When the kept trials of these specs were trained, in words."""
@@ -151,7 +167,7 @@ class OptunaStore:
         first, last = (f"{day:%d %b %Y}".lstrip("0") for day in (days[0], days[-1]))
         return f"of {first}" if first == last else f"of {first} to {last}"
 
-    def _complete(self, example: TrialSpec, *, note: bool = True) -> list[Any]:
+    def _complete(self, example: TrialSpec) -> list[Any]:
         """The ended trials of a study, newest first."""
         from optuna.trial import TrialState
 
@@ -159,20 +175,18 @@ class OptunaStore:
             trials = self._storage.get_all_trials(
                 self._study(example), deepcopy=False, states=(TrialState.COMPLETE,)
             )
-        if note:
-            self._n_seen[self._name(example)] = len(trials)
+        self._n_seen[self._name(example)] = len(trials)
         return [t for t in reversed(trials) if t.datetime_complete >= self._since]
 
     def _read(self, spec: TrialSpec, frozen: Any) -> Trial | None:
         """The stored trial; None when it is damaged (with a note) or of another start."""
-        attributes = dict(frozen.user_attrs)
-        checksum, start = attributes.pop("checksum", ""), attributes.pop("start", None)
         place = f"trial {frozen.number} of {self.where} ({_words(spec)})"
-        sealed = attributes | ({} if start is None else {"start": start})
-        if checksum != self._checksum(spec, sealed):
+        fields = _fields(frozen.user_attrs)
+        if frozen.user_attrs.get("checksum") != self._checksum(spec, fields):
             return self._note(f"{place} is damaged and left out: its checksum differs")
         expected = self._starts.get(place_of(spec))
-        trial = Trial.model_validate(attributes)
+        start = fields.pop("start", None)
+        trial = Trial.model_validate(fields)
         if expected is not None:
             if start is None or start["digest"] != expected.digest:
                 return None  # another training under the same name
@@ -238,6 +252,12 @@ def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
         },
         user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial),
     )  # fmt: skip
+
+
+def _fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a trial from its attributes, whatever these are."""
+    rest = attributes.get("trial")
+    return {"losses": attributes.get("losses"), **(rest if isinstance(rest, dict) else {})}
 
 
 def _curve(trial: Trial) -> dict[int, float]:

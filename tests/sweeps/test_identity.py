@@ -1,0 +1,227 @@
+"""A stored trial is served to the training that made it, and to no other."""
+
+import functools
+import random
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from toy import Toy
+
+import thetaone as t1
+from thetaone._contents import contents_digest
+from thetaone.errors import TaskError
+
+SMALL: dict[str, Any] = {
+    "widths": [4], "lrs": [2**-8, 2**-6, 2**-4], "seeds": [0, 1], "steps": 4, "engine": "serial",
+}  # fmt: skip
+
+
+def decayed(decay: float) -> Callable[..., torch.optim.Optimizer]:
+    return lambda model, width, lr: torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay)
+
+
+def recipe(model: nn.Module, width: int, lr: float, *, decay: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=decay)
+
+
+def hooked(scale: float) -> Callable[..., torch.optim.Optimizer]:
+    def make(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        for p in model.parameters():
+            p.register_hook(lambda gradient: gradient * scale)
+        return torch.optim.SGD(model.parameters(), lr=lr)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [decayed, lambda decay: functools.partial(recipe, decay=decay), hooked],
+    ids=["closure", "partial", "hook"],
+)
+def test_another_recipe_trains_anew_and_the_same_one_does_not(
+    make: Callable[[float], Any], tmp_path: Path
+) -> None:
+    journal = tmp_path / "s.journal"
+    first = t1.sweep(Toy(), **SMALL, parametrization=make(0.5), storage=journal)
+    other = t1.sweep(Toy(), **SMALL, parametrization=make(5.0), storage=journal)
+    again = t1.sweep(Toy(), **SMALL, parametrization=make(0.5), storage=journal)
+    assert (first.n_trained, other.n_trained, again.n_trained) == (6, 6, 0)
+    assert [t.losses for t in again.trials] == [t.losses for t in first.trials]
+
+
+FACTOR = 1.0
+
+
+class OfAGlobal(Toy):
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return FACTOR * super().loss(model, batch)
+
+
+def test_a_global_of_the_task_is_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    journal = tmp_path / "s.journal"
+    t1.sweep(OfAGlobal(), **SMALL, storage=journal)
+    assert t1.sweep(OfAGlobal(), **SMALL, storage=journal).n_trained == 0
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 2.0)
+    assert t1.sweep(OfAGlobal(), **SMALL, storage=journal).n_trained == 6
+
+
+def typed_in_a_notebook(activation: str) -> Any:
+    """A task whose source text exists nowhere."""
+    cell = ModuleType("cell")
+    code = f"""
+    import torch
+    from torch import nn
+    class Base:
+        def model(self, width):
+            return nn.Sequential(nn.Linear(4, width), nn.{activation}(), nn.Linear(width, 1))
+    class Task(Base):
+        def batches(self, seed):
+            g = torch.Generator().manual_seed(seed)
+            while True: yield torch.randn(8, 4, generator=g)
+        def loss(self, model, batch): return (model(batch) - 1).square().mean()
+    """
+    exec(textwrap.dedent(code), vars(cell))
+    return cell.Task()
+
+
+def test_a_base_class_typed_in_a_notebook_is_part_of_the_task(tmp_path: Path) -> None:
+    journal = tmp_path / "s.journal"
+    assert t1.sweep(typed_in_a_notebook("ReLU"), **SMALL, storage=journal).n_trained == 6
+    assert t1.sweep(typed_in_a_notebook("ReLU"), **SMALL, storage=journal).n_trained == 0
+    assert t1.sweep(typed_in_a_notebook("Tanh"), **SMALL, storage=journal).n_trained == 6
+
+
+FILE = """
+import torch, helper
+def model(width): return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 1))
+def batches(seed):
+    g = torch.Generator().manual_seed(seed)
+    while True: yield torch.randn(8, 4, generator=g)
+def loss(model, batch): return helper.scaled(model(batch))
+"""
+
+
+def test_a_helper_beside_the_task_is_read_anew_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "mine.py").write_text(FILE)
+    losses = []
+    for factor in ("1.0", "9.0"):
+        helper = tmp_path / "helper.py"
+        helper.write_text(f"def scaled(y): return ({factor} * y - 1).square().mean()\n")
+        result = t1.sweep(tmp_path / "mine.py", **SMALL, storage=tmp_path / "s.journal")
+        losses.append(result.trials[0].losses[0])
+        assert result.n_trained == 6
+    assert losses[0] != losses[1]
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_fresh_trains_anew_and_is_served_afterwards(tmp_path: Path) -> None:
+    journal = tmp_path / "s.journal"
+    events: list[Any] = []
+    t1.sweep(Toy(), **SMALL, storage=journal)
+    assert t1.sweep(Toy(), **SMALL, storage=journal, fresh=True).n_trained == 6
+    again = t1.sweep(Toy(), **SMALL, storage=journal, progress=events.append)
+    assert again.n_trained == 0
+    assert "6 trials, 6 trials of" in events[0].message
+    assert "reused" in events[0].message
+
+
+class Unseeded(Toy):
+    """Draws that nothing seeds: of weights, batches or losses."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def _noise(self, part: str) -> float:
+        return float(np.random.default_rng().standard_normal()) if self.part == part else 0.0
+
+    def model(self, width: int) -> nn.Module:
+        net = super().model(width)
+        with torch.no_grad():
+            next(net.parameters()).add_(self._noise("model"))
+        return net
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        for x, y in super().batches(seed):
+            yield x + self._noise("batches"), y
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return super().loss(model, batch) * (1 + abs(self._noise("loss")))
+
+
+@pytest.mark.parametrize("part", ["model", "batches", "loss"])
+def test_a_task_that_does_not_repeat_is_refused(part: str) -> None:
+    with pytest.raises(TaskError, match="does not repeat: built twice at width 4, seed 0"):
+        t1.sweep(Unseeded(part), **SMALL)
+
+
+class OfGlobals(Toy):
+    """Draws from the global generators of NumPy and Python."""
+
+    def model(self, width: int) -> nn.Module:
+        net = super().model(width)
+        with torch.no_grad():
+            next(net.parameters()).add_(np.random.randn() + random.random())  # noqa: NPY002
+        return net
+
+
+def test_numpys_and_pythons_global_generators_are_seeded_and_put_back() -> None:
+    np.random.seed(7)  # noqa: NPY002
+    expected = np.random.randn()  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+    first, second = (t1.sweep(OfGlobals(), **SMALL) for _ in range(2))
+    assert [t.losses for t in first.trials] == [t.losses for t in second.trials]
+    assert np.random.randn() == expected  # noqa: NPY002
+
+
+class Breaking(Toy):
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self.part = part
+
+    def model(self, width: int) -> nn.Module:
+        return {}["model"] if self.part == "model" else super().model(width)
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        if self.part == "batches":
+            raise SystemExit(3)
+        return super().batches(seed)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        if self.part == "loss":
+            raise ZeroDivisionError("by zero")
+        return super().loss(model, batch)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("model", "KeyError"), ("batches", "SystemExit"), ("loss", "ZeroDivision")]
+)
+def test_what_the_users_code_raises_names_part_and_line(part: str, kind: str) -> None:
+    named = rf"{part} of task Breaking at width 4, seed 0 raised {kind}.*test_identity.py, line"
+    with pytest.raises(TaskError, match=named):
+        t1.sweep(Breaking(part), **SMALL, parametrization="sp")
+
+
+def test_sharing_and_cycles_do_not_change_a_digest() -> None:
+    shared = (1, 2)
+    assert contents_digest([shared, shared]) == contents_digest([(1, 2), (1, int("2"))])
+    loop: list[Any] = [1]
+    loop.append(loop)
+    other: list[Any] = [1]
+    other.append(other)
+    assert contents_digest(loop) == contents_digest(other) != contents_digest([1, [1]])
+    assert contents_digest({1, 2, 3}) == contents_digest({3, 2, 1})
+    assert contents_digest(torch.ones(2)) != contents_digest(torch.ones(2, dtype=torch.float64))
