@@ -20,7 +20,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$scratch/venv/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt \
   "${wheels[0]}"
 "$scratch/venv/bin/pip" check
-"$scratch/venv/bin/python" -I scripts/try_wheel.py "$scratch/out"
+OMP_NUM_THREADS=1 "$scratch/venv/bin/python" -I scripts/try_wheel.py "$scratch/out"
 
 ls -l dist
 echo "next: read CHANGELOG.md, commit, tag v$("$bin/python" -c 'import thetaone; print(thetaone.__version__)'), upload dist/"
