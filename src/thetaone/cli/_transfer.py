@@ -1,5 +1,6 @@
 """``thetaone transfer``: the whole job, from small sweeps to a trained target and a report."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import typer
 from thetaone.cli import _options as o
 
 if TYPE_CHECKING:
-    from thetaone.records import TransferResult
+    from thetaone.records import CoordinateCheck, TransferResult
 
 
 def transfer(
@@ -35,6 +36,10 @@ def transfer(
     storage: str = typer.Option(
         "", help="Journal file or database URL; REPORT/sweep.journal if empty."
     ),
+    target_steps: int | None = typer.Option(
+        None, help="Steps of the target's training; those of --steps by default."
+    ),
+    force: bool = typer.Option(False, help="Train the target though its check failed."),
     config: o.Config = None,
 ) -> None:
     """Find the learning rate on small models, prove that it transfers, train the large one."""
@@ -51,13 +56,26 @@ def transfer(
             lrs=parse_lrs(lrs) if lrs else None, seeds=o.integers(seeds, "--seeds"), steps=steps,
             base_width=anchor, optimizer=optimizer, schedule=schedule, clip=clip,
             precision=precision, accumulate=accumulate, engine=engine, storage=storage or None,
+            target_steps=target_steps, confirm=None if force else _confirm,
             command=command_line(), progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
     _print(result, report)
 
 
+def _confirm(check: "CoordinateCheck") -> bool:
+    """Ask before a target is trained whose check failed; where nobody can answer, go on."""
+    layers = ", ".join(check.failed_layers)
+    if not sys.stdin.isatty():
+        print(f"thetaone: the coordinate check failed in {layers}; going on", file=sys.stderr)
+        return True
+    return typer.confirm(f"The coordinate check failed in {layers}. Train the target?")
+
+
 def _print(result: "TransferResult", report: Path | None) -> None:
     print(result)
     if report is not None:
         print(f"{'report':<22}{report / 'index.html'}")
+        print(f"{'model':<22}{report / 'model.safetensors'}")
+        if result.recipe is not None:
+            print(f"\n{result.recipe.snippet(path=str(report / 'recipe.json'))}")

@@ -39,6 +39,7 @@ from thetaone.studies.target import (
     step_seconds,
     train,
     write_recipe,
+    write_run_file,
 )
 from thetaone.sweeps import Work, check_task, count_flops
 
@@ -174,6 +175,8 @@ class Job:
         )  # fmt: skip
         if self.folder is not None:
             recipe.to_json(self.folder / RECIPE)
+            named = {"memory": self.budget and str(self.budget), "target_steps": self.target_steps}
+            write_run_file(self.folder, self.request, self.target, named)
         return recipe
 
     def train(self, recipe: Recipe) -> Trained:

@@ -1,7 +1,8 @@
 """The large model of a transfer: its memory, its recipe, its training.
 
 ``_memory`` plans what every byte goes to, ``_recipe`` writes the answer and acts by it, ``_train``
-trains with checkpoints and keeps the weights, ``_levels`` judges the level of the loss.
+trains with checkpoints and keeps the weights, ``_levels`` judges the level of the loss,
+``_resume`` trains from a recipe's file, ``_run_file`` writes ``run.toml``.
 
 Must not import: the study that calls it.
 """

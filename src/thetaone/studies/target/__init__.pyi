@@ -7,6 +7,7 @@ from ._recipe import recipe_rematerialize as recipe_rematerialize
 from ._recipe import recipe_scheduler as recipe_scheduler
 from ._recipe import write_recipe as write_recipe
 from ._resume import train_recipe as train_recipe
+from ._run_file import write_run_file as write_run_file
 from ._train import MINUTES as MINUTES
 from ._train import WEIGHTS as WEIGHTS
 from ._train import Checkpoints as Checkpoints

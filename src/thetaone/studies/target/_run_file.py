@@ -1,0 +1,53 @@
+"""``run.toml``: a settled transfer as the file that ``--config`` reads."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thetaone.studies._request import Request, Size
+
+
+def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
+    """Text of a TOML file with all that was asked, every default filled in.
+
+    Args:
+        request: What is swept, and how it is trained.
+        target: The large model's size.
+        named: Further options, e.g. ``memory``; None where not set.
+
+    Returns:
+        The text. What only a program can say (a task that is an object, a schedule that is a
+        function, an optimizer class) stands as a comment, since the task brings it along.
+    """
+    loop = request.loop
+    values: dict[str, Any] = {
+        "task": request.task.reference, "widths": sorted({s.width for s in request.sizes}),
+        "depths": sorted({s.depth for s in request.sizes if s.depth}) or None,
+        "target": target.width, "target_depth": target.depth, "anchor": request.base.width,
+        "lrs": list(request.lrs), "seeds": list(request.seeds), "steps": request.steps,
+        "optimizer": request.optimizer_name,
+        "schedule": None if loop.factors else loop.schedule, "clip": loop.clip,
+        "precision": loop.precision, "accumulate": loop.accumulate, **named,
+    }  # fmt: skip
+    lines = [f"# {request.task.name}: thetaone transfer --config run.toml"]
+    lines += [_line(name, value) for name, value in values.items() if value is not None]
+    if request.task.reference is None:
+        lines.append("# task: an object of a program; pass its file")
+    if loop.factors:
+        lines.append("# schedule: the task's own function")
+    if request.options:
+        lines += ["", "[option]", *(_line(n, v) for n, v in request.options.items())]
+    return "\n".join(lines) + "\n"
+
+
+def write_run_file(folder: Path, request: Request, target: Size, named: Mapping[str, Any]) -> None:
+    """Write ``run.toml`` into the folder of a report."""
+    (folder / "run.toml").write_text(run_file(request, target, named), encoding="utf-8")
+
+
+def _line(name: str, value: Any) -> str:
+    try:
+        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    except TypeError:
+        return f"# {name}: {value!r}, which only a program can say"

@@ -1,0 +1,87 @@
+"""``--config``: a TOML file fills what the command line leaves open; every run writes one."""
+
+import contextlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from thetaone.cli.main import main
+
+TASK = """
+import torch
+from torch import nn
+
+def model(width):
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 1))
+
+def batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randn(16, 8, generator=generator)
+
+def loss(model, batch):
+    return (model(batch) - batch.sum(1, keepdim=True)).square().mean()
+"""
+CALL = ["--widths", "4,8", "--target", "16", "--steps", "4", "--seeds", "0", "--lrs", "2^-8:2^-5",
+        "--engine", "serial"]  # fmt: skip
+RECIPE = ["--weight-decay", "0.3", "--beta2", "0.9", "--clip", "0.5", "--accumulate", "2",
+          "--schedule", "warmup-linear:0.25", "--option", "eps=1e-6"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    (tmp_path / "task.py").write_text(TASK)
+
+
+def run(*arguments: str) -> None:
+    with contextlib.suppress(SystemExit):
+        main(list(arguments))
+
+
+def losses(folder: Path) -> list[float]:
+    return json.loads((folder / "result.json").read_text())["target"]["losses"]
+
+
+def test_a_run_can_be_done_again_from_its_file(tmp_path: Path) -> None:
+    task = str(tmp_path / "task.py")
+    run("transfer", task, *CALL, *RECIPE, "--report", str(tmp_path / "a"))
+    written = tomllib.loads((tmp_path / "a" / "run.toml").read_text())
+    assert written["clip"] == 0.5
+    assert written["option"] == {"weight_decay": 0.3, "eps": 1e-6, "betas": [0.9, 0.9]}
+    run("transfer", "--config", str(tmp_path / "a" / "run.toml"), "--report", str(tmp_path / "b"))
+    assert losses(tmp_path / "b") == losses(tmp_path / "a")
+    run("transfer", task, *CALL, "--report", str(tmp_path / "c"))
+    assert losses(tmp_path / "c") != losses(tmp_path / "a")
+
+
+def test_the_command_line_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('widths = "4,8"\nsteps = 3\n')
+    config = ["--config", str(tmp_path / "run.toml")]
+    run("transfer", str(tmp_path / "task.py"), *CALL[2:], *config, "--report", str(tmp_path / "a"))
+    assert len(losses(tmp_path / "a")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("scheduler = 'cosine'", "scheduler is no option of transfer"),
+        ("widths = ", "cannot be read"),
+        ("clip = 0", "clip=0"),
+        ("schedule = 'cosine'", "schedule='cosine': choose constant"),
+        ("precision = 'fp8'", "precision='fp8'"),
+        ("accumulate = 3", "accumulate=3: tensors of a batch have"),
+        ("depths = [1, 2]", "takes no depth"),
+    ],
+)
+def test_a_bad_file_is_one_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main(["transfer", str(tmp_path / "task.py"), *CALL, "--config", str(tmp_path / "run.toml")])
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("thetaone: ")
+    assert message in last
