@@ -197,7 +197,8 @@ def outputs_first(module: nn.Module, weight: Tensor) -> Tensor:
 
 def _matrices_used(module: nn.Module) -> list[tuple[str, Tensor]]:
     """The matrices of a module, and of a part that it does not call but reads."""
-    matrices = [(local, p) for local, p in module.named_parameters(recurse=False) if p.dim() > 1]
+    own = module.named_parameters(recurse=False)
+    matrices: list[tuple[str, Tensor]] = [(local, p) for local, p in own if p.dim() > 1]
     if isinstance(module, nn.MultiheadAttention):
         matrices.append(("out_proj.weight", module.out_proj.weight))
     return matrices
