@@ -177,7 +177,7 @@ def test_no_fixed_policy_is_faster_where_memory_is_rounded() -> None:
 def test_no_fixed_policy_of_two_thousand_chains_is_faster(seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(105):
-        chain = random_chain(draw, draw.randint(2, 14), lists=False)
+        chain = random_chain(draw, draw.randint(2, 10), lists=False)
         require_not_slower(chain, draw.choice([16, 64, 500]))
 
 

@@ -84,7 +84,7 @@ def memory_frontier(
 
 
 def planned_again(
-    known: MemoryPlan, budget: int | float | str, *, memory_units: int = 500
+    memory: MemoryPlan, budget: int | float | str, *, memory_units: int = 500
 ) -> MemoryPlan:
     """Another budget for what was measured before, with the disk it was planned with, if any.
 
@@ -92,9 +92,9 @@ def planned_again(
         InputError: A budget that is no quantity.
         BudgetTooSmallError: No schedule fits the budget.
     """
-    disk = known.schedule.disk if known.schedule is not None else None
-    schedule, cost, line = _planned(known.chain, budget, disk, memory_units)
-    return known.model_copy(update={"schedule": schedule, "cost": cost, "frontier": line})
+    disk = memory.schedule.disk if memory.schedule is not None else None
+    schedule, cost, line = _planned(memory.chain, budget, disk, memory_units)
+    return memory.model_copy(update={"schedule": schedule, "cost": cost, "frontier": line})
 
 
 def _planned(

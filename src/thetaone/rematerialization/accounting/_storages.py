@@ -48,12 +48,12 @@ class StorageTracker(TorchDispatchMode):
                 self._see(tensor, (args, kwargs))
         return result
 
-    def _see(self, tensor: torch.Tensor, given: Any) -> None:
+    def _see(self, tensor: torch.Tensor, arguments: Any) -> None:
         storage = tensor.untyped_storage()
         place, size = storage._cdata, storage.nbytes()
         if size == 0 or tensor.device.type == "meta":
             return
-        if any(key(other) == place for other in tensors_in(given)):
+        if any(key(other) == place for other in tensors_in(arguments)):
             return  # a view of something older than the tracker
         self._born += 1
         self._known[place] = (

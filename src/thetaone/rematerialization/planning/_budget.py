@@ -13,7 +13,7 @@ _FRACTION = re.compile(r"\s*(0?\.[0-9]+|1\.0*)\s*")
 
 
 def budget_bytes(chain: Chain, budget: int | float | str) -> int:
-    """A budget in bytes: as given, ``"2GiB"``, ``"50%"`` or a fraction of store-all.
+    """A budget in bytes: a number of them, ``"2GiB"``, ``"50%"`` or a fraction of store-all.
 
     Raises:
         InputError: Not a quantity of bytes, or a fraction outside (0, 1].

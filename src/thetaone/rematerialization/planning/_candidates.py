@@ -92,10 +92,7 @@ class FixedPolicies:
             (f"every {every}th kept, loaded once per layer", layer_spans(length, every))
             for every in range(2, length + 1)
         ]
-        return [
-            (name, Spans(*np.array(spans, dtype=np.int64).reshape(-1, 2).T))
-            for name, spans in nested
-        ]
+        return [(name, _spans(spans)) for name, spans in nested]
 
     @cached_property
     def _seconds_and_resting(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -171,7 +168,12 @@ def _allowed(costs: ChainArrays, spans: Spans) -> Spans:
             if costs.reach[start] > start:
                 pieces.append((start, end))
             start = end
-    return Spans(*np.array(pieces, dtype=np.int64).reshape(-1, 2).T)
+    return _spans(pieces)
+
+
+def _spans(pairs: list[tuple[int, int]]) -> Spans:
+    both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return Spans(both[:, 0], both[:, 1])
 
 
 def flat_peak(costs: ChainArrays, spans: Spans) -> int:

@@ -111,8 +111,8 @@ class Planner:
     @property
     def nbytes(self) -> int:
         """Memory of the tables that are filled [bytes]."""
-        own = sum(table.nbytes for table in self.tables) if "tables" in vars(self) else 0
-        return own + (self.memory_only.nbytes if self.memory_only else 0)
+        filled = sum(table.nbytes for table in self.tables) if "tables" in vars(self) else 0
+        return filled + (self.memory_only.nbytes if self.memory_only else 0)
 
     @property
     def floor_bytes(self) -> int:
@@ -176,18 +176,18 @@ class Planner:
 
     def _fastest(self, budget: int) -> Schedule | None:
         """The fastest candidate that fits."""
-        found: list[Schedule] = []
+        candidates: list[Schedule] = []
         if self.memory_only:
-            found += [one for one in [self.memory_only._fastest(budget)] if one]
+            candidates += [one for one in [self.memory_only._fastest(budget)] if one]
         for number in range(len(self.tables)):
-            found += self._of_table(number, budget)
+            candidates += self._of_table(number, budget)
         if self.memory_only is None and not self.exact:
-            limit = min((one.total_seconds for one in found), default=float("inf"))
+            limit = min((one.total_seconds for one in candidates), default=float("inf"))
             if limit > self._bound(budget) * (1 + 1e-9):
-                found += self._fixed.fastest(budget, limit * (1 - 1e-12))
-        if self.memory_only is not None or not found or self._may_beat(budget):
-            found += [one for one in self.floors if one.peak_bytes <= budget]
-        return min(found, key=lambda one: (one.total_seconds, one.disk_writes), default=None)
+                candidates += self._fixed.fastest(budget, limit * (1 - 1e-12))
+        if self.memory_only is not None or not candidates or self._may_beat(budget):
+            candidates += [one for one in self.floors if one.peak_bytes <= budget]
+        return min(candidates, key=lambda one: (one.total_seconds, one.disk_writes), default=None)
 
     def _may_beat(self, budget: int) -> bool:
         """Whether the floor, where memory is rounded, may be faster than what the table has."""
@@ -203,9 +203,9 @@ class Planner:
     def _of_table(self, number: int, budget: int) -> list[Schedule]:
         """The schedule of the highest level of a table that fits in bytes and in the quota."""
         for level in self._worth_judging(number, budget):
-            found = self._within_quota(self._at(number, level))
-            if found and found[0].peak_bytes <= budget:
-                return found
+            candidate = self._within_quota(self._at(number, level))
+            if candidate and candidate[0].peak_bytes <= budget:
+                return candidate
         return []
 
     def _worth_judging(self, number: int, budget: int) -> Iterator[int]:

@@ -1,6 +1,6 @@
 """The judge: replays a schedule operation by operation and counts what it costs.
 
-It knows nothing of how schedules are found. What is alive during each operation, beyond the
+It knows nothing of how schedules are made. What is alive during each operation, beyond the
 chain's own input (a_0):
 
     forward k    kept + tapes + gradient + A_k (unless kept) + A_{k+1} + x_k

@@ -47,8 +47,8 @@ class Table:
     def nbytes(self) -> int:
         """Memory of the table [bytes]."""
         leaves = self.leaves or ()
-        own = sum(table.nbytes for table in self.swept.values())
-        return own + sum({id(leaf): leaf.nbytes for leaf in leaves}.values())
+        swept = sum(table.nbytes for table in self.swept.values())
+        return swept + sum({id(leaf): leaf.nbytes for leaf in leaves}.values())
 
     def whole(self, tier: Tier = "ram") -> Times:
         """C(0, L−1, ·, ·) [s]: rows are levels of disk, columns of memory."""
