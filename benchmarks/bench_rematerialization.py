@@ -25,6 +25,7 @@ from functools import partial
 import torch
 from origin import record
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from thetaone.records import Chain, DiskCost, Stage
@@ -111,7 +112,7 @@ def compiled_within(model: nn.Sequential, share: float) -> Forward:
     compiled = torch.compile(model, backend="aot_eager_decomp_partition")
 
     def run(x: Tensor) -> Tensor:
-        with torch._functorch.config.patch(activation_memory_budget=share):
+        with functorch_config.patch(activation_memory_budget=share):
             return compiled(x)
 
     return run
