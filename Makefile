@@ -83,6 +83,9 @@ gpu-check: ## on a CUDA machine, no network needed, 8 minutes at most; writes ou
 gpu-dry-run: setup ## the same at toy size, the CPU in place of the device
 	PYTHON=$(BIN)/python bash scripts/gpu_check.sh --dry-run --out out/gpu_dry_run.json
 
+fuzz: setup ## 10 000 wrong inputs to every command: none may raise, hang or leave anything behind
+	$(BIN)/python scripts/fuzz.py --inputs 10000
+
 release: setup ## VERSION=0.3.0 gathers changelog.d under it; builds dist/ and tries the wheel by itself
 	PYTHON=$(PYTHON) BIN=$(BIN) bash scripts/release.sh $(VERSION)
 

@@ -192,7 +192,7 @@ def test_a_flat_bowl_cannot_be_told() -> None:
         if best.flat:
             assert best.interval[0] < best.log2_lr < best.interval[1]
             assert best.interval[1] - best.interval[0] >= 2
-    assert flat >= 190
+    assert flat >= 170  # of 200; noise alone stands out by two standard errors now and then
     told = fit_vertex(x, 0.1 * (x + 6.2) ** 2 + 0.001 * rng.standard_normal((3, x.size)))
     assert not told.flat
 

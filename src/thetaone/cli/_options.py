@@ -1,7 +1,6 @@
 """Options that ``sweep``, ``transfer`` and ``check`` share, and what their text means."""
 
 import ast
-import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -118,12 +117,21 @@ def require_writable(path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    if path.is_dir():
+    try:
+        folder = path.resolve().parent
+        is_folder, exists, has_folder = path.is_dir(), path.exists(), folder.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
+        raise InputError(f"{str(path)[:40]!r}…: no name of a file: {error}") from error
+    if is_folder:
         raise InputError(f"{path} is a folder: name a file in it, e.g. {path / 'result.json'}")
-    if not path.resolve().parent.is_dir():
+    if not has_folder:
         raise InputError(f"{path}: its folder does not exist; create it first")
-    if not os.access(path if path.exists() else path.resolve().parent, os.W_OK):
-        raise InputError(f"{path} may not be written: change its permissions, or name another file")
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise InputError(f"{path} may not be written: {error}; name another file") from error
+    if not exists:
+        path.unlink()
     return path
 
 

@@ -34,11 +34,13 @@ def fit_vertex(
     other point from the one reported. Where a limit above was met it covers the gap between the
     neighbours as well.
 
-    A lowest mean that is not below both neighbours by two standard errors (of the scatter pooled
-    over the points around it) is ``flat``: the interval spans every rate that may be the lowest. A
-    lowest point on the edge of the grid only bounds the optimum: ``at_edge``, infinite ``stderr``,
-    interval open on that side. With one seed ``stderr`` is NaN and the interval is the pair of
-    neighbours: it brackets the optimum of a noise-free bowl and carries no confidence.
+    Where three rates or more in a row cannot be told from the lowest mean by two standard errors
+    (of the scatter pooled over the points around it) the bowl is ``flat``: the interval spans every
+    rate that may be the lowest. Two in a row are the pair between which the vertex lies.
+
+    A lowest point on the edge of the grid only bounds the optimum: ``at_edge``, infinite
+    ``stderr``, interval open on that side. With one seed ``stderr`` is NaN and the interval is the
+    pair of neighbours: it brackets the optimum of a noise-free bowl and carries no confidence.
 
     Args:
         log2_lrs: Grid of log2 learning rates, at least three different, any order, shape [n].
@@ -133,7 +135,7 @@ def _cubic_vertex(x: Array, mean: Array, points: NDArray[np.int_], low: int) -> 
 
 
 def _plateau(x: Array, losses: Array, mean: Array, low: int) -> tuple[float, float] | None:
-    """The rates that may be the lowest, with one more on each side; None where one stands out.
+    """The rates that may be the lowest, with one more on each side; None where they are few.
 
     The scatter of a mean is pooled over the lowest point and its neighbours, each seed's own level
     taken out: two seeds alone say little about it, and rates further away scatter otherwise.
@@ -146,13 +148,13 @@ def _plateau(x: Array, losses: Array, mean: Array, low: int) -> tuple[float, flo
     freedom = (len(losses) - 1) * (len(around) - 1)
     stderr = np.sqrt(2 * (scatter**2).sum() / freedom / len(losses))
     limit = mean[low] + float(stdtrit(freedom, BELOW)) * stderr
-    if mean[low - 1] > limit and mean[low + 1] > limit:
-        return None
     first = last = low
     while first > 0 and mean[first - 1] <= limit:
         first -= 1
     while last < x.size - 1 and mean[last + 1] <= limit:
         last += 1
+    if last - first < 2:  # one rate stands out, or the two between which the vertex lies
+        return None
     low_end = float(x[first - 1]) if first > 0 else -np.inf
     high_end = float(x[last + 1]) if last < x.size - 1 else np.inf
     return low_end, high_end

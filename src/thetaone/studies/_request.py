@@ -16,7 +16,7 @@ from thetaone.parametrization import (
     read_members,
 )
 from thetaone.records import TrainingLoop, TrialSpec, training_loop
-from thetaone.sweeps import grid, learning_rates, seeded, whole_numbers
+from thetaone.sweeps import blamed_on_task, grid, learning_rates, seeded, whole_numbers
 from thetaone.tasks import LoadedTask, load_task
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -92,7 +92,8 @@ class Request:
 
     def parametrization(self, rule: Rule = "mup") -> Parametrization:
         """Builds optimizers by a rule, from this request's base."""
-        with seeded(self.seeds[0]):  # a base model may draw from any global generator
+        base = f"the base model of task {self.task.name} at {self.base}"
+        with seeded(self.seeds[0]), blamed_on_task(base):  # a base may draw from any generator
             return self._make(rule)
 
     def _make(self, rule: Rule) -> Parametrization:

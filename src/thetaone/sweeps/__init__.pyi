@@ -24,5 +24,6 @@ from ._trials import make_trial as make_trial
 from .engines import count_flops as count_flops
 from .engines import run_local as run_local
 from .identity import Start as Start
+from .identity import blamed_on_task as blamed_on_task
 from .identity import check_task as check_task
 from .storage import open_store as open_store

@@ -113,7 +113,7 @@ def _number(part: str, text: str) -> float:
     power = _POWER.fullmatch(part.strip())
     try:
         value = 2.0 ** float(power[1]) if power else float(part)
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or a power beyond every float
         value = math.nan
     if not 0 < value < math.inf:
         raise InputError(
