@@ -133,11 +133,11 @@ class SpectralMonitor:
     def _before_step(self) -> None:
         if self._is_due():
             self._before = {one.layer: one.weight.detach().clone() for one in self._watched}
-            self._gradients = {one.layer: _size(one.weight.grad) for one in self._watched}
 
     def _after_step(self) -> None:
         try:
-            if self._before:
+            if self._before:  # gradients are read now: a closure makes them inside the step
+                self._gradients = {one.layer: _size(one.weight.grad) for one in self._watched}
                 self._read()
         finally:
             self._before = {}
