@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import thetaone as t1
 from thetaone.cli.main import main
 from thetaone.errors import InputError
 from thetaone.laws import verify_laws
@@ -325,3 +326,22 @@ def test_the_account_of_a_mixture_counts_both_states() -> None:
     n = sum(p.numel() for p in Regression.model(64).parameters())
     hidden = 64 * 64
     assert account.optimizer_bytes == 4 * hidden + 8 * (n - hidden) + 4 * 5
+
+
+class NoDefaults(Regression):
+    """A task that leaves all axes open."""
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "option", "meant"),
+    [
+        (t1.sweep, {}, {"seed": [0]}, "seeds"),
+        (t1.transfer, {"target": 64}, {"scheduler": None}, "schedule"),
+        (t1.transfer, {"target": 64}, {"role": {}}, "roles"),
+        (t1.coordinate_check, {"widths": [8, 16], "lr": 0.1}, {"seedz": 1}, "seeds"),
+    ],
+)
+def test_a_misspelt_argument_is_named_before_anything_else(call, arguments, option, meant) -> None:
+    name = f"has no argument {next(iter(option))!r}.*did you mean {meant!r}"
+    with pytest.raises(InputError, match=name):
+        call(NoDefaults(), **arguments, **option)

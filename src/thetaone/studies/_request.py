@@ -167,10 +167,10 @@ def settle(
         TaskError: A part of the task is missing or wrong.
     """
     loaded = load_task(task)
-    settled = _axes(loaded, axes)
-    sizes = _sizes(loaded, settled["widths"], axes.get("depths"))
     optimizer, taken = choose_optimizer(loaded, training.get("optimizer"), options)
     read_members(optimizer, taken, call=call)
+    settled = _axes(loaded, axes)
+    sizes = _sizes(loaded, settled["widths"], axes.get("depths"))
     loop = {name: _said(training.get(name), loaded.training.get(name)) for name in LOOP}
     base = sizes[0] if base is None else base
     if base.depth is None and sizes[0].depth is not None:
