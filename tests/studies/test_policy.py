@@ -1,12 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from thetaone.cli.main import main
 from thetaone.errors import InputError
+from thetaone.estimators import make_environments
 from thetaone.records import PolicyRun
-from thetaone.studies import train_policy
+from thetaone.studies import ActorCriticSettings, train_actor_critic, train_policy
 
 
 def test_command_prints_a_curve_and_writes_the_record(
@@ -27,7 +29,9 @@ def test_command_prints_a_curve_and_writes_the_record(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("policy pong", "no policy task 'pong'"),
+        ("policy pong", "gymnasium cannot make 'pong'"),
+        ("policy Pendulum-v1 --steps 100", "steps=100: the first 16 episodes took 3200"),
+        ("policy Blackjack-v1", "takes an array of one dimension"),
         ("policy cartpole --lr 0", "lr=0.0: must be a positive number"),
         ("policy cartpole --width 0", "width=0"),
         ("policy cartpole --steps 3", "steps=3: the first 16 episodes took"),
@@ -62,3 +66,23 @@ def test_cartpole_is_solved_by_four_seeds_of_five() -> None:
         torch.set_num_threads(threads)
     assert all(run.env_steps <= 300_000 for run in runs)
     assert sum(run.last_mean() >= 475 for run in runs) >= 4
+
+
+def test_any_environment_by_its_id_reproducibly() -> None:
+    settings = ActorCriticSettings(width=8, passes=1)
+    runs = [
+        train_actor_critic(name, seed=seed, env_steps=steps, settings=settings).returns
+        for name, steps in (("Pendulum-v1", 6400), ("Acrobot-v1", 9000))
+        for seed in (0, 0, 1)
+    ]
+    for first, same, other in (runs[:3], runs[3:]):
+        assert first == same
+        assert first != other
+
+
+def test_actions_of_arrays_are_rescaled_and_clipped() -> None:
+    environments = make_environments("Pendulum-v1", 2)  # torques of ±2
+    environments.reset(seed=0)
+    inner = [env.unwrapped for env in environments.envs]
+    environments.step(np.array([[0.5], [3.0]], dtype=np.float32))
+    assert [env.last_u for env in inner] == [1.0, 2.0]

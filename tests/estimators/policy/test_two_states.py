@@ -1,6 +1,7 @@
 """The policy gradient against a closed form: exact over every group of episodes, and sampled."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from thetaone.estimators import Episodes, collect_episodes
 from thetaone.estimators.policy import _baselines as baselines
 from thetaone.estimators.policy import _loss as loss
 from thetaone.estimators.policy import _returns as returns
+from thetaone.estimators.policy import clipped_ratio_loss, generalized_advantages
 
 GROUPS = [(3, 2), (2, 3)]  # (horizon, episodes): 144 and 216 groups, truncated ones among them
 
@@ -227,14 +229,15 @@ def test_the_second_derivative_is_exact_too() -> None:
     # E of the loss's Hessian over every group is the Hessian of J_H, baselines included
     horizon, n_episodes = 3, 2
     zero = torch.zeros((), dtype=torch.float64)
-    truth = torch.autograd.functional.hessian(
+    truth: Any = torch.autograd.functional.hessian(
         lambda theta: mdp.objective_of_horizon(theta, horizon, (zero, zero)), THETA
     )
     total = torch.zeros(2, 2, dtype=torch.float64)
     for probability, episodes in mdp.all_groups(horizon, n_episodes):
-        total -= probability * torch.autograd.functional.hessian(
+        second: Any = torch.autograd.functional.hessian(
             lambda theta, e=episodes: with_time_limit(theta, e), THETA
         )
+        total -= probability * second
     assert float(truth.abs().max()) > 0.03
     assert torch.allclose(total, truth, atol=1e-12, rtol=0)
 
@@ -252,7 +255,7 @@ def test_the_second_derivative_of_an_entropy_bonus_is_refused() -> None:
 
 def one_step(actions: Tensor, **changes: Tensor) -> Episodes:
     k = actions.shape[1]
-    parts = {
+    parts: dict[str, Any] = {
         "observations": torch.zeros(1, k, 3), "actions": actions, "rewards": torch.ones(1, k),
         "alive": torch.ones(1, k, dtype=torch.bool), "truncated": torch.zeros(k, dtype=torch.bool),
         "last_observations": torch.zeros(k, 3),
@@ -283,7 +286,7 @@ def test_what_a_policy_returns_must_be_one_number_a_step() -> None:
 
 
 def test_what_lies_behind_an_end_is_not_counted() -> None:
-    parts = {
+    parts: dict[str, Any] = {
         "observations": torch.zeros(2, 2, 1), "actions": torch.zeros(2, 2),
         "alive": torch.tensor([[True, True], [False, True]]),
         "truncated": torch.zeros(2, dtype=torch.bool), "last_observations": torch.zeros(2, 1),
@@ -314,3 +317,72 @@ def test_a_column_of_values_would_broadcast() -> None:
 def test_episodes_of_the_wrong_form(changes: dict[str, Tensor], match: str) -> None:
     with pytest.raises(InputError, match=match):
         one_step(torch.zeros(1, 4), **changes)
+
+
+ARBITRARY = torch.tensor([1.7, -0.6], dtype=torch.float64)  # V of the two states, of no policy
+
+
+def state_values(episodes: Episodes, table: Tensor) -> Tensor:
+    return table[episodes.observations[..., 0].long().clamp(min=0)]
+
+
+def with_critic(theta: Tensor, episodes: Episodes) -> Tensor:
+    return loss.policy_gradient_loss(
+        mdp.policy(theta), episodes, discount=DISCOUNT, after_truncation=0.0,
+        baselines=state_values(episodes, ARBITRARY),
+    )  # fmt: skip
+
+
+def by_advantages(
+    theta: Tensor, episodes: Episodes, *, trace: float, table: Tensor, tail: bool
+) -> Tensor:
+    """Σ_t γ^t A_t log π / K, with generalized advantages."""
+    values = state_values(episodes, table)
+    last = table[episodes.last_observations[:, 0].long().clamp(min=0)] if tail else 0.0
+    advantages = generalized_advantages(episodes, values, last, discount=DISCOUNT, trace=trace)
+    weights = loss.discount_weights(advantages, DISCOUNT).expand_as(advantages)
+    alive = episodes.alive
+    log_probs = mdp.policy(theta)(episodes.observations[alive]).log_prob(episodes.actions[alive])
+    return -((weights * advantages)[alive] * log_probs).sum() / alive.shape[1]
+
+
+def test_any_critic_is_a_baseline() -> None:
+    found = expected_gradient(3, 2, with_critic)
+    assert torch.allclose(found, truth_of_horizon(3), atol=1e-12, rtol=0)
+
+
+def test_generalized_advantages_tell_truncated_from_terminated() -> None:
+    def gradient(**options: Any) -> Tensor:
+        return expected_gradient(3, 2, lambda th, e: by_advantages(th, e, **options))
+
+    # λ = 1: any V, with the limit in the objective
+    found = gradient(trace=1.0, table=ARBITRARY, tail=False)
+    assert torch.allclose(found, truth_of_horizon(3), atol=1e-12, rtol=0)
+    # any λ: the policy's true V, continued behind a cut and 0 behind an end
+    true_values = torch.stack(mdp.values(THETA)).detach()
+    for trace in (0.0, 0.7, 1.0):
+        found = gradient(trace=trace, table=true_values, tail=True)
+        assert torch.allclose(found, truth_of_first_decisions(3), atol=1e-12, rtol=0)
+    wrong = gradient(trace=0.7, table=true_values, tail=False)  # a cut taken for an end
+    assert float((wrong - truth_of_first_decisions(3)).norm()) > 0.01
+
+
+def test_shapes_of_values_and_of_the_ratio_loss() -> None:
+    cut = one_step(torch.zeros(1, 4), truncated=torch.ones(4, dtype=torch.bool))
+    with pytest.raises(EstimatorError, match=r"values \(1, 4, 1\).*squeeze\(-1\)"):
+        generalized_advantages(cut, torch.zeros(1, 4, 1), 0.0)
+    with pytest.raises(InputError, match=r"trace=1\.5"):
+        generalized_advantages(cut, torch.zeros(1, 4), 0.0, trace=1.5)
+    q = D.Categorical(logits=torch.zeros(4, 2, requires_grad=True))
+    with pytest.raises(EstimatorError, match=r"advantages has shape \(4, 1\); expected \(4,\)"):
+        clipped_ratio_loss(q, torch.zeros(4), torch.zeros(4), torch.zeros(4, 1))
+
+
+def test_the_ratio_loss_is_the_policy_gradient_at_the_old_policy() -> None:
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    q = D.Categorical(logits=logits)
+    actions, advantages = torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(6.0).double() - 2
+    value = clipped_ratio_loss(q, actions, q.log_prob(actions).detach(), advantages)
+    plain = -(advantages * q.log_prob(actions)).mean()
+    found, truth = (torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (value, plain))
+    torch.testing.assert_close(found, truth, atol=1e-14, rtol=0)

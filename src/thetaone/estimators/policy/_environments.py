@@ -16,7 +16,8 @@ def make_environments(name: str, n_envs: int, **options: Any) -> Any:
     """``n_envs`` copies of a gymnasium environment that step together.
 
     Takes the environment's own vectorised implementation where it has one (CartPole: one NumPy
-    call for all), else steps them one after the other.
+    call for all), else steps them one after the other; there, actions of bounded arrays are
+    rescaled to [−1, 1] and clipped.
 
     Args:
         name: Registered id, ``"CartPole-v1"``.
@@ -37,6 +38,8 @@ def make_environments(name: str, n_envs: int, **options: Any) -> Any:
     try:
         spec = gymnasium.spec(name)
         mode = "vector_entry_point" if spec.vector_entry_point else "sync"
+        if mode == "sync":
+            options = {"wrappers": [_to_unit_actions]} | options
         return gymnasium.make_vec(name, num_envs=n_envs, vectorization_mode=mode, **options)
     except gymnasium.error.Error as error:
         raise InputError(f"gymnasium cannot make {name!r}: {error}") from error
@@ -49,6 +52,8 @@ def collect_episodes(
     seed: int,
     generator: torch.Generator,
     max_steps: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Episodes:
     """One whole episode in every environment, from its reset.
 
@@ -67,6 +72,8 @@ def collect_episodes(
         seed: Of the environments' own randomness.
         generator: Where actions are drawn from.
         max_steps: Cut episodes off here, as truncated [count]; None: the environment's own limit.
+        device: Where the policy lives; the generator must live there too.
+        dtype: Of the policy's weights.
 
     Returns:
         As many episodes as environments.
@@ -85,8 +92,8 @@ def collect_episodes(
         while alive.any():
             if mode == "Disabled" and ended.any():
                 observation, _ = environments.reset(options={"reset_mask": ended})
-            action = policy(_tensor(observation)).sample()
-            after, reward, terminated, cut, infos = environments.step(action.numpy())
+            action = policy(_tensor(observation, device, dtype)).sample()
+            after, reward, terminated, cut, infos = environments.step(action.cpu().numpy())
             steps.append((observation, action, np.where(alive, reward, 0.0), alive))
             cut = cut | (len(steps) >= limit)
             ended = terminated | cut
@@ -96,9 +103,11 @@ def collect_episodes(
             observation = after
     seen, actions, rewards, living = zip(*steps, strict=True)
     return Episodes(
-        observations=_tensor(np.stack(seen)), actions=torch.stack(actions),
-        rewards=_tensor(np.stack(rewards)), alive=torch.from_numpy(np.stack(living)),
-        truncated=torch.from_numpy(truncated), last_observations=_tensor(last),
+        observations=_tensor(np.stack(seen), device, dtype), actions=torch.stack(actions),
+        rewards=_tensor(np.stack(rewards), device, dtype),
+        alive=torch.from_numpy(np.stack(living)).to(device),
+        truncated=torch.from_numpy(truncated).to(device),
+        last_observations=_tensor(last, device, dtype),
         n_simulated=len(steps) * environments.num_envs,
     )  # fmt: skip
 
@@ -136,9 +145,20 @@ def _limit(environments: Any, max_steps: int | None) -> int:
     return limit
 
 
-def _tensor(values: Any) -> Tensor:
-    """The values as float32, the dtype of the policy's weights."""
-    return torch.as_tensor(np.asarray(values, dtype=np.float32))
+def _tensor(values: Any, device: torch.device | str | None, dtype: torch.dtype) -> Tensor:
+    """The values where the policy lives, in the dtype of its weights."""
+    return torch.as_tensor(np.asarray(values), dtype=dtype, device=device)
+
+
+def _to_unit_actions(environment: Any) -> Any:
+    """Bounded arrays of actions as [−1, 1], clipped; other actions as they are."""
+    gymnasium = _gymnasium()
+    space = environment.action_space
+    if not isinstance(space, gymnasium.spaces.Box) or not space.is_bounded():
+        return environment
+    one = np.ones(space.shape, dtype=space.dtype)
+    rescaled = gymnasium.wrappers.RescaleAction(environment, -one, one)
+    return gymnasium.wrappers.ClipAction(rescaled)
 
 
 def _gymnasium() -> Any:

@@ -23,6 +23,7 @@ def policy_gradient_loss(
     discount: float = 1.0,
     after_truncation: Tensor | float | None = None,
     entropy_weight: float = 0.0,
+    baselines: Tensor | None = None,
 ) -> Tensor:
     """A scalar with value −mean return and gradient −ĝ.
 
@@ -44,6 +45,8 @@ def policy_gradient_loss(
         discount: γ in (0, 1].
         after_truncation: What follows a truncation; see ``rewards_to_go``.
         entropy_weight: β ≥ 0.
+        baselines: b ``[t, k]``, of a value network for example: anything that does not see the
+            action leaves the gradient unbiased. ``None`` for the per-time leave-one-out mean.
 
     Returns:
         The loss; descend on it.
@@ -58,16 +61,23 @@ def policy_gradient_loss(
     rewards = rewards_with_tail(episodes, discount=discount, after_truncation=after_truncation)
     returns = rewards_to_go(episodes, discount=discount, after_truncation=after_truncation)
     weights = discount_weights(returns, discount).expand_as(returns)
-    baselines = per_time_leave_one_out(returns, episodes.alive)
+    if baselines is None:
+        baselines = per_time_leave_one_out(returns, episodes.alive)
+    elif baselines.shape != returns.shape:
+        raise EstimatorError(
+            f"baselines have shape {tuple(baselines.shape)}; expected {tuple(returns.shape)}"
+        )
+    baselines = torch.where(episodes.alive, baselines.detach(), torch.zeros_like(returns))
     alive, count = episodes.alive, returns.shape[1]
     distribution = policy(episodes.observations[alive])  # padding never meets the policy
-    steps = _log_ratios(distribution, episodes.actions[alive])
+    log_probs = log_probs_of(distribution, episodes.actions[alive])
+    steps = log_probs - log_probs.detach()  # 0 in value, the score in its gradient
     ratios = torch.zeros_like(returns, dtype=steps.dtype).masked_scatter(alive, steps)
     # exp(0) = 1 in value; a reward depends on every action up to its own (DiCE)
     gain = weights * (rewards * magic_box(ratios.cumsum(0)) - baselines * magic_box(ratios))
     surrogate = gain.sum() / count
     if entropy_weight:
-        bonus = weights[alive] * _entropies(distribution, len(steps))
+        bonus = weights[alive] * entropies_of(distribution, len(steps))
         surrogate = once_only(
             surrogate + entropy_weight * bonus.sum() / count,
             trainable(distribution),
@@ -76,8 +86,8 @@ def policy_gradient_loss(
     return -(episodes.returns(discount).mean() + (surrogate - surrogate.detach()))
 
 
-def _log_ratios(distribution: Distribution, actions: Tensor) -> Tensor:
-    """Log π(a | s) − its value, one a step: 0 in value, the score in its gradient.
+def log_probs_of(distribution: Distribution, actions: Tensor) -> Tensor:
+    """Log π(a | s), one finite number a step, ``[n]``.
 
     Raises:
         EstimatorError: Not one number a step, or NaN or infinite ones.
@@ -90,10 +100,15 @@ def _log_ratios(distribution: Distribution, actions: Tensor) -> Tensor:
             "or infinite: the policy could not have taken them, or they were rounded to the edge "
             "of its support. Keep squashed actions off their limits, or use float64"
         )
-    return log_probs - log_probs.detach()
+    return log_probs
 
 
-def _entropies(distribution: Distribution, n_steps: int) -> Tensor:
+def entropies_of(distribution: Distribution, n_steps: int) -> Tensor:
+    """H(π(· | s)), one number a step, ``[n]``.
+
+    Raises:
+        EstimatorError: torch does not know it, or another shape.
+    """
     try:
         entropies = distribution.entropy()
     except NotImplementedError as error:

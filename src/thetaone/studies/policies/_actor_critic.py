@@ -1,0 +1,191 @@
+"""Trains a policy with a critic on any gymnasium environment of one observation and one action."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, Normal
+
+from thetaone.errors import InputError
+from thetaone.estimators.policy import (
+    Episodes,
+    clipped_ratio_loss,
+    collect_episodes,
+    generalized_advantages,
+    make_environments,
+)
+from thetaone.records import PolicyRun, PolicyUpdate
+
+N_ENVS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticSettings:
+    """How an actor and its critic learn.
+
+    Attributes:
+        width: Of two hidden layers each.
+        lr: Adam's learning rate, falling linearly to 0 over the budget.
+        discount: γ of advantages and values: what is reported is not discounted.
+        trace: λ of the advantages.
+        passes: Passes over each batch of episodes [count].
+        minibatch: Steps of one update [count].
+        clip: ε of the ratio.
+        entropy_weight: Weight of the entropy bonus.
+    """
+
+    width: int = 64
+    lr: float = 1e-3
+    discount: float = 0.97
+    trace: float = 0.95
+    passes: int = 10
+    minibatch: int = 400
+    clip: float = 0.2
+    entropy_weight: float = 0.0
+
+
+class Actor(nn.Module):
+    """Observations to a Categorical, or to a Normal whose spread does not see them."""
+
+    def __init__(self, n_observed: int, space: Any, width: int) -> None:
+        super().__init__()
+        self.discrete = hasattr(space, "n")
+        n_out = int(space.n) if self.discrete else int(np.prod(space.shape))
+        self.body = _perceptron(n_observed, width, n_out)
+        self.log_scale = nn.Parameter(torch.full((0 if self.discrete else n_out,), -0.5))
+
+    def forward(self, observations: Tensor) -> Distribution:
+        """The distribution of actions, batch shape ``[n]``."""
+        out = self.body(observations)
+        if self.discrete:
+            return Categorical(logits=out, validate_args=False)
+        return Independent(Normal(out, self.log_scale.exp(), validate_args=False), 1)
+
+
+def train_actor_critic(
+    environment: str,
+    *,
+    seed: int = 0,
+    env_steps: int = 300_000,
+    settings: ActorCriticSettings | None = None,
+    progress: Callable[[PolicyUpdate], None] | None = None,
+) -> PolicyRun:
+    """Clipped ratio objective, generalized advantages and a value network, 16 episodes a batch.
+
+    A time limit is taken for a truncation: what follows is the critic's value. Stops before the
+    batch whose episodes would exceed the budget. One thread: the networks are small.
+
+    Args:
+        environment: A gymnasium id whose observation is an array, its action a choice or an array.
+        seed: Of initialization, environments and actions.
+        env_steps: Budget, those of waiting environments included [count].
+        settings: How it learns.
+        progress: Called after every batch.
+
+    Raises:
+        InputError: An unknown environment, other spaces, or a budget below one batch.
+        MissingExtraError: gymnasium is not installed.
+    """
+    settings = settings or ActorCriticSettings()
+    started, threads = time.perf_counter(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        updates = _updates(environment, seed, env_steps, settings, progress)
+    finally:
+        torch.set_num_threads(threads)
+    return PolicyRun(
+        task=environment, environment=environment, width=settings.width, lr=settings.lr, seed=seed,
+        budget_steps=env_steps, updates=tuple(updates), wall_seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _updates(
+    environment: str, seed: int, env_steps: int, settings: ActorCriticSettings,
+    progress: Callable[[PolicyUpdate], None] | None,
+) -> list[PolicyUpdate]:  # fmt: skip
+    environments = make_environments(environment, N_ENVS)
+    actor, critic = _networks(environments, settings.width, seed)
+    optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=settings.lr)
+    generator = torch.Generator().manual_seed(seed)
+    updates: list[PolicyUpdate] = []
+    spent, scale = 0, 0.0
+    while True:
+        batch_seed = int(torch.randint(2**31 - 2, (), generator=generator))
+        episodes = collect_episodes(environments, actor, seed=batch_seed, generator=generator)
+        spent += episodes.n_simulated
+        if spent > env_steps:
+            break
+        scale = scale or float(episodes.rewards[episodes.alive].abs().mean()) or 1.0
+        for group in optimizer.param_groups:
+            group["lr"] = settings.lr * max(0.0, 1 - spent / env_steps)
+        _learn(actor, critic, optimizer, episodes, settings, scale, generator)
+        updates.append(PolicyUpdate(env_steps=spent, returns=tuple(episodes.returns().tolist())))
+        if progress is not None:
+            progress(updates[-1])
+    if not updates:
+        raise InputError(f"steps={env_steps}: the first {N_ENVS} episodes took {spent}; pass more")
+    return updates
+
+
+def _learn(
+    actor: Actor, critic: nn.Module, optimizer: torch.optim.Optimizer, episodes: Episodes,
+    settings: ActorCriticSettings, scale: float, generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Several passes over one batch: actor by the ratio, critic by squares; rewards over scale."""
+    alive = episodes.alive
+    observations, actions = episodes.observations[alive], episodes.actions[alive]
+    with torch.no_grad():
+        values = critic(episodes.observations).squeeze(-1)
+        advantages = generalized_advantages(
+            _scaled(episodes, scale), values, critic(episodes.last_observations).squeeze(-1),
+            discount=settings.discount, trace=settings.trace,
+        )[alive]  # fmt: skip
+        targets = advantages + values[alive]
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        old = actor(observations).log_prob(actions)
+    for _ in range(settings.passes):
+        order = torch.randperm(len(targets), generator=generator)
+        for rows in order.split(settings.minibatch):
+            loss = clipped_ratio_loss(
+                actor(observations[rows]), actions[rows], old[rows], advantages[rows],
+                clip=settings.clip, entropy_weight=settings.entropy_weight,
+            )  # fmt: skip
+            error = critic(observations[rows]).squeeze(-1) - targets[rows]
+            optimizer.zero_grad()
+            (loss + 0.5 * (error**2).mean()).backward()
+            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+            optimizer.step()
+
+
+def _scaled(episodes: Episodes, scale: float) -> Episodes:
+    return Episodes(
+        observations=episodes.observations, actions=episodes.actions,
+        rewards=episodes.rewards / scale, alive=episodes.alive, truncated=episodes.truncated,
+        last_observations=episodes.last_observations, n_simulated=episodes.n_simulated,
+    )  # fmt: skip
+
+
+def _networks(environments: Any, width: int, seed: int) -> tuple[Actor, nn.Module]:
+    seen, acted = environments.single_observation_space, environments.single_action_space
+    arrays = [len(space.shape or ()) == 1 and not hasattr(space, "nvec") for space in (seen, acted)]
+    if not arrays[0] or not (hasattr(acted, "n") or arrays[1]):
+        raise InputError(
+            f"observations {seen}, actions {acted}: this trainer takes an array of one dimension "
+            "in, and a choice or such an array out. Write the loop with thetaone.estimators.policy"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        actor = Actor(seen.shape[0], acted, width)
+        critic = _perceptron(seen.shape[0], width, 1)
+    return actor, critic
+
+
+def _perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(n_in, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(),
+        nn.Linear(width, n_out),
+    )  # fmt: skip
