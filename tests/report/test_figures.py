@@ -5,7 +5,15 @@ from collections.abc import Callable
 
 import pytest
 
-from thetaone.records import LawResult, Region, Schedule, Timeline, TransferResult
+from thetaone.records import (
+    Cost,
+    LawResult,
+    Region,
+    Schedule,
+    TargetMemory,
+    Timeline,
+    TransferResult,
+)
 from thetaone.report import schedule_figure
 from thetaone.report.drawing import Figure, Series
 from thetaone.report.figures import (
@@ -30,17 +38,29 @@ FIGURES: dict[str, Callable[[TransferResult], Figure]] = {
     "updates": lambda r: update_figure([r.check_sp, r.check_mup]),
     "exponents": lambda r: exponent_figure([r.check_sp, r.check_mup]),
     "frontier": lambda r: frontier_figure(plan(r).frontier, budget_bytes=31 * MIB),
-    "timeline": lambda r: timeline_figure(plan(r).cost.timeline, budget_bytes=31 * MIB),
+    "timeline": lambda r: timeline_figure(cost(r).timeline, budget_bytes=31 * MIB),
     "training": lambda r: training_figure(r.target),
     "account": lambda r: account_figure(plan(r).account),
     "laws": lambda r: laws_figure(r.laws),
-    "schedule": lambda r: schedule_figure(plan(r).schedule),
+    "schedule": lambda r: schedule_figure(schedule(r)),
 }
 
 
-def plan(result: TransferResult):
+def plan(result: TransferResult) -> TargetMemory:
     assert result.memory is not None
     return result.memory
+
+
+def schedule(result: TransferResult) -> Schedule:
+    chosen = plan(result).schedule
+    assert chosen is not None
+    return chosen
+
+
+def cost(result: TransferResult) -> Cost:
+    replayed = plan(result).cost
+    assert replayed is not None
+    return replayed
 
 
 def named(figure: Figure, panel: int, name: str) -> list[Series]:
@@ -150,20 +170,20 @@ def test_frontier_is_relative_to_store_all_and_marks_plan_and_budget(
     assert optimal.y[-1] == 1.0
     assert list(optimal.x) == sorted(optimal.x)
     (chosen,) = [series for series in panel.series if series.name == "chosen plan"]
-    assert chosen.x == (plan(result).schedule.peak_bytes,)
+    assert chosen.x == (schedule(result).peak_bytes,)
     lines = {reference.label: reference.value for reference in panel.references}
     assert lines == {"floor": 7 * MIB, "budget": 31 * MIB}
 
 
 def test_timeline_tells_first_forwards_from_recomputed_ones(result: TransferResult) -> None:
-    timeline = plan(result).cost.timeline
+    timeline = cost(result).timeline
     kinds = operation_kinds(timeline)
     assert (kinds.count("first"), kinds.count("again"), kinds.count("backward")) == (6, 3, 6)
     what, memory = FIGURES["timeline"](result).panels
     recomputed = next(bars for bars in what.bars if bars.name == "recomputed forward")
     assert recomputed.y == (5.0, 4.0, 3.0)  # blocks 0, 1, 2: the first row is on top
     assert recomputed.pattern
-    assert max(memory.series[0].y) == plan(result).schedule.peak_bytes
+    assert max(memory.series[0].y) == schedule(result).peak_bytes
 
 
 def test_an_operation_that_takes_no_time_makes_no_spike() -> None:

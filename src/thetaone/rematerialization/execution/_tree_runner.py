@@ -189,13 +189,14 @@ class TreeRunner:
         recover: Recover | None,
     ) -> Boundary:
         """The input of a region on disk."""
-        if len(flowing) > 1:
+        if len(flowing) != 1:
             raise ScheduleError(
                 f"{len(flowing)} tensors flow into {self.stages[item.start].name}: only a single "
                 "one can wait on disk; plan without disk=…"
             )
+        (only,) = flowing
         inherited = boundary if item.start == node.start else None
-        return inherited or self.transfers.spill(flowing[0], recover)
+        return inherited or self.transfers.spill(only, recover)
 
 
 class Region:

@@ -259,7 +259,7 @@ class _Notes:
 
     def _watched(self, stage: int, place: int, name: str, tensor: torch.Tensor) -> WatchedOutput:
         used = partial(self._used, stage, f"the model uses the output of {name} itself")
-        return WatchedOutput(tensor, used, stage=stage, place=place)
+        return WatchedOutput(tensor, used, stage=stage, place=place)  # pyright: ignore[reportCallIssue] # torch types __init__, not __new__
 
     def _used(self, stage: int, why: str) -> None:
         """Something is done with the output of a call: the joint after it is broken."""
