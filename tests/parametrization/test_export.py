@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import thetaone as t1
 from thetaone.errors import InputError
 from thetaone.parametrization import SpectralMonitor
-from thetaone.parametrization.applying._initialize import ScaleOutput
+from thetaone.parametrization._scaling import set_output_factor
 
 
 class NormedTied(TiedModel):
@@ -146,7 +146,7 @@ def test_torch_export_takes_what_was_exported() -> None:
 
 def test_what_no_weight_can_hold_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
-    model[1].register_forward_hook(ScaleOutput(0.5))
+    set_output_factor(model[1], 0.5)
     with pytest.raises(InputError, match=r"1 ends a residual branch in no linear parameter"):
         t1.export(model)
     with pytest.raises(InputError, match=r"weight is on the meta device: load a whole state_dict"):

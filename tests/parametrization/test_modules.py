@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import PrescriptionError, RoleError
@@ -23,11 +23,18 @@ class Conv1D(nn.Module):
         self.weight = nn.Parameter(torch.randn(fan_in, fan_out))
         self.bias = nn.Parameter(torch.zeros(fan_out))
 
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
 
 class Experts(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.inputs = nn.Linear(5, width)
         self.up = nn.Parameter(torch.randn(4, width, 2 * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bd,edh->ebh", self.inputs(x), self.up)
 
 
 class Positions(nn.Module):
@@ -36,6 +43,11 @@ class Positions(nn.Module):
         self.pos_embedding = nn.Parameter(torch.randn(9, width))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.temperature = nn.Parameter(torch.ones(()))
+        self.inputs = nn.Linear(5, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inputs(x[:, None].expand(-1, 8, -1)) * self.temperature
+        return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embedding
 
 
 # (module of a width, {parameter: (role, init factor, Adam factor, SGD factor)})
@@ -43,6 +55,7 @@ Expected = dict[str, tuple[str, float, float, float]]
 HIDDEN = ("hidden", R**-0.5, 1 / R, 1.0)
 INPUT = ("input", 1.0, 1.0, R)
 OUTPUT = ("output", 1 / R, 1 / R, 1 / R)
+BOTTLENECK = ("bottleneck", R**-0.5, 1 / R, R**-0.5)
 VECTOR = ("vector", 1.0, 1.0, R)
 FIXED = ("fixed", 1.0, 1.0, 1.0)
 
@@ -132,7 +145,7 @@ MODULES: dict[str, tuple[Callable[[int], nn.Module], Expected]] = {
     ),
     "adapter": (
         lambda w: nn.Sequential(nn.Linear(w, 2, bias=False), nn.Linear(2, w, bias=False)),
-        {"0.weight": OUTPUT, "1.weight": INPUT},
+        {"0.weight": BOTTLENECK, "1.weight": INPUT},
     ),
     "experts": (Experts, {"up": HIDDEN}),
     "hugging face conv1d": (lambda w: Conv1D(w, 3 * w), {"weight": HIDDEN, "bias": VECTOR}),
@@ -155,7 +168,7 @@ def test_the_older_weight_norm_is_read_like_the_newer() -> None:
     p = t1.prescribe(make(128), base=make(32), optimizer=torch.optim.Adam)
     assert (p["weight_v"].role, p["weight_v"].lr_factor) == ("output", 1 / R)
     assert (p["weight_g"].role, p["weight_g"].init_factor) == ("fixed", R**-0.5)
-    with pytest.raises(RoleError, match=r"has spectral_norm.*only weight_norm"):
+    with pytest.raises(RoleError, match=r"weight_orig .* no single learning rate is right"):
         t1.prescribe(
             nn.utils.spectral_norm(nn.Linear(128, 7)), base=nn.utils.spectral_norm(nn.Linear(32, 7))
         )
@@ -186,31 +199,31 @@ def test_every_site_has_a_rule() -> None:
 class Attention(nn.Module):
     """One head of the full width: heads grow."""
 
-    def __init__(self, width: int, scaling: float | None) -> None:
+    def __init__(self, width: int, scale: float) -> None:
         super().__init__()
-        self.head_dim = width
-        if scaling is not None:
-            self.scaling = scaling
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
+        self.scale = scale
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.query(x) @ self.key(x).mT * self.scale).softmax(-1) @ x
 
 
 @pytest.mark.parametrize(
-    ("scaling", "fold"), [(None, R**-0.5), (0.125, 1 / R)], ids=["1/sqrt d", "constant"]
+    ("exponent", "fold"), [(-0.5, R**-0.5), (0.0, 1 / R), (-1.0, 1.0)], ids=["1/sqrt d", "1", "1/d"]
 )
-def test_growing_heads_fold_into_the_query(scaling: float | None, fold: float) -> None:
-    p = t1.prescribe(Attention(128, scaling), base=Attention(32, scaling))
-    assert p["q_proj.weight"].lr_factor == pytest.approx(fold / R)
-    assert p["q_proj.weight"].init_factor == pytest.approx(fold * R**-0.5)
-    assert p["q_proj.bias"].lr_factor == pytest.approx(fold)
-    assert p["k_proj.weight"].lr_factor == pytest.approx(1 / R)
+def test_growing_heads_fold_into_the_query(exponent: float, fold: float) -> None:
+    p = t1.prescribe(Attention(128, 128**exponent), base=Attention(32, 32**exponent))
+    assert p["query.weight"].lr_factor == pytest.approx(fold / R)
+    assert p["query.weight"].init_factor == pytest.approx(fold * R**-0.5)
+    assert p["query.bias"].lr_factor == pytest.approx(fold)
+    assert p["key.weight"].lr_factor == pytest.approx(1 / R)
 
 
 def test_another_parametrization_is_refused() -> None:
     def make(width: int) -> nn.Module:
         return nn.utils.parametrizations.orthogonal(nn.Linear(width, width))
 
-    with pytest.raises(RoleError, match=r"_Orthogonal.*only weight_norm"):
+    with pytest.raises(RoleError, match=r"function of its entries"):
         t1.prescribe(make(64), base=make(16))
 
 
@@ -222,7 +235,10 @@ def test_two_uses_of_one_tensor_are_named() -> None:
             self.b = Conv1D(4, width)
             self.b.register_parameter("weight", self.a.get_parameter("weight"))
 
-    with pytest.raises(RoleError, match=r"shared by a\.weight .* and b\.weight"):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x)) + self.a.weight.sum(0)
+
+    with pytest.raises(RoleError, match=r"a\.weight .*by mm \(matrix\) and add \(vector\)"):
         t1.prescribe(Shared(64), base=Shared(16))
 
 
@@ -232,6 +248,9 @@ def test_a_layer_used_twice_has_one_rule() -> None:
             super().__init__()
             self.first = nn.Linear(width, width)
             self.second = self.first
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x))
 
     assert [r.name for r in t1.prescribe(Twice(64), base=Twice(16)).rules] == [
         "first.weight",

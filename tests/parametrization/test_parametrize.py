@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_optimizer import Lion, SignSGD
 from small_tasks import TiedModel, mlp
-from torch import nn
+from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import (
@@ -19,7 +19,7 @@ from thetaone.errors import (
     RoleError,
     UnknownOptimizerError,
 )
-from thetaone.parametrization.applying._initialize import ScaleInput
+from thetaone.parametrization._scaling import ScaleInput
 from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
 from thetaone.parametrization.reading import rms_of
 from thetaone.records import Prescription
@@ -125,22 +125,23 @@ def test_twice_is_once() -> None:
     once = copy.deepcopy(model.state_dict())
     t1.parametrize(model, base=base, lr=0.1)
     assert all(torch.allclose(v, once[k], rtol=1e-6) for k, v in model.state_dict().items())
-    assert len(model.readout._forward_pre_hooks) == 1
+    assert not model.readout._forward_pre_hooks
 
 
-def test_tied_readout_gets_the_only_forward_factor() -> None:
+def test_a_tied_readouts_factor_is_folded_into_the_layer_before_it() -> None:
     model, base = TiedModel(64), TiedModel(16)
     plain = copy.deepcopy(model)
     p = t1.prescribe(model, base=base, optimizer=torch.optim.Adam)
-    assert [(r.role, r.multiplier, r.lr_factor) for r in p.rules] == [
-        ("input", 0.25, 1.0),
-        ("hidden", 1.0, 0.25),
-        ("vector", 1.0, 1.0),
+    assert [(r.role, r.fold, r.lr_factor) for r in p.rules] == [
+        ("input", 1.0, 1.0),
+        ("hidden", 0.25, 0.0625),
+        ("vector", 0.25, 0.25),
     ]
+    assert {r.multiplier for r in p.rules} == {1.0}
     t1.parametrize(model, base=base, lr=0.1)
     plain.load_state_dict(model.state_dict())
     tokens = torch.arange(50)
-    assert torch.allclose(model(tokens), plain(tokens) / 4, atol=1e-6)
+    assert torch.allclose(model(tokens), plain(tokens), atol=1e-6)
     same = t1.parametrize(base, base=TiedModel(16), lr=0.1)
     assert not base.readout._forward_pre_hooks
     assert len(same.param_groups) == 1
@@ -245,11 +246,17 @@ def test_bad_pairs(model: Any, base: Any, error: type[Exception], message: str) 
 class Raw(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mixing = nn.Parameter(torch.randn(8, width))
+        self.inputs, self.mixing = nn.Linear(5, width), nn.Parameter(torch.randn(8, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.inputs(x)[:1, :3].expand(8, 3).reshape(1, 8, 3)
+        return F.conv1d(self.mixing[None], kernel)
 
 
 def test_an_open_role_names_the_override_and_the_override_works() -> None:
-    with pytest.raises(RoleError, match=r"input, output or vector.*roles=\{'mixing': 'vector'\}"):
+    with pytest.raises(
+        RoleError, match=r"mixing .*its axes allow input, .*vector.*roles=\{'mixing'"
+    ):
         t1.prescribe(Raw(64), base=Raw(16))
     for role, factor in {"vector": 1.0, "output": 0.25}.items():
         p = t1.prescribe(Raw(64), base=Raw(16), roles={"mix*": role})

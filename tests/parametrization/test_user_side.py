@@ -59,17 +59,17 @@ def test_muon_for_hidden_matrices_and_adamw_for_the_rest() -> None:
     mixture = {"hidden": (torch.optim.Muon, {"lr": 0.02}), "rest": torch.optim.AdamW}
     optimizer = t1.parametrize(model, base=base, optimizer=mixture, lr=0.003)
     seen = [(g["lr"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups]
-    assert sorted(seen) == [(0.003, [(50, 64), (64,)]), (0.02, [(64, 64)])]
+    assert sorted(seen) == [(0.00075, [(64,)]), (0.003, [(50, 64)]), (0.005, [(64, 64)])]
     before = copy.deepcopy(model.state_dict())
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     model(torch.arange(50)).square().mean().backward()
     optimizer.step()
     schedule.step()
     assert all(not torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert {g["lr"] for g in optimizer.param_groups} == {0.0015, 0.01}
+    assert {g["lr"] for g in optimizer.param_groups} == {0.000375, 0.0015, 0.0025}
     other = t1.parametrize(model, base=base, optimizer=mixture, lr=0.003, rescale=False)
     other.load_state_dict(optimizer.state_dict())
-    assert {g["lr"] for g in other.param_groups} == {0.0015, 0.01}
+    assert {g["lr"] for g in other.param_groups} == {0.000375, 0.0015, 0.0025}
 
 
 def test_muon_alone_on_an_embedding_shows_the_mixture() -> None:

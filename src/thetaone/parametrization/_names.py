@@ -4,12 +4,30 @@ A stack is a numbered container that holds another number of blocks in the targe
 A name's place has ``*`` for the number of a block of such a stack: it is the same at every depth.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 
 from thetaone.records import Blueprint
 
 Parts = tuple[str, ...]
+
+_SCALED = re.compile(r"parametrizations\.(\w+)\.original(?!\d)")  # one tensor, parametrized
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+
+def canonical(name: str) -> str:
+    """A parameter's name without what DDP, FSDP, ``torch.compile`` and parametrizations add.
+
+    Examples:
+        >>> canonical("module._orig_mod.layers.0.weight")
+        'layers.0.weight'
+    """
+    for wrapper in _WRAPPERS:
+        if wrapper in name:
+            name = name.replace(wrapper, "")
+    name = _SCALED.sub(r"\1", name)
+    return name.removeprefix("module.")
 
 
 def wildcard(name: str) -> str:

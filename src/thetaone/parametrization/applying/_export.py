@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize as torch_parametrize
 
 from thetaone.errors import InputError
-from thetaone.parametrization.applying._initialize import ScaleInput, ScaleOutput
+from thetaone.parametrization._scaling import (
+    INPUT_FACTOR,
+    ScaleInput,
+    ScaleOutput,
+    set_input_factor,
+    with_class_alone,
+)
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -73,6 +79,7 @@ def _bake_parametrizations(name: str, module: nn.Module) -> None:
     """Write what this library's parametrizations compute into the weights themselves."""
     if not torch_parametrize.is_parametrized(module):
         return
+    with_class_alone(module)
     lists: Any = module.parametrizations
     for local in list(lists):
         ours = [_of_thetaone(one) for one in lists[local]]
@@ -94,17 +101,18 @@ def _bake_factors(model: nn.Module, name: str, module: nn.Module) -> None:
             "be written into weights: end the branch in a linear layer or a gain, or multiply by "
             "the factor in the model's own code"
         )
-    factors = [h.factor for h in module._forward_pre_hooks.values() if isinstance(h, ScaleInput)]
-    if not factors:
+    if not any(isinstance(hook, ScaleInput) for hook in module._forward_pre_hooks.values()):
         return
+    factor = float(module.get_buffer(INPUT_FACTOR))
     config = getattr(model, "config", None)
     if not hasattr(config, "tie_word_embeddings") or not isinstance(module.weight, Tensor):
         raise InputError(
             f"{name} shares its weight with an embedding and multiplies its input by "
-            f"{factors[0]:.4g}: no weight can hold that factor while both are one tensor. Put a "
+            f"{factor:.4g}: no weight can hold that factor while both are one tensor. Put a "
             "norm with a gain before it, which can, or give the readout a weight of its own"
         )
-    module.weight = nn.Parameter(module.weight * factors[0], module.weight.requires_grad)
+    set_input_factor(module, 1.0)
+    module.weight = nn.Parameter(module.weight * factor, module.weight.requires_grad)
     config.tie_word_embeddings = False  # pyright: ignore[reportOptionalMemberAccess]
 
 

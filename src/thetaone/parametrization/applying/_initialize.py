@@ -1,15 +1,19 @@
 """Brings the user's own initial values to the prescribed size. Acts on the model."""
 
 import re
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError, PrescriptionError
+from thetaone.parametrization._scaling import (
+    set_input_factor,
+    set_output_factor,
+    set_row_factors,
+)
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import FIXED, VECTOR
-from thetaone.records import Prescription
+from thetaone.records import Prescription, Rule
 
 _ROUNDING = 1e-6  # relative; below this a rescaling would only add rounding
 
@@ -85,67 +89,37 @@ def redraw(
             nn.init.normal_(parameters[rule.name], generator=generator)
 
 
-class ScaleInput:
-    """Forward pre-hook that multiplies the first input of a tied readout.
-
-    A class, not a closure: a model with it can be pickled, deep-copied and compiled.
-    """
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """``(x, …) -> (factor · x, …)``."""
-        return (inputs[0] * self.factor, *inputs[1:])
-
-
-class ScaleOutput:
-    """Forward hook that multiplies the first output of a module that ends a residual branch."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """``y -> factor · y``; of a tuple, its first."""
-        if isinstance(output, tuple):
-            return (output[0] * self.factor, *output[1:])
-        return output * self.factor
-
-
-def scale_outputs(model: nn.Module, factors: dict[str, float]) -> None:
-    """Set the factor on the output of every named module; earlier ones are replaced.
+def place_factors(model: nn.Module, prescription: Prescription) -> None:
+    """Set the factors that stay in the forward pass; those set earlier are replaced.
 
     Args:
-        model: The model.
-        factors: By name, ``*`` for a block's number; 1 removes the hook.
+        model: Gets buffers, a parametrization of fused projections, hooks that read the buffers.
+        prescription: Says which; at the base width there are none.
     """
-    for name, module in model.named_modules():
-        hooks = module._forward_hooks
-        for key in [key for key, hook in hooks.items() if isinstance(hook, ScaleOutput)]:
-            del hooks[key]
-        named = canonical(name + ".")[:-1]
-        factor = next((f for pattern, f in factors.items() if _numbered(pattern, named)), 1.0)
-        if factor != 1.0:
-            module.register_forward_hook(ScaleOutput(factor))
+    readouts = {rule.readout: rule.multiplier for rule in prescription.rules if rule.readout}
+    rows = {rule.name: rule for rule in prescription.rules if rule.rows}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.utils.parametrize.ParametrizationList):
+            continue
+        called = canonical(name + ".")[:-1]
+        set_input_factor(module, readouts.get(called, 1.0))
+        outputs = prescription.outputs.items()
+        set_output_factor(module, next((f for p, f in outputs if _numbered(p, called)), 1.0))
+        scaled = list(getattr(module, "parametrizations", {}))
+        for local in {*module._parameters, *scaled}:
+            rule = rows.get(f"{called}.{local}".removeprefix("."))
+            set_row_factors(module, local, None if rule is None else _factors(rule, module, local))
+
+
+def _factors(rule: Rule, module: nn.Module, local: str) -> Tensor:
+    parameter = getattr(module, local)
+    factors = torch.ones(parameter.shape[rule.rows[0].axis], device=parameter.device)
+    for row in rule.rows:
+        factors[row.start : row.stop] *= row.factor
+    shape = [1] * len(rule.shape)
+    shape[rule.rows[0].axis] = len(factors)
+    return factors.reshape(shape)
 
 
 def _numbered(pattern: str, name: str) -> bool:
     return re.fullmatch(re.escape(pattern).replace(r"\*", r"\d+"), name) is not None
-
-
-def scale_tied_readouts(model: nn.Module, multipliers: dict[str, float]) -> None:
-    """Set the input factor of every tied readout; the previous one is replaced.
-
-    Args:
-        model: The model.
-        multipliers: Qualified name of the readout module to factor; 1 removes the hook.
-    """
-    for name, module in model.named_modules():
-        factor = multipliers.get(canonical(name + ".").removesuffix("."))
-        if factor is None:
-            continue
-        hooks = module._forward_pre_hooks
-        for key in [key for key, hook in hooks.items() if isinstance(hook, ScaleInput)]:
-            del hooks[key]
-        if factor != 1.0:
-            module.register_forward_pre_hook(ScaleInput(factor))

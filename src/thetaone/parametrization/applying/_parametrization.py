@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from thetaone.errors import InputError, MismatchError, RoleError, TaskError
+from thetaone.errors import InputError, MismatchError, TaskError
 from thetaone.parametrization._names import wildcard
 from thetaone.parametrization.applying._parametrize import parametrize
 from thetaone.parametrization.applying._prescribe import (
@@ -17,13 +17,22 @@ from thetaone.parametrization.applying._prescribe import (
     Optimizers,
     by_role,
     optimizer_name,
+    prescribe,
     read_members,
 )
-from thetaone.parametrization.reading import canonical, read_blueprint, rms_of
-from thetaone.parametrization.rules import assign, match_base
-from thetaone.records import Blueprint, Task
+from thetaone.parametrization.reading import (
+    FirstBatch,
+    Sample,
+    canonical,
+    read_blueprint,
+    rms_of,
+)
+from thetaone.parametrization.rules import Pair, assign
+from thetaone.records import Blueprint, Prescription, Task
 
 Builder = Callable[[nn.Module, int, float], torch.optim.Optimizer]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+_ACTING = ("rescale", "init", "generator")  # of parametrize, not of prescribe
 BASE_DRAWS = 4  # base models whose initial sizes are pooled: halves the noise of small tensors
 
 
@@ -35,6 +44,7 @@ class Parametrization:
         label: ``mup``, ``sp``, or the name of the user's callable.
         optimizer: Class, name or mapping, as ``prescribe`` takes it.
         options: Options of ``parametrize`` and of the optimizer.
+        task: On whose first batch models are read.
         base: Blueprint of the base model (``mup``).
         base_width: Width of the base [features].
         builder: The user's callable, when there is one.
@@ -43,9 +53,13 @@ class Parametrization:
     label: str
     optimizer: Optimizers
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    task: Task | None = None
     base: Blueprint | None = None
     base_width: int = 0
     builder: Builder | None = None
+    _prescriptions: dict[Shapes, Prescription] = field(
+        default_factory=dict[Shapes, Prescription], compare=False, repr=False
+    )
 
     @property
     def optimizer_name(self) -> str:
@@ -60,30 +74,44 @@ class Parametrization:
         """
         if self.builder is not None:
             return self.builder(model, width, lr)
-        if self.base is None and len(by_role(self.optimizer)) > 1:  # nothing grows over itself
-            own = read_blueprint(model)
-            return parametrize(model, base=own, optimizer=self.optimizer, lr=lr, **self.options)
-        if self.base is None:
+        prescription = self.prescription(model)
+        if prescription is None:
             (member,) = read_members(self.optimizer, self.options).values()
             return member.cls(model.parameters(), **{"lr": lr, **member.options})
-        self._check_width(model, width)
-        return parametrize(
-            model, base=self.base, optimizer=self.optimizer, lr=lr, **dict(self.options)
-        )
+        if self.base is not None and width != self.base_width:
+            check_grows(self.base, model, self.base_width, width)
+        options = {"rescale": True, **self.options}  # a task's models are fresh
+        return parametrize(model, base=prescription, optimizer=self.optimizer, lr=lr, **options)
 
-    def _check_width(self, model: nn.Module, width: int) -> None:
-        if width != self.base_width and self.base is not None:
-            other = read_blueprint(model, measure=False)
-            check_grows(self.base, other, self.base_width, width)
+    def prescription(self, model: nn.Module) -> Prescription | None:
+        """What a model gets; ``None`` in plain torch and for a user's callable.
+
+        Models of equal shapes get one prescription, read once.
+        """
+        mixed = len(by_role(self.optimizer)) > 1
+        if self.builder is not None or (self.base is None and not mixed):
+            return None
+        key = tuple((name, tuple(p.shape)) for name, p in model.named_parameters())
+        if key not in self._prescriptions:
+            sample = None if self.task is None else FirstBatch(self.task)
+            base = self.base
+            if base is None:  # in a mixture of plain torch nothing grows over itself
+                base = read_blueprint(model, sample=sample, measure=False)
+            options = {k: v for k, v in self.options.items() if k not in _ACTING}
+            self._prescriptions[key] = prescribe(
+                model, base=base, optimizer=self.optimizer, **{"sample": sample, **options}
+            )
+        return self._prescriptions[key]
 
 
-def check_grows(base: Blueprint, model: Blueprint, base_width: int, width: int) -> None:
+def check_grows(base: Blueprint, model: nn.Module, base_width: int, width: int) -> None:
     """Refuse a task whose model does not depend on its width.
 
     Raises:
         MismatchError: All shapes are the same.
     """
-    if [site.shape for site in base.sites] == [site.shape for site in model.sites]:
+    shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+    if [site.shape for site in base.sites] == shapes:
         raise MismatchError(
             f"model(width={width}) has the same shapes as model(width={base_width}): the model's "
             "width does not change. Make task.model use its width argument"
@@ -136,49 +164,49 @@ def make_parametrization(
             f"parametrization={parametrization!r}: choose 'mup', 'sp', or pass a callable "
             "(model, width, lr) -> optimizer"
         )
-    base = base_blueprint(lambda: build_model(task, base_width, depth))
+    sample = options.get("sample", FirstBatch(task))
+    base = base_blueprint(lambda: build_model(task, base_width, depth), sample=sample)
     if len(mixed) > 1:
         with torch.random.fork_rng():
             other = build_model(task, other_width or 2 * base_width, depth)
-            wider = read_blueprint(other, measure=False)
-        found = named_roles(wider, base, set(mixed))
-        options["roles"] = {**found, **options.get("roles", {})}
+        wider = read_blueprint(other, sample=sample, measure=False)
+        roles = named_roles(Pair(wider, base), set(mixed))
+        options["roles"] = {**roles, **options.get("roles", {})}
     if parametrization == "sp":
-        return Parametrization(label="sp", optimizer=optimizer, options=options)
+        return Parametrization(label="sp", optimizer=optimizer, options=options, task=task)
     return Parametrization(
-        label="mup", optimizer=optimizer, options=options, base=base, base_width=base_width
-    )
+        label="mup", optimizer=optimizer, options=options, task=task, base=base,
+        base_width=base_width,
+    )  # fmt: skip
 
 
-def named_roles(wider: Blueprint, base: Blueprint, roles: set[str]) -> dict[str, str]:
+def named_roles(pair: Pair, roles: set[str]) -> dict[str, str]:
     """The parameters that have one of some roles, as overrides that hold at the base width too.
 
     There nothing grows, and shapes do not tell which optimizer of a mixed set-up steps what.
 
     Args:
-        wider: The same model at another width.
-        base: At the base width.
+        pair: The same model at another width, and at the base width.
         roles: Those looked for.
 
     Returns:
         Glob pattern (the name itself where a pattern would catch another role) to role.
     """
-    bases = match_base(wider, base)
     alike: dict[str, dict[str, str]] = defaultdict(dict)
-    for site in wider.sites:
-        try:
-            role = assign(site, bases[site.name]).role
-        except RoleError:  # open: an override of the user's says what it is
-            role = ""
-        alike[wildcard(site.name)][site.name] = role
+    for site in pair.target.sites:
+        assignment = assign(pair, site)  # one left open has an override of the user's
+        alike[wildcard(site.name)][site.name] = "" if assignment.problem else assignment.role
     named: dict[str, str] = {}
-    for pattern, own in alike.items():
-        names = {pattern: next(iter(own.values()))} if len(set(own.values())) == 1 else own
+    for pattern, each in alike.items():
+        same = len(set(each.values())) == 1
+        names = {pattern: next(iter(each.values()))} if same else each
         named |= {name: role for name, role in names.items() if role in roles}
     return named
 
 
-def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) -> Blueprint:
+def base_blueprint(
+    factory: Callable[[], nn.Module], draws: int = BASE_DRAWS, *, sample: Sample = None
+) -> Blueprint:
     """The blueprint of a base, its initial sizes pooled over several draws.
 
     Torch's RNG is forked: the caller's stream goes on undisturbed.
@@ -186,10 +214,11 @@ def base_blueprint(factory: Callable[[], nn.Module], draws: int = BASE_DRAWS) ->
     Args:
         factory: Builds the base.
         draws: How often [count].
+        sample: Inputs of one forward pass.
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        first = read_blueprint(factory())
+        first = read_blueprint(factory(), sample=sample)
         others = [_sizes(factory()) for _ in range(draws - 1)]
     sites = [
         site.model_copy(

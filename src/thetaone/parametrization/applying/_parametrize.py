@@ -12,9 +12,8 @@ from thetaone.errors import InputError
 from thetaone.parametrization.applying._initialize import (
     initialize,
     named,
+    place_factors,
     redraw,
-    scale_outputs,
-    scale_tied_readouts,
 )
 from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
 from thetaone.parametrization.applying._prescribe import (
@@ -97,8 +96,7 @@ def parametrize(
         redraw(model, prescription, init, generator)
     if rescale:
         initialize(model, prescription)
-    scale_tied_readouts(model, {r.readout: r.multiplier for r in prescription.rules if r.readout})
-    scale_outputs(model, prescription.outputs)
+    place_factors(model, prescription)
     return built
 
 

@@ -1,5 +1,6 @@
 """``prescribe``: reads model and base, decides, changes nothing."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,17 +14,21 @@ from thetaone.parametrization.reading import (
     measure_meta,
     named_branches,
     read_blueprint,
-    read_branches,
+    read_by_class,
 )
 from thetaone.parametrization.rules import (
     SHRINKAGE,
     Choices,
     Member,
     decide,
-    stack_growth,
     update_family,
 )
-from thetaone.records import Blueprint, Branch, Prescription, check_options, takes_option
+from thetaone.records import Blueprint, Prescription, check_options, takes_option
+
+
+class UnreadProgramWarning(UserWarning):
+    """No forward pass of a model could be read, so that its own code is not seen."""
+
 
 Base = nn.Module | Callable[[], nn.Module] | Blueprint | Prescription | None
 Optimizers = type | str | Mapping[str, Any]
@@ -89,57 +94,61 @@ def prescribe(
         check_belongs(base, model)
         return base
     members = read_members(optimizer, options)
-    target, narrow = read_blueprint(model, measure=False), read_base(base)
-    if isinstance(base, nn.Module) and narrow is not None:
-        narrow = measure_meta(base, narrow, model)
-    if narrow is not None and choices.depth_exponent is not None and stack_growth(target, narrow):
-        target, narrow = _with_branches(model, base, target, narrow, choices, sample)
-    return decide(target, narrow, members, choices)
+    target, narrow = read_pair(model, base, choices, sample)
+    prescription = decide(target, narrow, members, choices)
+    if target.unread:
+        _warn_unread(model, target.unread)
+    return prescription
 
 
-def _with_branches(
-    model: nn.Module,
-    base: Base,
-    target: Blueprint,
-    narrow: Blueprint,
-    choices: Choices,
-    sample: Sample,
-) -> tuple[Blueprint, Blueprint]:
-    """Both blueprints with the residual branches of the models they are of.
+def read_pair(
+    model: nn.Module, base: Base, choices: Choices, sample: Sample
+) -> tuple[Blueprint, Blueprint | None]:
+    """The blueprints of a target and of whatever the user calls its base.
 
-    A blueprint has brought its own, or shares the target's. A branch of the base that no forward
-    factor ends is the target's too: names and code are the same.
+    Raises:
+        InputError: The base is none of what it may be.
     """
+    target = read_blueprint(model, sample=sample, measure=False)
+    narrow, module = _read_base(base, sample)
+    if narrow is not None and target.unread and not narrow.unread and module is not None:
+        narrow = read_by_class(module, target.unread)
+    elif narrow is not None and narrow.unread and not target.unread:
+        target = read_by_class(model, narrow.unread, measure=False)
     if choices.branches:
-        return _add(target, named_branches(model, choices.branches)), narrow
-    if isinstance(base, nn.Module):
-        narrow = _add(narrow, read_branches(base, sample))
-    if sample is None and narrow.branches and all(b.scale == 1.0 for b in narrow.branches):
-        return target, narrow
-    return _add(target, read_branches(model, sample)), narrow
+        named = named_branches(model, choices.branches)
+        target = target.model_copy(update={"branches": named})
+    return target, narrow if module is None else measure_meta(module, narrow, model)
 
 
-def _add(blueprint: Blueprint, branches: tuple[Branch, ...]) -> Blueprint:
-    return blueprint.model_copy(update={"branches": branches})
-
-
-def read_base(base: Base) -> Blueprint | None:
-    """The blueprint of whatever the user calls a base.
-
-    A factory is called with torch's RNG forked, so the caller's stream goes on undisturbed.
-    """
+def _read_base(base: Base, sample: Sample) -> tuple[Blueprint | None, nn.Module | None]:
+    """A base's blueprint, and the base where it is a model."""
     if base is None or isinstance(base, Blueprint):
-        return base
+        return base, None
     if isinstance(base, nn.Module):
-        return read_blueprint(base)
+        return read_blueprint(base, sample=sample), base
     if isinstance(base, Prescription) or not callable(base):
         raise InputError(
             f"base={type(base).__name__}: pass a model, a factory without arguments, a blueprint, "
             "a prescription, or None for the spectral condition"
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # the caller's stream goes on undisturbed
         torch.manual_seed(0)
-        return read_blueprint(base())
+        built = base()
+    return read_blueprint(built, sample=sample), built
+
+
+def _warn_unread(model: nn.Module, reason: str) -> None:
+    """Say that code of the user's was not read; torch's own layers do what their class says."""
+    foreign = [m for m in model.modules() if not type(m).__module__.startswith("torch.nn")]
+    if foreign:
+        warnings.warn(
+            f"{type(foreign[0]).__name__} was read by its layers' classes alone, since {reason}: "
+            "attention whose heads grow, weights used by functions and factors in the forward pass "
+            "are not seen. Pass sample= (inputs of one forward pass, or a callable of the model)",
+            UnreadProgramWarning,
+            stacklevel=3,
+        )
 
 
 def read_members(

@@ -1,7 +1,9 @@
-from ._branches import Sample as Sample
+from ._blueprint import canonical as canonical
+from ._blueprint import read_blueprint as read_blueprint
+from ._blueprint import read_branches as read_branches
+from ._blueprint import read_by_class as read_by_class
+from ._blueprint import rms_of as rms_of
 from ._branches import named_branches as named_branches
-from ._branches import read_branches as read_branches
 from ._meta import measure_meta as measure_meta
-from ._sites import canonical as canonical
-from ._sites import read_blueprint as read_blueprint
-from ._sites import rms_of as rms_of
+from ._sample_inputs import FirstBatch as FirstBatch
+from ._sample_inputs import Sample as Sample

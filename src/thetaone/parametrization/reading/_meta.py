@@ -6,14 +6,17 @@ import torch
 from torch import nn
 
 from thetaone.errors import PrescriptionError
-from thetaone.parametrization.reading._sites import canonical, rms_of
+from thetaone.parametrization._names import canonical
+from thetaone.parametrization.reading._blueprint import rms_of
 from thetaone.records import Blueprint, Site
 
 _RESETS = ("reset_parameters", "_reset_parameters")  # attention has the second
 _AGREES = 0.2  # relative; sampling noise of small tensors against the √2 of one width doubling
 
 
-def measure_meta(base: nn.Module, blueprint: Blueprint, target: nn.Module) -> Blueprint:
+def measure_meta(
+    base: nn.Module, blueprint: Blueprint | None, target: nn.Module
+) -> Blueprint | None:
     """Fill in the sizes that a meta base cannot show.
 
     Each module is copied to the CPU, one at a time, and initialized by its ``reset_parameters``.
@@ -30,7 +33,7 @@ def measure_meta(base: nn.Module, blueprint: Blueprint, target: nn.Module) -> Bl
     Raises:
         PrescriptionError: A parameter of the target has an initializer of its own.
     """
-    if all(site.rms is not None for site in blueprint.sites):
+    if blueprint is None or all(site.rms is not None for site in blueprint.sites):
         return blueprint
     own = {canonical(name): parameter for name, parameter in target.named_parameters()}
     drawn, drawn_target = _reset_sizes(base), _reset_sizes(target)

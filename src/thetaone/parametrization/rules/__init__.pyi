@@ -3,7 +3,6 @@ from ._decay import SHRINKAGE as SHRINKAGE
 from ._decide import Choices as Choices
 from ._decide import Member as Member
 from ._decide import decide as decide
-from ._depth import stack_growth as stack_growth
 from ._families import GRADIENT as GRADIENT
 from ._families import ORTHOGONAL as ORTHOGONAL
 from ._families import RELATIVE as RELATIVE
@@ -12,9 +11,11 @@ from ._families import SIGN_DECOUPLED as SIGN_DECOUPLED
 from ._families import UpdateFamily as UpdateFamily
 from ._families import register_update_family as register_update_family
 from ._families import update_family as update_family
+from ._pair import Pair as Pair
+from ._roles import Assignment as Assignment
 from ._roles import assign as assign
-from ._roles import match_base as match_base
 from ._roles import override as override
+from ._width import BOTTLENECK as BOTTLENECK
 from ._width import FIXED as FIXED
 from ._width import INPUT as INPUT
 from ._width import OUTPUT as OUTPUT

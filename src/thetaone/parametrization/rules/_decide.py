@@ -10,8 +10,9 @@ from thetaone.errors import InputError, PrescriptionError, RoleError
 from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
-from thetaone.parametrization.rules._folds import forward_folds
-from thetaone.parametrization.rules._roles import Assignment, assign, match_base, override
+from thetaone.parametrization.rules._folds import Folds, forward_folds
+from thetaone.parametrization.rules._pair import Pair
+from thetaone.parametrization.rules._roles import Assignment, assign, override
 from thetaone.parametrization.rules._width import (
     FIXED,
     MATRIX,
@@ -19,10 +20,9 @@ from thetaone.parametrization.rules._width import (
     WHY,
     Scales,
     bilinear_init,
-    init_factor,
     scales,
 )
-from thetaone.records import LOOKUP, RAW, Blueprint, Prescription, Rule, Site
+from thetaone.records import LOOKUP, RAW, Blueprint, Prescription, RowFactor, Rule, Site
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
@@ -83,26 +83,28 @@ def decide(
     """
     if choices.decay not in POLICIES:
         raise InputError(f"decay={choices.decay!r}: choose one of {', '.join(POLICIES)}")
-    bases = match_base(target, base) if base is not None else {}
-    folds = forward_folds(target, base)
-    folds |= _row_norm_folds(target, bases)
-    depth = depth_rules(target, base, choices.depth_exponent) if base else DepthRules()
+    sites = [site for site in target.sites if _is_trained(site, choices)]
+    forced = {site.name: override(site.name, choices.roles) for site in sites}
+    if base is None:
+        assignments = {site.name: _spectral(site, forced[site.name]) for site in sites}
+        folds, depth = Folds(), DepthRules()
+        _check_assigned(assignments, folds)
+    else:
+        assignments, folds, depth = _from_pair(Pair(target, base), sites, forced, choices)
     rules: list[Rule] = []
     roles: set[str] = set()
-    for site in target.sites:
-        if not _is_trained(site, choices):
-            continue
-        forced = override(site.name, choices.roles)
-        if base is None:
-            assignment = _spectral(site, forced)
-        else:
-            assignment = assign(site, bases[site.name], forced)
-        fold = folds.get(site.name, 1.0) * _fold(site.name, choices.folds)
-        deep = depth.of(site.name)
-        roles.add(forced or assignment.role)
-        member = _member(members, site, forced or assignment.role)
-        rules.append(_rule(site, assignment, member, choices, fold, deep))
-    _check_roles_found(members, roles)
+    for site in sites:
+        role = forced[site.name] or assignments[site.name].role
+        member = _member(members, site, role)
+        change = Change(
+            fold=folds.parameters[site.name] * _fold(site.name, choices.folds),
+            rows=tuple(folds.rows[site.name]),
+            multiplier=folds.readouts.get(site.name, 1.0),
+            depth=depth.of(site.name),
+        )
+        rules.append(_rule(site, assignments[site.name], member, choices, change))
+        roles.add(role)
+    _check_roles_present(members, roles)
     return Prescription(
         optimizer="+".join(dict.fromkeys(member.cls.__name__ for member in members.values())),
         rules=tuple(rules),
@@ -112,16 +114,24 @@ def decide(
     )
 
 
-def _row_norm_folds(target: Blueprint, bases: Mapping[str, Site]) -> dict[str, float]:
-    """``weight_norm``: the norm of a row goes with σ·√fan_in of the weight it belongs to."""
-    folds: dict[str, float] = {}
-    for name, base in bases.items():
-        for direction, norm in (("original1", "original0"), ("weight_v", "weight_g")):
-            other = name.removesuffix(direction) + norm
-            if name.endswith(direction) and other in target.by_name:
-                role, _, r_in, r_out = assign(target.by_name[name], base)
-                folds[other] = init_factor(role, r_in, r_out) * r_in**0.5
-    return folds
+def _from_pair(
+    pair: Pair, sites: Sequence[Site], forced: Mapping[str, str | None], choices: Choices
+) -> tuple[dict[str, Assignment], Folds, DepthRules]:
+    """Roles, folds and depth of a target that has a base."""
+    assignments = {site.name: assign(pair, site, forced[site.name]) for site in sites}
+    depth = depth_rules(pair, choices.depth_exponent)
+    ends = {name for branch in pair.branches for name in branch.ends}
+    deep = frozenset(name for name in ends if pair.depth_growth.get(name, 1.0) != 1.0)
+    folds = forward_folds(pair, assignments, skipped=deep)
+    _check_assigned(assignments, folds)
+    return assignments, folds, depth
+
+
+def _check_assigned(assignments: Mapping[str, Assignment], folds: Folds) -> None:
+    """Refuse everything that is not understood, in one error."""
+    problems = [one.problem for one in assignments.values() if one.problem] + folds.problems
+    if problems:
+        raise RoleError("\n".join(dict.fromkeys(problems)))
 
 
 def _is_trained(site: Site, choices: Choices) -> bool:
@@ -138,18 +148,19 @@ def _is_trained(site: Site, choices: Choices) -> bool:
 def _spectral(site: Site, forced: str | None) -> Assignment:
     """Fans relative to a unit base: 1 in, 1 out, σ = 1."""
     if forced == FIXED:
-        return Assignment(FIXED, site, 1.0, 1.0)
+        return Assignment(FIXED, site)
     if forced == VECTOR or site.kind == VECTOR_SITE:
         return Assignment(VECTOR, site, 1.0, float(prod(site.shape)))
     if site.kind == RAW:
-        raise PrescriptionError(
-            f"{site.name} {site.shape} belongs to {site.module}, whose use of it is not known: "
+        problem = (
+            f"{site.name} {site.shape} of {site.module}: {site.problem or 'its use is not known'}: "
             "pass base=, which shows what grows, or roles={'" + site.name + "': 'vector'}"
         )
+        return Assignment(FIXED, site, problem=problem)
     return Assignment(MATRIX, site, float(site.fan_in), float(site.fan_out))
 
 
-def _check_roles_found(members: Mapping[str, Member], roles: set[str]) -> None:
+def _check_roles_present(members: Mapping[str, Member], roles: set[str]) -> None:
     """Refuse a mapping whose optimizer for a role would step nothing, so that another one does."""
     missing = members.keys() - roles - {"rest"}
     if missing and len({member.cls for member in members.values()}) > 1:
@@ -181,27 +192,30 @@ def _member(members: Mapping[str, Member], site: Site, role: str) -> Member:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to one parameter beside its role."""
+
+    fold: float
+    rows: tuple[RowFactor, ...]
+    multiplier: float
+    depth: DepthScales
+
+
 def _rule(
-    site: Site,
-    assignment: Assignment,
-    member: Member,
-    choices: Choices,
-    fold: float,
-    deep: DepthScales,
+    site: Site, assignment: Assignment, member: Member, choices: Choices, change: Change
 ) -> Rule:
-    role, base, r_in, r_out = assignment
-    fold *= deep.fold
+    role, base, deep = assignment.role, assignment.base, change.depth
+    r_in, r_out, fold = assignment.r_in, assignment.r_out, change.fold * change.depth.fold
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
     if site.fan_one:
         r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
         s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
-    family = member.family
-    lr = family.lr_factor(s, member.options)
-    decay = decay_factor(choices.decay, s, lr, family, member.options)
+    lr = member.family.lr_factor(s, member.options)
+    decay = decay_factor(choices.decay, s, lr, member.family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
         decay = 0.0
-    init_std = _init_std(site, base, role, s.init)
     return Rule(
         name=site.name,
         role=role,
@@ -211,24 +225,19 @@ def _rule(
         fan_out=site.fan_out,
         base_fan_in=1 if role == MATRIX else base.fan_in,
         base_fan_out=1 if role == MATRIX else base.fan_out,
-        init_std=init_std,
+        init_std=_init_std(site, base, role, s.init),
         init_factor=s.init,
         lr_factor=lr,
         decay_factor=decay,
         eps_factor=s.gradient,
         fold=fold,
         update_factor=s.size,
-        readout=site.readout,
-        multiplier=_multiplier(site, base, role, fold) if site.readout else 1.0,
+        rows=change.rows,
+        readout=site.readout_module if change.multiplier != 1.0 else "",
+        multiplier=change.multiplier,
         optimizer=member.cls.__name__,
-        why=_why(site, s, family, fold, deep),
+        why=_why(site, s, member.family, change),
     )
-
-
-def _multiplier(site: Site, base: Site, role: str, fold: float) -> float:
-    """On a tied readout's input: 1/r_in in all, less what weight and forward pass bring."""
-    fan_in, scale = (1, 1.0) if role == MATRIX else (base.readout_fan_in, base.readout_scale)
-    return fan_in / site.readout_fan_in / fold / (site.readout_scale / scale)
 
 
 def _with_matrices(s: Scales, site: Site, base: Site, *, spectral: bool) -> Scales:
@@ -252,12 +261,16 @@ def _fold(name: str, folds: Mapping[str, float]) -> float:
     return prod(factor for pattern, factor in folds.items() if fnmatchcase(name, pattern))
 
 
-def _why(site: Site, s: Scales, family: UpdateFamily, fold: float, deep: DepthScales) -> str:
+def _why(site: Site, s: Scales, family: UpdateFamily, change: Change) -> str:
     parts = [WHY[s.role], f"{family.name}-like step"]
-    if site.readout:
-        parts.append(f"tied to {site.readout}, whose input is scaled")
-    if deep != DepthScales():
+    if site.readout is not None:
+        parts.append("tied to a readout")
+    if change.depth != DepthScales():
         parts.append("in a residual branch")
+    fold = change.fold * change.depth.fold
     if fold != 1.0:
         parts.append(f"forward factor {fold:.4g} folded in")
+    if change.rows:
+        factors = ", ".join(f"{f:.4g}" for f in dict.fromkeys(row.factor for row in change.rows))
+        parts.append(f"some rows times {factors}")
     return "; ".join(parts)

@@ -15,13 +15,13 @@ and every family gets its own rate (at the ends Adam's and SGD's fall as r^-1; i
 as r^(2α-1)). A branch that ends in no linear parameter is multiplied by a hook instead.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from thetaone.errors import InputError, MismatchError, RoleError
-from thetaone.parametrization._names import place, read_stacks
-from thetaone.records import FEATURE_UPDATE, OWN_UPDATE, UPDATE_NORM, WEIGHT_NORM, Blueprint, Branch
+from thetaone.parametrization._names import place
+from thetaone.parametrization.rules._pair import Pair
+from thetaone.records import Branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,11 @@ class DepthRules:
         return self.parameters.get(place(name, self.stacks), DepthScales())
 
 
-def stack_growth(target: Blueprint, base: Blueprint) -> dict[str, float]:
-    """How many times more blocks a parameter is found in, for those whose number changed.
-
-    Returns:
-        ``{place: r}``; empty when depth does not differ.
-    """
-    if len(target.sites) == len(base.sites):
-        return {}
-    stacks = read_stacks(target, base)
-    counts, bases = (Counter(place(site.name, stacks) for site in b.sites) for b in (target, base))
-    shared = counts.keys() & bases.keys()
-    return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
-
-
-def depth_rules(target: Blueprint, base: Blueprint, exponent: float | None) -> DepthRules:
+def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:
     """What each parameter of a branch gets.
 
     Args:
-        target: With its branches, unless the base has them.
-        base: Where the rate was tuned.
+        pair: Target and base.
         exponent: α; ``None`` leaves depth alone.
 
     Raises:
@@ -84,62 +69,51 @@ def depth_rules(target: Blueprint, base: Blueprint, exponent: float | None) -> D
             f"depth_exponent={exponent}: choose a number from 0.5 to 1 (CompleteP), or None to "
             "leave depth alone"
         )
-    growth = stack_growth(target, base)
+    growth = pair.depth_growth
     if exponent is None or not growth:
         return DepthRules()
-    stacks = read_stacks(target, base)
-    bases = {_key(branch): branch for branch in _placed(base, stacks)}
-    branches = _placed(target, stacks) or list(bases.values())
-    _check_found(growth, branches)
-    found: dict[str, DepthScales] = {}
+    bases = {_key(branch): branch for branch in pair.placed_branches(pair.base)}
+    _check_read(pair)
+    _check_found(growth, pair.branches)
+    parameters: dict[str, DepthScales] = {}
     outputs: dict[str, float] = {}
-    for branch in branches:
+    for branch in pair.branches:
         r = _ratio(branch, growth)
         if r == 1.0:
             continue
-        own = branch.scale / bases.get(_key(branch), branch).scale
+        scale = branch.scale / bases.get(_key(branch), branch).scale
         inner = DepthScales(gradient=r**-exponent, size=r ** (exponent - 1))
-        end = replace(inner, fold=r**-exponent / own)
+        end = replace(inner, fold=r**-exponent / scale)
         if not branch.ends:
-            outputs[branch.outputs[0]] = end.fold
+            outputs[_output(branch)] = end.fold
         for name in branch.inside or _whole_block(branch, growth):
-            _add(found, name, end if name in branch.ends else inner, weak=not branch.inside)
-    return DepthRules(stacks, found, outputs)
+            _add(parameters, name, end if name in branch.ends else inner, weak=not branch.inside)
+    return DepthRules(pair.stacks, parameters, outputs)
 
 
-def expected_sizes(
-    target: Blueprint, base: Blueprint, exponent: float
-) -> dict[tuple[str, str], float]:
-    """How weights and features of branches change from base to target when they are right.
+def _output(branch: Branch) -> str:
+    """The module whose output is multiplied.
 
-    Returns:
-        ``{(place of a layer, quantity): factor}``; 1 where it is not named.
+    Raises:
+        RoleError: There is none.
     """
-    rules = depth_rules(target, base, exponent)
-    sizes: dict[tuple[str, str], float] = {}
-    for name, scales in rules.parameters.items():
-        layer, moved = name.removesuffix(".weight"), scales.fold * scales.size
-        sizes |= {(layer, WEIGHT_NORM): scales.fold}
-        sizes |= {(layer, quantity): moved for quantity in (UPDATE_NORM, OWN_UPDATE)}
-    for branch in _placed(target, rules.stacks):
-        folds = [rules.parameters[name].fold for name in branch.ends if name in rules.parameters]
-        factor = folds[0] if folds else rules.outputs.get(next(iter(branch.outputs), ""), 1.0)
-        owners = [name.rpartition(".")[0] for name in branch.ends]
-        sizes |= {(layer, FEATURE_UPDATE): factor for layer in (*owners, *branch.outputs)}
-    return sizes
+    if not branch.outputs:
+        raise RoleError(
+            f"the residual branch of {branch.inside[-1]} is linear in no parameter and no "
+            "module's output, so it cannot be scaled with depth: name what ends it, "
+            "branches=['layers.*.out'], or pass depth_exponent=None to leave depth alone"
+        )
+    return branch.outputs[0]
 
 
-def _placed(blueprint: Blueprint, stacks: frozenset[str]) -> list[Branch]:
-    """The branches with places for names: one for all blocks of a stack."""
-    placed: dict[tuple[str, ...], Branch] = {}
-    for branch in blueprint.branches:
-        fields = {
-            key: tuple(dict.fromkeys(place(name, stacks) for name in getattr(branch, key)))
-            for key in ("ends", "outputs", "inside")
-        }
-        one = branch.model_copy(update=fields)
-        placed.setdefault(_key(one), one)
-    return list(placed.values())
+def _check_read(pair: Pair) -> None:
+    if not pair.branches and pair.target.unread:
+        raise RoleError(
+            "base and target differ in depth, and residual branches are found in a forward pass: "
+            f"{pair.target.unread}. Pass sample= (inputs of one forward pass, or a callable of the "
+            "model), or name the parameters or modules that end the branches, e.g. "
+            "branches=['layers.*.out']; depth_exponent=None leaves depth alone"
+        )
 
 
 def _key(branch: Branch) -> tuple[str, ...]:
@@ -156,11 +130,11 @@ def _stack(name: str) -> str:
     return name[: name.index("*") + 1] if "*" in name else ""
 
 
-def _add(found: dict[str, DepthScales], name: str, mine: DepthScales, *, weak: bool) -> None:
+def _add(placed: dict[str, DepthScales], name: str, mine: DepthScales, *, weak: bool) -> None:
     """Enter what a parameter gets; a named branch leaves the ends of another one as they are."""
-    other = found.get(name)
+    other = placed.get(name)
     if other is None or (weak and other.fold == 1.0):
-        found[name] = mine
+        placed[name] = mine
     elif other != mine and not (weak and mine.fold == 1.0):
         raise MismatchError(
             f"{name} ends one residual branch and lies inside another: give the two kinds of block "

@@ -1,52 +1,144 @@
-"""Factors of the forward pass that are folded into parameters. No torch."""
+"""Factors of the forward pass, moved into parameters. No torch.
 
-from thetaone.parametrization._names import wildcard
-from thetaone.parametrization.rules._heads import head_folds
-from thetaone.parametrization.rules._width import MATRIX, bilinear_init, init_factor
-from thetaone.records import FEATURE_UPDATE, LOOKUP, OWN_UPDATE, UPDATE_NORM, WEIGHT_NORM, Blueprint
+Table 3 knows no factors in the forward pass. What a model puts there is compared between target
+and base, and what differs from the rule is folded: initial values and updates are multiplied by it
+(the symmetry of ``rules.scales``), and the forward pass stays as it is.
+
+- A factor on a parameter's use must not change with width.
+- A sum over products of two features, such as attention logits q·k, is Θ(r) once they align
+  (Tensor Programs V, section 4): its factor must change as 1/r.
+- The readout of a tied embedding must see its input times 1/r.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from thetaone.parametrization.rules._pair import Pair
+from thetaone.parametrization.rules._roles import Assignment
+from thetaone.parametrization.rules._width import FIXED, INPUT, VECTOR, init_factor
+from thetaone.records import FeatureProduct, FoldTarget, RowFactor
+
+_SAME = 1e-6  # relative; factors are products of a few rounded numbers
 
 
-def forward_folds(target: Blueprint, base: Blueprint | None) -> dict[str, float]:
-    """Factor to fold into each parameter so that what the forward pass does to it stays as it is.
+@dataclass(slots=True)
+class Folds:
+    """What is folded where.
+
+    Attributes:
+        parameters: Factor on whole parameters.
+        rows: Factors on some rows of a parameter, which stay in the forward pass.
+        readouts: By embedding: factor on the input of its readout, which stays there too.
+        problems: What can be folded nowhere, in words.
+    """
+
+    parameters: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: 1.0))
+    rows: dict[str, list[RowFactor]] = field(default_factory=lambda: defaultdict(list))
+    readouts: dict[str, float] = field(default_factory=dict[str, float])
+    problems: list[str] = field(default_factory=list[str])
+
+    def put(self, targets: tuple[FoldTarget, ...], factor: float) -> None:
+        """Multiply parameters, or rows of them."""
+        for target in targets:
+            if not target.spans:
+                self.parameters[target.parameter] *= factor
+            for span in target.spans:
+                self.rows[target.parameter].append(
+                    RowFactor(axis=target.axis, start=span.start, stop=span.stop, factor=factor)
+                )
+
+
+def forward_folds(
+    pair: Pair, assignments: Mapping[str, Assignment], *, skipped: frozenset[str] = frozenset()
+) -> Folds:
+    """All folds that width asks for.
 
     Args:
-        target: The model to be trained.
-        base: Where the rate was tuned; ``None``: relative to a factor of 1, heads as they are.
-
-    Returns:
-        ``{parameter: factor}`` of the parameters that need one.
+        pair: Target and base.
+        assignments: Roles by name.
+        skipped: Ends of residual branches, whose factor depth accounts for.
     """
-    folds = head_folds(target, base) if base is not None else {}
-    bases = {wildcard(site.name): site.lookup_scale for site in base.sites} if base else {}
-    for site in target.sites:
-        factor = bases.get(wildcard(site.name), 1.0) / site.lookup_scale
-        if site.kind == LOOKUP and factor != 1.0:
-            folds[site.name] = factor
+    folds = Folds()
+    for site in pair.target.sites:
+        base = pair.bases[site.name]
+        own = base.factor / site.factor if site.factor and base.factor else 1.0
+        if own != own:
+            folds.problems.append(
+                f"{site.name} is multiplied by a number on the meta device: build the model with "
+                "that buffer on the CPU, so that its change with width can be read"
+            )
+            continue
+        if not _same(own) and pair.place(site.name) not in skipped:
+            folds.parameters[site.name] *= own
+    _fold_norms(pair, assignments, folds)
+    for product, base in pair.products():
+        _fold_product(pair, product, base, folds)
+    for name, assignment in assignments.items():
+        if pair.target.by_name[name].readout is not None:
+            _fold_readout(pair, name, assignment, folds)
+    for reduction, base in pair.reductions():
+        ratio = reduction.size / base.size
+        if not _same(ratio) and not _same(ratio * reduction.factor / base.factor):
+            folds.problems.append(
+                f"{reduction.operation} in {reduction.where or 'the model'} runs over "
+                f"{base.size} -> {reduction.size} features as they are, so that its result grows "
+                "with width: take the mean, or multiply it by base width / width"
+            )
     return folds
 
 
-def expected_sizes(target: Blueprint, base: Blueprint) -> dict[tuple[str, str], float]:
-    """How weights and features of folded parameters change when they are right.
+def _fold_norms(pair: Pair, assignments: Mapping[str, Assignment], folds: Folds) -> None:
+    """``weight_norm``: a norm of n entries goes as σ·√n of the weight it belongs to."""
+    for site in pair.target.sites:
+        weight = assignments.get(site.norm_of)
+        if weight is not None:
+            count = site.norm_count / pair.bases[site.name].norm_count
+            sigma = init_factor(weight.role, weight.r_in, weight.r_out)
+            folds.parameters[site.name] *= sigma * count**0.5
 
-    Returns:
-        ``{(layer, quantity): factor}`` from base to target; 1 where it is not named. An embedding
-        puts its factor on its own output, which therefore stays; a query's is put on later. The
-        norm of a flattened bilinear weight counts all inputs, of which x ⊗ z are few.
-    """
-    lookups = {site.name for site in target.sites if site.kind == LOOKUP}
-    sizes: dict[tuple[str, str], float] = {}
-    for name, factor in forward_folds(target, base).items():
-        own = (WEIGHT_NORM, UPDATE_NORM)
-        quantities = own if name in lookups else (*own, FEATURE_UPDATE, OWN_UPDATE)
-        sizes |= {(name.removesuffix(".weight"), quantity): factor for quantity in quantities}
-    bases = {site.name: site for site in base.sites if site.fan_one}
-    for site in target.sites:
-        if narrow := bases.get(site.name):
-            r_in, r_one, r_out = (
-                getattr(site, fan) / getattr(narrow, fan)
-                for fan in ("fan_in", "fan_one", "fan_out")
-            )
-            right = bilinear_init(r_in, r_one, r_out)
-            flattened = init_factor(MATRIX, r_in, r_out)
-            sizes[site.name.removesuffix(".weight"), WEIGHT_NORM] = right / flattened
-    return sizes
+
+def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, folds: Folds) -> None:
+    missing = base.size / product.size / (product.factor / base.factor)
+    if _same(missing) or missing != missing:
+        return
+    trained = {site.name for site in pair.target.sites if site.trainable}
+    for side in product.sides:
+        if all(target.parameter in trained for target in side):
+            folds.put(side, missing**0.5 if product.same else missing)
+            return
+    folds.problems.append(
+        f"{product.operation} in {product.where or 'the model'} sums products of two features over "
+        f"{base.size} -> {product.size} of them and wants a factor {missing:.4g} more, which can "
+        "be moved into no parameter that makes one of them alone: let the forward pass divide by "
+        "their number, as q @ k / d_head"
+    )
+
+
+def _fold_readout(pair: Pair, name: str, assignment: Assignment, folds: Folds) -> None:
+    site, base = pair.target.by_name[name], pair.bases[name]
+    if site.readout is None or base.readout is None or assignment.role in (FIXED,):
+        return
+    if assignment.role not in (INPUT, VECTOR):
+        return
+    growth = site.readout.fan_in / base.readout.fan_in
+    own = site.readout.factor / base.readout.factor
+    missing = 1 / growth / folds.parameters[name] / own
+    if _same(missing):
+        return
+    trained = {one.name for one in pair.target.sites if one.trainable}
+    whole = all(not t.spans and t.parameter in trained for t in site.readout_folds)
+    if site.readout_folds and whole:
+        folds.put(site.readout_folds, missing)
+    elif site.readout_module:
+        folds.readouts[name] = missing
+    else:
+        folds.problems.append(
+            f"{name} is also the weight of a readout in {site.readout.where or 'the model'}, whose "
+            f"input wants a factor {missing:.4g}, which can be moved into no layer before it: put "
+            "a norm before the readout, or a factor base width / width on its input"
+        )
+
+
+def _same(ratio: float) -> bool:
+    return abs(ratio - 1.0) < _SAME

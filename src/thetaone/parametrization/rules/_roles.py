@@ -1,25 +1,43 @@
 """Roles from two widths: what grows decides what a parameter is. No torch."""
 
-from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import log, prod
-from typing import NamedTuple
+from math import prod
 
-from thetaone.errors import InputError, MismatchError, RoleError
-from thetaone.parametrization._names import place, read_stacks, wildcard
-from thetaone.parametrization.rules._width import FIXED, HIDDEN, INPUT, OUTPUT, ROLES, VECTOR
-from thetaone.records import RAW, Blueprint, Site
+from thetaone.errors import InputError, MismatchError
+from thetaone.parametrization._names import wildcard
+from thetaone.parametrization.rules._pair import Pair
+from thetaone.parametrization.rules._width import (
+    BOTTLENECK,
+    FIXED,
+    HIDDEN,
+    INPUT,
+    OUTPUT,
+    ROLES,
+    VECTOR,
+)
+from thetaone.records import LOOKUP, RAW, Site, Use
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
-class Assignment(NamedTuple):
-    """The role of one target parameter, its base and its growth."""
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The role of one target parameter, its base and its growth.
+
+    Attributes:
+        role: A role of Table 3.
+        base: Its counterpart.
+        r_in: Growth of its fan-in.
+        r_out: Growth of its fan-out.
+        problem: Why the role is not known; empty when it is.
+    """
 
     role: str
     base: Site
-    r_in: float
-    r_out: float
+    r_in: float = 1.0
+    r_out: float = 1.0
+    problem: str = ""
 
 
 def override(name: str, patterns: Mapping[str, str]) -> str | None:
@@ -28,75 +46,91 @@ def override(name: str, patterns: Mapping[str, str]) -> str | None:
     Raises:
         InputError: The role does not exist.
     """
-    role = None
-    for pattern, wanted in patterns.items():
-        if wanted not in ROLES:
-            raise InputError(f"roles[{pattern!r}]={wanted!r}: choose one of {', '.join(ROLES)}")
+    chosen = None
+    for pattern, role in patterns.items():
+        if role not in ROLES:
+            raise InputError(f"roles[{pattern!r}]={role!r}: choose one of {', '.join(ROLES)}")
         if fnmatchcase(name, pattern):
-            role = wanted
-    return role
+            chosen = role
+    return chosen
 
 
-def match_base(target: Blueprint, base: Blueprint) -> dict[str, Site]:
-    """The base site of every target parameter: same name, or same name up to layer numbers.
-
-    Raises:
-        MismatchError: A parameter has no counterpart, or several that differ.
-    """
-    names = [site.name for site in target.sites]
-    if names == [site.name for site in base.sites]:
-        return {name: base.by_name[name] for name in names}
-    stacks = read_stacks(target, base)
-    groups: dict[str, list[Site]] = defaultdict(list)
-    for site in base.sites:
-        groups[place(site.name, stacks)].append(site)
-    found: dict[str, Site] = {}
-    for site in target.sites:
-        candidates = groups.get(place(site.name, stacks), [])
-        if not candidates:
-            raise MismatchError(
-                f"{site.name} {site.shape} has no counterpart in the base: base and target may "
-                "differ in width and depth only. Build both with the same code"
-            )
-        if len({(c.kind, c.shape) for c in candidates}) > 1:
-            shapes = ", ".join(f"{c.name} {c.shape}" for c in candidates)
-            raise MismatchError(
-                f"{site.name} {site.shape} cannot be told apart among {shapes} of a base of "
-                "another depth: give repeated blocks a container of their own, so that their "
-                "names differ only in the block's number"
-            )
-        found[site.name] = base.by_name.get(site.name, candidates[0])
-    present = {place(name, stacks) for name in names}
-    for site in base.sites:
-        if place(site.name, stacks) not in present:
-            raise MismatchError(
-                f"{site.name} {site.shape} of the base is missing in the target: they may differ "
-                "in width and depth only"
-            )
-    return found
-
-
-def assign(site: Site, base: Site, forced: str | None = None) -> Assignment:
+def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     """The role of one parameter.
 
     Args:
+        pair: Target and base.
         site: In the target.
-        base: Its counterpart in the base.
         forced: A role that the user overrides.
 
+    Returns:
+        The role; where uses and shapes leave it open, with the problem in words.
+
     Raises:
-        MismatchError: Target and base differ in more than width, or in opposite directions.
-        RoleError: The shapes allow several roles.
+        MismatchError: Target and base differ in more than width.
     """
-    _check_same_use(site, base)
+    base = pair.bases[site.name]
+    _check_same_code(site, base)
     if forced is not None:
         return _forced(site, base, forced)
     if site.kind == RAW:
-        return _raw(site, base)
-    r_in, r_out = _ratio(site.fan_in, base.fan_in), _ratio(site.fan_out, base.fan_out)
+        return _problem(site, base, site.problem or "its use is not known")
+    ratios = _growth(site, base)
+    if len(ratios) != 1:
+        return _problem(site, base, "its uses grow differently with width")
+    ((r_in, r_out),) = ratios
     if site.kind == VECTOR_SITE:
         return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out)
-    return Assignment(_role(r_in, r_out), base, r_in, r_out)
+    if any(use.how == "spectral" for use in site.uses) and r_in != r_out:
+        text = "spectral_norm holds its norm at 1 whatever the width, where it should change"
+        return _problem(site, base, text)
+    role = _role(r_in, r_out)
+    if role == OUTPUT and any(use.order in pair.wide_below for use in site.uses):
+        role = BOTTLENECK
+    return Assignment(role, base, r_in, r_out)
+
+
+def candidates(site: Site, base: Site) -> list[str]:
+    """The roles that a parameter's axes allow.
+
+    Examples:
+        >>> candidates(Site(name="w", kind="raw", module="M", shape=(8, 4)),
+        ...            Site(name="w", kind="raw", module="M", shape=(2, 4)))
+        ['input', 'output', 'bottleneck', 'vector']
+    """
+    growing = sum(a != b for a, b in zip(site.shape, base.shape, strict=True))
+    if growing == 0:
+        return [FIXED]
+    one = (
+        [INPUT, OUTPUT, BOTTLENECK] if len([n for n in site.shape if n > 1]) > 1 or growing else []
+    )
+    return [HIDDEN, VECTOR] if growing > 1 else [*one, VECTOR]
+
+
+def _problem(site: Site, base: Site, text: str) -> Assignment:
+    choices = candidates(site, base)
+    if choices == [FIXED]:
+        return Assignment(FIXED, base)
+    return Assignment(
+        FIXED, base,
+        problem=f"{site.name} {base.shape} -> {site.shape}: {text}; its axes allow "
+        f"{', '.join(choices)}. Say which: roles={{{wildcard(site.name)!r}: …}}",
+    )  # fmt: skip
+
+
+def _growth(site: Site, base: Site) -> set[tuple[float, float]]:
+    """Growth of the fans in each use."""
+    ours, theirs = site.uses or (_as_use(site),), base.uses or (_as_use(base),)
+    if len(ours) != len(theirs):
+        ours, theirs = ours[:1], theirs[:1]
+    return {
+        (_ratio(a.fan_in, b.fan_in), _ratio(a.fan_out, b.fan_out))
+        for a, b in zip(ours, theirs, strict=True)
+    }
+
+
+def _as_use(site: Site) -> Use:
+    return Use(kind=site.kind, fan_in=site.fan_in, fan_out=site.fan_out)
 
 
 def _role(r_in: float, r_out: float) -> str:
@@ -105,47 +139,32 @@ def _role(r_in: float, r_out: float) -> str:
     return INPUT if r_out != 1 else FIXED
 
 
-def _raw(site: Site, base: Site) -> Assignment:
-    """The last two axes of a parameter whose use is not known: (…, in, out) or (…, out, in)."""
-    growth = [_ratio(a, b) for a, b in zip(site.shape, base.shape, strict=True)]
-    first, second = growth[-2:]
-    if first == second:  # the orientation does not matter; leading axes (experts) do not sum
-        return Assignment(_role(first, second), base, first, second)
-    raise RoleError(
-        f"{site.name} {base.shape} -> {site.shape} belongs to {site.module}, whose use of it is "
-        "not known: it can be input, output or vector. Say which: "
-        f"roles={{{wildcard(site.name)!r}: 'vector'}}"
-    )
-
-
 def _forced(site: Site, base: Site, role: str) -> Assignment:
     growth = [_ratio(a, b) for a, b in zip(site.shape, base.shape, strict=True)]
-    most = _furthest(*growth)
-    known = site.kind not in (RAW, VECTOR_SITE)
-    r_in = _ratio(site.fan_in, base.fan_in) if known else most
-    r_out = _ratio(site.fan_out, base.fan_out) if known else most
+    most = max(growth, default=1.0, key=lambda ratio: max(ratio, 1 / ratio))
+    read = site.kind not in (RAW, VECTOR_SITE)
+    r_in = _ratio(site.fan_in, base.fan_in) if read else most
+    r_out = _ratio(site.fan_out, base.fan_out) if read else most
     ratios = {
-        INPUT: (1.0, _furthest(r_out, most)),
+        INPUT: (1.0, r_out if r_out != 1 else most),
         VECTOR: (1.0, prod(growth)),
-        OUTPUT: (_furthest(r_in, most), 1.0),
+        OUTPUT: (r_in if r_in != 1 else most, 1.0),
+        BOTTLENECK: (r_in if r_in != 1 else most, 1.0),
         HIDDEN: (r_in, r_out),
         FIXED: (1.0, 1.0),
     }
     return Assignment(role, base, *ratios[role])
 
 
-def _furthest(*ratios: float) -> float:
-    """The ratio furthest from 1; the base may be narrower or wider than the target."""
-    return max(ratios, key=lambda ratio: abs(log(ratio)), default=1.0)
-
-
 def _ratio(size: int, base: int) -> float:
     return size / base if base else 1.0
 
 
-def _check_same_use(site: Site, base: Site) -> None:
+def _check_same_code(site: Site, base: Site) -> None:
     same = (site.kind, site.module, len(site.shape), bool(site.readout))
-    if same != (base.kind, base.module, len(base.shape), bool(base.readout)):
+    if RAW not in (site.kind, base.kind) and same != (
+        base.kind, base.module, len(base.shape), bool(base.readout)
+    ):  # fmt: skip
         raise MismatchError(
             f"{site.name} is {site.module}{site.shape} in the target and "
             f"{base.module}{base.shape} in the base: they may differ in width and depth only"
@@ -156,7 +175,7 @@ def _check_same_use(site: Site, base: Site) -> None:
             f"{site.name}: from base {base.shape} to target {site.shape} one axis grows and "
             "another shrinks. Build both with the same code at two widths; either may be the base"
         )
-    if site.kind == "lookup" and site.shape[0] != base.shape[0]:
+    if site.kind == LOOKUP and site.shape[0] != base.shape[0]:
         raise MismatchError(
             f"{site.name} has {base.shape[0]} rows in the base and {site.shape[0]} in the target: "
             "use one vocabulary for both"

@@ -2,10 +2,14 @@ from ._blueprint import LOOKUP as LOOKUP
 from ._blueprint import MATRIX as MATRIX
 from ._blueprint import RAW as RAW
 from ._blueprint import VECTOR as VECTOR
-from ._blueprint import Attention as Attention
 from ._blueprint import Blueprint as Blueprint
 from ._blueprint import Branch as Branch
+from ._blueprint import FeatureProduct as FeatureProduct
+from ._blueprint import FoldTarget as FoldTarget
+from ._blueprint import Reduction as Reduction
 from ._blueprint import Site as Site
+from ._blueprint import Span as Span
+from ._blueprint import Use as Use
 from ._coordinates import ALIGNMENT as ALIGNMENT
 from ._coordinates import DECAY as DECAY
 from ._coordinates import DEPTH as DEPTH
@@ -23,5 +27,6 @@ from ._coordinates import Answer as Answer
 from ._coordinates import CoordinateCheck as CoordinateCheck
 from ._coordinates import LayerVerdict as LayerVerdict
 from ._prescription import Prescription as Prescription
+from ._prescription import RowFactor as RowFactor
 from ._prescription import Rule as Rule
 from ._spectral import SpectralReading as SpectralReading

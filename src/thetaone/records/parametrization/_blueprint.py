@@ -1,4 +1,4 @@
-"""What a model's parameters are: shapes, fans and initial sizes, without the tensors."""
+"""What a model's parameters are and what its forward pass does with them, without the tensors."""
 
 from functools import cached_property
 
@@ -7,11 +7,60 @@ from thetaone.records._base import Record
 MATRIX = "matrix"  # sums over its input features
 LOOKUP = "lookup"  # picks a row: an embedding
 VECTOR = "vector"  # added to, or multiplied with, features one by one
-RAW = "raw"  # a parameter of a module whose forward pass is not known
+RAW = "raw"  # used in a way that is not understood, or in a pass that could not be read
+
+
+class Use(Record):
+    """One operation in which a parameter meets features.
+
+    Attributes:
+        kind: ``matrix``, ``lookup``, ``vector`` or ``raw``.
+        operation: Name of the operation.
+        where: The module in whose forward pass it runs.
+        order: Its place in the order of execution.
+        fan_in: Entries of the parameter that one feature of the result sums over [count].
+        fan_out: Features of the result that have entries of their own [count].
+        fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
+        factor: What the forward pass multiplies the parameter with.
+        how: ``linear``, ``normalized``, ``spectral`` or ``nonlinear``: how it gets there.
+        after: Orders of the uses that feed this one directly.
+    """
+
+    kind: str
+    operation: str = ""
+    where: str = ""
+    order: int = 0
+    fan_in: int = 1
+    fan_out: int = 1
+    fan_one: int = 0
+    factor: float = 1.0
+    how: str = "linear"
+    after: tuple[int, ...] = ()
+
+
+class Span(Record):
+    """Rows ``start`` to ``stop`` of a parameter, the last excluded."""
+
+    start: int
+    stop: int
+
+
+class FoldTarget(Record):
+    """A parameter that can be multiplied in place of some features.
+
+    Attributes:
+        parameter: Qualified name.
+        axis: Along which the rows are counted.
+        spans: The rows; empty for all of them.
+    """
+
+    parameter: str
+    axis: int = 0
+    spans: tuple[Span, ...] = ()
 
 
 class Site(Record):
-    """One parameter as its module uses it.
+    """One parameter and its uses.
 
     Attributes:
         name: Qualified name.
@@ -24,10 +73,14 @@ class Site(Record):
         fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
         rms: Root mean square of the values; ``None`` when not measured.
         trainable: Whether it requires a gradient.
-        readout: Module of the tied readout, when an embedding is also a readout's weight.
-        readout_fan_in: Input features of that readout [count].
-        lookup_scale: Factor that the forward pass puts on the rows of an embedding.
-        readout_scale: Factor that the forward pass puts on that readout's input.
+        factor: What the forward pass multiplies it with.
+        uses: Those of its kind in the order of execution; empty when no pass was read.
+        readout: Of an embedding that is also a readout's weight: the other use.
+        readout_module: The module whose own weight that is; empty when it is used by a function.
+        readout_folds: What can be multiplied in place of that readout's input; empty when nothing.
+        norm_of: The parameter whose norms this one sets (``weight_norm``).
+        norm_count: Entries under each of these norms [count].
+        problem: Why its uses are not understood; empty when they are.
     """
 
     name: str
@@ -40,26 +93,54 @@ class Site(Record):
     fan_one: int = 0
     rms: float | None = None
     trainable: bool = True
-    readout: str = ""
-    readout_fan_in: int = 1
-    lookup_scale: float = 1.0
-    readout_scale: float = 1.0
+    factor: float = 1.0
+    uses: tuple[Use, ...] = ()
+    readout: Use | None = None
+    readout_module: str = ""
+    readout_folds: tuple[FoldTarget, ...] = ()
+    norm_of: str = ""
+    norm_count: int = 1
+    problem: str = ""
 
 
-class Attention(Record):
-    """The size of an attention's heads, and where its query can be scaled.
+class FeatureProduct(Record):
+    """A sum over products of two features: attention logits, scores, interactions.
 
     Attributes:
-        name: Qualified name of the module.
-        head_size: Features of a head [count].
-        scale: Factor its forward pass puts on the logits.
-        query: Parameters that scale the query; empty when query, key and value are one tensor.
+        where: The module in whose forward pass it runs.
+        operation: Name of the operation.
+        order: Its place in the order of execution.
+        size: Features summed over [count].
+        factor: What the forward pass multiplies the sum with.
+        sides: What can be multiplied in place of either factor, if anything.
+        same: Whether both sides are made by the same parameters.
     """
 
-    name: str
-    head_size: int
-    scale: float
-    query: tuple[str, ...] = ()
+    where: str
+    operation: str
+    order: int
+    size: int
+    factor: float = 1.0
+    sides: tuple[tuple[FoldTarget, ...], ...] = ()
+    same: bool = False
+
+
+class Reduction(Record):
+    """A sum or its like over features as they are, which no rule covers where they grow.
+
+    Attributes:
+        where: The module in whose forward pass it runs.
+        operation: Name of the operation.
+        order: Its place in the order of execution.
+        size: Features reduced [count].
+        factor: What the forward pass multiplies the result with.
+    """
+
+    where: str
+    operation: str
+    order: int
+    size: int
+    factor: float = 1.0
 
 
 class Branch(Record):
@@ -67,7 +148,7 @@ class Branch(Record):
 
     Attributes:
         ends: Parameters in which it is linear, one in every product; a factor on them is one on it.
-        outputs: Modules whose output it is; when it has no ends, the first is hooked.
+        outputs: Modules whose output it is; when it has no ends, the first is multiplied.
         inside: All parameters between the stream and the branch's output, the ends included;
             empty when it was named, not found: all of its block.
         scale: What the forward pass multiplies it with at its end.
@@ -80,19 +161,23 @@ class Branch(Record):
 
 
 class Blueprint(Record):
-    """The sites of a model, in the order of ``named_parameters()``.
+    """A model's parameters in the order of ``named_parameters()``, and what its pass shows.
 
     Attributes:
         model: Class of the model.
         sites: One a parameter.
-        attentions: One an attention whose head size is known.
-        branches: Residual branches; read only where depth differs.
+        products: Sums over products of two features.
+        reductions: Sums over features as they are.
+        branches: Residual branches.
+        unread: Why no forward pass was read; empty when one was.
     """
 
     model: str
     sites: tuple[Site, ...]
-    attentions: tuple[Attention, ...] = ()
+    products: tuple[FeatureProduct, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
     branches: tuple[Branch, ...] = ()
+    unread: str = ""
 
     @cached_property
     def by_name(self) -> dict[str, Site]:

@@ -9,6 +9,22 @@ from thetaone.records._base import Record
 from thetaone.records._table import text_table
 
 
+class RowFactor(Record):
+    """A factor that the forward pass puts on some rows of a parameter.
+
+    Attributes:
+        axis: Along which the rows are counted.
+        start: The first of them.
+        stop: The first past them.
+        factor: The factor.
+    """
+
+    axis: int
+    start: int
+    stop: int
+    factor: float
+
+
 class Rule(Record):
     """What one parameter gets, and why.
 
@@ -16,7 +32,8 @@ class Rule(Record):
 
     Attributes:
         name: Qualified name of the parameter in the target model.
-        role: ``input``, ``hidden``, ``output``, ``vector``, ``fixed`` or ``matrix`` (no base).
+        role: ``input``, ``hidden``, ``output``, ``bottleneck``, ``vector``, ``fixed`` or ``matrix``
+            (no base).
         shape: Shape in the target.
         base_shape: Shape in the base; ``None`` without a base.
         fan_in: Input features a unit of the output sums over [count]; 1 for vectors, embeddings.
@@ -31,8 +48,10 @@ class Rule(Record):
         fold: Factor of the forward pass (of width and depth) that is folded into this parameter.
         update_factor: On the size of an entry's update at which features change by Θ(1); ``fold``
             included.
+        rows: Factors on some rows alone, as of the query in a fused projection. One tensor has one
+            learning rate, so these stay in the forward pass, in buffers of the model's state.
         readout: Module of the readout that an embedding is tied to.
-        multiplier: On the input of that readout, the only factor that acts in the forward pass.
+        multiplier: On the input of that readout; it stays in the forward pass, in a buffer.
         optimizer: Class that steps this parameter, e.g. ``AdamW``.
         why: The rule in words.
     """
@@ -52,6 +71,7 @@ class Rule(Record):
     eps_factor: float = 1.0
     fold: float = 1.0
     update_factor: float = 1.0
+    rows: tuple[RowFactor, ...] = ()
     readout: str = ""
     multiplier: float = 1.0
     optimizer: str = ""

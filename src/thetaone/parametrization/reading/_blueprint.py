@@ -1,0 +1,223 @@
+"""Reads a model into a blueprint: its parameters, their uses, their sizes. Changes nothing.
+
+Uses come from one forward pass under fake tensors. Where none can be run, parameters of exact
+``torch.nn`` classes are read by their class, and the rest is left open.
+"""
+
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from thetaone.errors import PrescriptionError, RoleError
+from thetaone.parametrization._names import canonical
+from thetaone.parametrization.reading._branches import branches_of
+from thetaone.parametrization.reading._modules import (
+    attentions_by_class,
+    class_name,
+    sites_by_class,
+)
+from thetaone.parametrization.reading._sample_inputs import FirstBatch, Sample, passes
+from thetaone.parametrization.reading._site import assemble
+from thetaone.parametrization.reading.program import (
+    Linearity,
+    Program,
+    read_products,
+    read_reductions,
+    read_uses,
+    trace,
+)
+from thetaone.records import Blueprint, Branch, Site
+
+# what a forward pass raises that is given inputs it was not made for
+_REFUSALS = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
+    NotImplementedError, torch._subclasses.fake_tensor.UnsupportedFakeTensorException,
+)  # fmt: skip
+_READ: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, Blueprint]]" = weakref.WeakKeyDictionary()
+
+
+def read_blueprint(model: nn.Module, *, sample: Sample = None, measure: bool = True) -> Blueprint:
+    """The blueprint of a model.
+
+    The pass runs in evaluation mode, without arithmetic, with torch's RNG forked; nothing of the
+    model is changed. Without a sample, a model read before and unchanged since is not read again.
+
+    Args:
+        model: Any module; on the meta device nothing can be measured.
+        sample: Inputs of one forward pass; guessed unless given (only their shapes matter).
+        measure: Whether to read the root mean square of the values too.
+
+    Returns:
+        The blueprint, in the order of ``model.named_parameters()``.
+
+    Raises:
+        RoleError: The forward pass failed on ``sample``.
+        PrescriptionError: A parameter holds NaN or inf.
+
+    Examples:
+        >>> read_blueprint(nn.Linear(3, 5)).sites[0].fan_in
+        3
+    """
+    plain = _unwrapped(model)
+    signature = _signature(plain)
+    stored = _READ.get(plain) if sample is None else None
+    if stored is not None and stored[0] == signature:
+        blueprint = stored[1]
+    else:
+        blueprint = _read(plain, sample)
+        if sample is None:
+            _READ[plain] = (signature, blueprint)
+    return _measured(plain, blueprint) if measure else blueprint
+
+
+def read_branches(model: nn.Module, sample: Sample = None) -> tuple[Branch, ...]:
+    """The residual branches that a model's forward pass shows.
+
+    Examples:
+        >>> class Block(nn.Linear):
+        ...     def forward(self, x):
+        ...         return x + super().forward(x.tanh())
+        >>> [b.ends for b in read_branches(nn.Sequential(Block(4, 4), Block(4, 4)))]
+        [('0.weight', '0.bias'), ('1.weight', '1.bias')]
+    """
+    return read_blueprint(model, sample=sample, measure=False).branches
+
+
+def rms_of(parameter: Tensor) -> float:
+    """Root mean square of a tensor's values; of the whole tensor when it is sharded.
+
+    Examples:
+        >>> round(rms_of(torch.tensor([3.0, -3.0])), 6)
+        3.0
+    """
+    if parameter.numel() == 0:
+        return 0.0
+    narrow = parameter.dtype in (torch.float16, torch.bfloat16)
+    wide = torch.float32 if narrow else None
+    norm = torch.linalg.vector_norm(parameter.detach(), dtype=wide)
+    whole = getattr(norm, "full_tensor", None)  # DTensor: reduce over the mesh
+    return float(whole() if whole is not None else norm) / parameter.numel() ** 0.5
+
+
+def read_by_class(model: nn.Module, reason: str, *, measure: bool = True) -> Blueprint:
+    """The blueprint of a model whose forward pass is not looked at.
+
+    Args:
+        model: Any module.
+        reason: Why not, for messages.
+        measure: Whether to read the root mean square of the values too.
+    """
+    plain = _unwrapped(model)
+    blueprint = Blueprint(
+        model=class_name(type(plain)),
+        sites=sites_by_class(plain, _leaves(plain), reason),
+        products=attentions_by_class(plain),
+        unread=reason,
+    )
+    return _measured(plain, blueprint) if measure else blueprint
+
+
+def _read(model: nn.Module, sample: Sample) -> Blueprint:
+    program, reason = _program(model, sample)
+    leaves = _leaves(model)
+    if program is None:
+        return read_by_class(model, reason, measure=False)
+    uses = read_uses(program, _spectral(model))
+    linearity = Linearity(program, uses)
+    return Blueprint(
+        model=class_name(type(model)),
+        sites=assemble(model, leaves, linearity),
+        products=read_products(linearity),
+        reductions=read_reductions(linearity),
+        branches=branches_of(linearity),
+    )
+
+
+def _program(model: nn.Module, sample: Sample) -> tuple[Program | None, str]:
+    """The program of the first pass that works, or why none does."""
+    reasons: list[str] = []
+    for run in passes(model, sample):
+        try:
+            program = trace(model, run)
+        except _REFUSALS as refusal:
+            first = (str(refusal).splitlines() or [""])[0]
+            reasons.append(f"{type(refusal).__name__}: {first[:100]}")
+            continue
+        if any(value.kind == "activation" for value in program.outputs):
+            return program, ""
+        reasons.append("the pass returns no tensor that depends on its inputs")
+    tried = f" ({reasons[0]})" if reasons else ""
+    if sample is not None and not isinstance(sample, FirstBatch):
+        raise RoleError(f"the forward pass failed on sample={tried}: pass inputs the model takes")
+    return None, f"the forward pass failed on guessed inputs{tried}"
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model under ``torch.compile``, DDP and ``DataParallel``."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        parallel = isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))
+        if inner is None and parallel:
+            inner = model.module
+        if inner is None:
+            return model
+        model = cast(nn.Module, inner)
+
+
+def _leaves(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str, nn.Parameter]]]:
+    """Every name of every parameter, with the module that owns it there."""
+    leaves: dict[int, list[tuple[str, nn.Module, str, nn.Parameter]]] = defaultdict(list)
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for local, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = canonical(f"{prefix}.{local}" if prefix else local)
+            if name not in {entry[0] for entry in leaves[id(parameter)]}:
+                leaves[id(parameter)].append((name, module, local, parameter))
+    return leaves
+
+
+def _spectral(model: nn.Module) -> frozenset[str]:
+    """The modules that divide a weight by its spectral norm."""
+    kind = nn.utils.parametrizations._SpectralNorm
+    return frozenset(canonical(n) for n, m in model.named_modules() if isinstance(m, kind))
+
+
+def _measured(model: nn.Module, blueprint: Blueprint) -> Blueprint:
+    parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
+    sites = [_with_size(site, parameters[site.name]) for site in blueprint.sites]
+    return blueprint.model_copy(update={"sites": tuple(sites)})
+
+
+def _with_size(site: Site, parameter: Tensor) -> Site:
+    if parameter.is_meta:
+        return site
+    value = rms_of(parameter)
+    if not value < float("inf"):
+        raise PrescriptionError(
+            f"{site.name} holds NaN or inf (RMS {value}): initialize the model before prescribing"
+        )
+    return site.model_copy(update={"rms": value})
+
+
+def _signature(model: nn.Module) -> tuple[Any, ...]:
+    """What a reading depends on, as far as it can be compared cheaply."""
+    return tuple(_module_signature(name, module) for name, module in model.named_modules())
+
+
+def _module_signature(name: str, module: nn.Module) -> tuple[Any, ...]:
+    parameters = tuple(
+        (local, id(p), p.shape, p.requires_grad) if p is not None else (local,)
+        for local, p in module._parameters.items()
+    )
+    hooks = (*module._forward_hooks, *module._forward_pre_hooks)
+    return (name, type(module), parameters, hooks, tuple(_plain(vars(module).items())))
+
+
+def _plain(attributes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    simple = (bool, int, float, str, type(None))
+    return [(k, v) for k, v in attributes if isinstance(v, simple) and k != "training"]

@@ -1,0 +1,181 @@
+"""One site a parameter, from all of its uses in a program."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from thetaone.parametrization.reading._modules import class_name
+from thetaone.parametrization.reading.program import (
+    Linearity,
+    Operation,
+    ParameterUse,
+    Value,
+    backward_factor,
+    factors_of,
+    forward_factor,
+)
+from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR, FoldTarget, Site, Use
+
+Leaves = Mapping[int, list[tuple[str, nn.Module, str, nn.Parameter]]]
+
+_PRODUCTS = ("bmm", "mm", "baddbmm", "sum", "mean")
+
+
+def assemble(model: nn.Module, leaves: Leaves, linearity: Linearity) -> tuple[Site, ...]:
+    """The sites of a model whose program was read."""
+    after = nearest(linearity)
+    by_name: dict[str, list[ParameterUse]] = {}
+    for use in linearity.uses.all:
+        by_name.setdefault(use.parameter, []).append(use)
+    return tuple(
+        _site(model, entries, by_name.get(entries[0][0], []), linearity, after)
+        for entries in leaves.values()
+    )
+
+
+def nearest(linearity: Linearity) -> dict[int, tuple[int, ...]]:
+    """Of each operation that uses parameters, those of their like that feed it directly."""
+    program = linearity.program
+    places = sorted(linearity.uses.by_operation)
+    mask = sum(1 << place for place in places)
+    closures = {p: program.closure(program.operations[p].output) for p in places}
+    feeding: dict[int, tuple[int, ...]] = {}
+    for place in places:
+        rest = closures[place] & mask & ~(1 << place)
+        chosen: list[int] = []
+        while rest:
+            last = rest.bit_length() - 1
+            chosen.append(last)
+            rest &= ~closures[last]
+        feeding[place] = tuple(chosen)
+    return feeding
+
+
+def _site(
+    model: nn.Module,
+    entries: list[tuple[str, nn.Module, str, nn.Parameter]],
+    uses: list[ParameterUse],
+    linearity: Linearity,
+    after: Mapping[int, tuple[int, ...]],
+) -> Site:
+    name, module, _, parameter = entries[0]
+    gain = linearity.uses.gains.get(name)
+    live = [use for use in uses if linearity.is_live(use.operation)]
+    records = [_record(use, linearity, after) for use in live or uses]
+    main, readout, problem = _main_uses(records)
+    if gain is not None:
+        main, problem = [Use(kind=VECTOR, fan_out=parameter.numel())], ""
+    first = main[0] if main else Use(kind=RAW)
+    tied = _readout_fields(entries, uses, readout, linearity) if readout else {}
+    return Site(
+        name=name,
+        aliases=tuple(entry[0] for entry in entries[1:]),
+        kind=first.kind if not problem else RAW,
+        module=class_name(type(module)),
+        shape=tuple(parameter.shape),
+        fan_in=first.fan_in,
+        fan_out=first.fan_out,
+        fan_one=first.fan_one,
+        trainable=parameter.requires_grad,
+        factor=first.factor,
+        uses=tuple(main),
+        norm_of=gain.of if gain else "",
+        norm_count=gain.count if gain else 1,
+        problem=problem,
+        **tied,
+    )
+
+
+def _main_uses(records: list[Use]) -> tuple[list[Use], Use | None, str]:
+    """The uses of one kind, that of a tied readout, and what does not go together."""
+    if not records:
+        return [], None, "it has no effect on what the forward pass returns"
+    bad = [
+        use for use in records if use.kind == RAW or (use.how == "nonlinear" and use.kind == MATRIX)
+    ]
+    if bad:
+        what = "" if bad[0].kind == RAW else " of a function of its entries"
+        return [], None, f"it is used by {bad[0].operation}{what} in {bad[0].where or 'the model'}"
+    by_kind: dict[str, list[Use]] = {}
+    for use in records:
+        by_kind.setdefault(use.kind, []).append(use)
+    if by_kind.keys() == {LOOKUP, MATRIX}:
+        return by_kind[LOOKUP], by_kind[MATRIX][0], ""
+    if by_kind.keys() == {MATRIX}:
+        return _turned(by_kind[MATRIX])
+    if len(by_kind) > 1:
+        ways = " and ".join(f"{uses[0].operation} ({kind})" for kind, uses in by_kind.items())
+        return [], None, f"it is used by {ways}, for which no single learning rate is right"
+    return records, None, ""
+
+
+def _turned(uses: list[Use]) -> tuple[list[Use], Use | None, str]:
+    """A matrix, perhaps used transposed too, as in a tied autoencoder."""
+    first = (uses[0].fan_in, uses[0].fan_out)
+    turned = [use for use in uses if (use.fan_in, use.fan_out) == first[::-1] != first]
+    return [use for use in uses if use not in turned], (turned or [None])[0], ""
+
+
+def _record(use: ParameterUse, linearity: Linearity, after: Mapping[int, tuple[int, ...]]) -> Use:
+    factor = use.factor * _surrounding(use, linearity)
+    return Use(
+        kind=use.kind, operation=use.operation.name.strip("_"), where=use.operation.where,
+        order=use.operation.index, fan_in=use.fan_in, fan_out=use.fan_out, fan_one=use.fan_one,
+        factor=factor, how=use.how.split()[0], after=after[use.operation.index],
+    )  # fmt: skip
+
+
+def _surrounding(use: ParameterUse, linearity: Linearity) -> float:
+    """The numbers after a use, and those before it that no other use claims."""
+    operation = use.operation
+    if operation.name == "enter":
+        return 1.0
+    factor, last = forward_factor(linearity, operation.output)
+    if _feeds_product(linearity, last):
+        factor = 1.0  # what is put on logits is the attention's
+    if use.kind != MATRIX:
+        return factor
+    features = [v for v in factors_of(operation) if v not in linearity.uses.weights]
+    for value in features[:1]:
+        number, origin = backward_factor(value)
+        if not _claimed(linearity, origin):
+            factor *= number
+    return factor
+
+
+def _claimed(linearity: Linearity, value: Value) -> bool:
+    operation = value.source
+    if operation is None:
+        return False
+    return bool(linearity.uses.by_operation.get(operation.index)) or len(factors_of(operation)) > 0
+
+
+def _feeds_product(linearity: Linearity, value: Value) -> bool:
+    users = linearity.users(value)
+    return bool(users) and any(_is_product(linearity, user) for user in users)
+
+
+def _is_product(linearity: Linearity, operation: Operation) -> bool:
+    if operation.name.startswith("_scaled_dot_product"):
+        return True
+    factors = factors_of(operation)
+    if operation.name == "mul":
+        return any(u.name in ("sum", "mean") for u in linearity.users(operation.output))
+    return len(factors) == 2 and not any(v in linearity.uses.weights for v in factors)
+
+
+def _readout_fields(
+    entries: list[tuple[str, nn.Module, str, nn.Parameter]],
+    uses: list[ParameterUse],
+    readout: Use,
+    linearity: Linearity,
+) -> dict[str, object]:
+    """Where the factor of a tied readout can go."""
+    operation = next(u.operation for u in uses if u.operation.index == readout.order)
+    features = [v for v in factors_of(operation) if v not in linearity.uses.weights]
+    folds: tuple[FoldTarget, ...] = ()
+    if features:
+        folds = linearity.fold((features[0],), operation)
+    names = {name.rpartition(".")[0] for name, *_ in entries[1:]}
+    module = readout.where if readout.where in names else ""
+    return {"readout": readout, "readout_folds": folds, "readout_module": module}

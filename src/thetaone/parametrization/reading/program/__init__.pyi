@@ -1,0 +1,15 @@
+from ._axes import MOVES as MOVES
+from ._contractions import factors_of as factors_of
+from ._linear import Linearity as Linearity
+from ._linear import backward_factor as backward_factor
+from ._linear import forward_factor as forward_factor
+from ._parts import ParameterUse as ParameterUse
+from ._products import read_products as read_products
+from ._products import read_reductions as read_reductions
+from ._program import Operation as Operation
+from ._program import Program as Program
+from ._program import Value as Value
+from ._residuals import Residual as Residual
+from ._residuals import Residuals as Residuals
+from ._trace import trace as trace
+from ._uses import read_uses as read_uses

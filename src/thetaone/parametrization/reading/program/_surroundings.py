@@ -1,0 +1,133 @@
+"""Around a traced pass: what it leaves as it was, what it cannot know, and its arguments."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; attributes that the pass sets are taken back."""
+    before = [(module, dict(vars(module))) for module in model.modules()]
+    registries = ("_buffers", "_parameters", "_modules")
+    inner = [{key: dict(vars(m)[key]) for key in registries} for m, _ in before]
+    try:
+        for module, _ in before:  # not eval(): a user may have overridden it
+            module.training = False
+        yield
+    finally:
+        for (module, attributes), registered in zip(before, inner, strict=True):
+            vars(module).clear()
+            vars(module).update(attributes)
+            for key, entries in registered.items():
+                vars(module)[key].clear()
+                vars(module)[key].update(entries)
+
+
+@contextlib.contextmanager
+def decomposed() -> Iterator[None]:
+    """Without fused kernels, so that the products of recurrent layers are seen; without logs."""
+    before = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    log = logging.getLogger("torch._subclasses.fake_tensor")  # tells of every failed guess
+    level, log.disabled = log.disabled, True
+    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before[0])
+        torch._C._set_cudnn_enabled(before[1])
+        log.disabled = level
+
+
+def attribute_tensors(model: nn.Module) -> set[int]:
+    """Buffers, and tensors that modules hold as plain attributes."""
+    found = {id(buffer) for buffer in model.buffers()}
+    for module in model.modules():
+        found |= {id(entry) for entry in vars(module).values() if isinstance(entry, Tensor)}
+    return found
+
+
+def _item(args: Any, real: Any) -> Any:
+    if real is not None:
+        return real
+    dtype = args[0].dtype
+    return False if dtype is torch.bool else 1.0 if dtype.is_floating_point else 0
+
+
+def _nonzero(args: Any, real: Any) -> Any:
+    mask = args[0]
+    rows = len(real) if real is not None else (mask.shape[0] if mask.dim() else 1)
+    return torch.zeros(rows, mask.dim(), dtype=torch.long, device=place_of(mask))
+
+
+def _equal(args: Any, real: Any) -> Any:
+    return bool(real)
+
+
+def _grouped_mm(args: Any, real: Any) -> Any:
+    a, b = args[0], args[1]
+    lead = (b.shape[0],) if a.dim() == b.dim() == 2 else ()
+    return torch.empty(*lead, *a.shape[:-1], b.shape[-1], dtype=a.dtype, device=place_of(a))
+
+
+# what asks for values, or has no rule for fake tensors
+ANSWERS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "_local_scalar_dense": _item,
+    "nonzero": _nonzero,
+    "equal": _equal,
+    "_grouped_mm": _grouped_mm,
+}
+
+
+def place_of(tensor: Tensor) -> torch.device:
+    """Where a tensor's fake stands."""
+    return torch.device("cpu") if tensor.device.type == "meta" else tensor.device
+
+
+def entries(args: Any, kwargs: Any) -> int:
+    """How many entries a factory such as ``zeros`` makes, at most."""
+    total = 1
+    for number in flat([args[0] if args else [], kwargs.get("size", [])]):
+        total *= int(number) if isinstance(number, int) and number > 0 else 1
+    return total
+
+
+def bind(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by the schema's names, defaults included."""
+    bound: dict[str, Any] = {}
+    for i, argument in enumerate(func._schema.arguments):
+        if i < len(args):
+            bound[argument.name] = args[i]
+        elif argument.name in kwargs:
+            bound[argument.name] = kwargs[argument.name]
+        elif argument.has_default_value():
+            bound[argument.name] = argument.default_value
+    return bound
+
+
+def written_tensors(func: Any, arguments: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that an operation writes into."""
+    if not func._schema.is_mutable:
+        return []
+    names = [a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write]
+    return [leaf for leaf in flat(arguments.get(n) for n in names) if isinstance(leaf, Tensor)]
+
+
+def flat(entries: Any) -> Iterator[Any]:
+    """The entries of nested lists and tuples."""
+    for entry in entries:
+        if isinstance(entry, (list, tuple)):
+            yield from flat(entry)
+        else:
+            yield entry
+
+
+def tensors_in(output: Any) -> list[Tensor]:
+    """The tensors of an operation's result."""
+    entries = output if isinstance(output, (list, tuple)) else (output,)
+    return [leaf for leaf in flat(entries) if isinstance(leaf, Tensor)]

@@ -1,0 +1,343 @@
+"""Records the operations of one forward pass; no arithmetic is done and nothing is changed.
+
+The pass runs under ``FakeTensorMode``: shapes alone are computed, whatever the model's size. What
+the pass asks of values (``.item()``, ``nonzero``) is answered from constants where it depends on
+nothing else, and otherwise assumed: only shapes are read from it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+from thetaone.parametrization._names import canonical
+from thetaone.parametrization._scaling import unscaled
+from thetaone.parametrization.reading.program._program import (
+    ACTIVATION,
+    CONTRACTIONS,
+    DATA,
+    INPUT,
+    PARAMETER,
+    Operation,
+    Program,
+    Value,
+    kind_of,
+    kinds_of,
+)
+from thetaone.parametrization.reading.program._surroundings import (
+    ANSWERS,
+    attribute_tensors,
+    bind,
+    decomposed,
+    entries,
+    flat,
+    tensors_in,
+    undisturbed,
+    written_tensors,
+)
+
+_SMALL = 4096  # entries of a constant that is worth knowing
+_LONGEST = 200_000  # operations; a loop until convergence never ends on assumed values
+_SHAPE_ONLY = ("_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided")
+_SPLIT = ("lerp", "addcmul", "addcdiv")
+_LOOKUPS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only")
+_RANDOM = torch.Tag.nondeterministic_seeded
+
+
+def trace(model: nn.Module, run: Callable[[nn.Module], Any]) -> Program:
+    """The program of ``run(model)``.
+
+    Args:
+        model: In evaluation mode while it runs; its state is afterwards what it was.
+        run: Calls it; tensors that are neither parameters, buffers nor attributes of the model are
+            inputs of the pass.
+
+    Raises:
+        Exception: Whatever the pass raises.
+    """
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = _Recorder(model, fake)
+    with (
+        undisturbed(model), _module_calls(model, recorder), decomposed(), unscaled(),
+        torch.random.fork_rng(), torch.enable_grad(), recorder,
+    ):  # fmt: skip
+        output = run(model)
+    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+    return Program(recorder.operations, outputs, recorder.parameters, recorder.results)
+
+
+class _Recorder(TorchDispatchMode):
+    """Logs every operation that reaches it."""
+
+    def __init__(self, model: nn.Module, fake: FakeTensorMode) -> None:
+        super().__init__()
+        self.fake = fake
+        self.operations: list[Operation] = []
+        self.parameters: dict[str, Value] = {}
+        self.results: dict[str, Value] = {}
+        self.stack: list[str] = [""]
+        self.weights = 0  # how many modules that compute weights are being called
+        self._names = {id(p): canonical(name) for name, p in model.named_parameters()}
+        self._data = attribute_tensors(model)
+        self._entered: list[tuple[bool, dict[int, Value]]] = []
+        self._values: dict[int, Value] = {}
+        self._alive: list[Tensor] = []
+        self._bases: dict[int, Tensor] = {}
+        self._stand_ins: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run one operation and write it down."""
+        kwargs = kwargs or {}
+        if func.namespace == "prim" or func.overloadpacket.__name__ == "embedding_renorm_":
+            return func(*args, **kwargs)
+        if len(self.operations) > _LONGEST:
+            raise RuntimeError(f"more than {_LONGEST} operations in one pass")
+        arguments = bind(func, args, kwargs)
+        values = {name: self._replaced(entry, self.value) for name, entry in arguments.items()}
+        inputs = tuple(leaf for leaf in flat(values.values()) if isinstance(leaf, Value))
+        with self.fake if self._is_faked(arguments) else contextlib.nullcontext():
+            output, constants = self._execute(func, args, kwargs, inputs)
+        self._write_down(func, arguments, values, inputs, output, constants)
+        return output
+
+    def _is_faked(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether an operation is the model's: what prepares a batch is done in earnest."""
+        return len(self.stack) > 1 or any(
+            isinstance(a, FakeTensor) for a in flat(arguments.values())
+        )
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value that a tensor holds now."""
+        known = self._values.get(id(tensor))
+        return known if known is not None else self._add_leaf(tensor)
+
+    def _add_leaf(self, tensor: Tensor) -> Value:
+        name = self._names.get(id(tensor), "")
+        kind = PARAMETER if name else DATA if id(tensor) in self._data else INPUT
+        value = Value(tuple(tensor.shape), kind, name, constant=_constant(tensor, kind))
+        if name:
+            self.parameters[name] = value
+        self._remember(tensor, value)
+        return value
+
+    def _remember(self, tensor: Tensor, value: Value) -> None:
+        self._values[id(tensor)] = value
+        self._alive.append(tensor)  # so that no other tensor gets its id
+
+    def _execute(
+        self, func: Any, args: Any, kwargs: Any, inputs: tuple[Value, ...]
+    ) -> tuple[Any, Any]:
+        """The operation's fake result, and its real one where that is known."""
+        name = func.overloadpacket.__name__
+        known = all(value.constant is not None for value in inputs)
+        known = known and _RANDOM not in func.tags and not name.startswith(("empty", "new_empty"))
+        if known and (not inputs or name in ANSWERS):
+            known = name in ANSWERS or entries(args, kwargs) <= _SMALL
+        if name in ANSWERS:
+            real = self._real(func, args, kwargs) if known else None
+            return ANSWERS[name](args, real), real
+        away = self._replaced(args, self._stand_in), self._replaced(kwargs, self._stand_in)
+        output = func(*away[0], **away[1])
+        if not known or sum(t.numel() for t in tensors_in(output)) > _SMALL:
+            return output, None
+        return output, self._real(func, args, kwargs)
+
+    def _real(self, func: Any, args: Any, kwargs: Any) -> Any:
+        def constant(tensor: Tensor) -> Tensor | None:
+            known = self.value(tensor).constant
+            return None if known is None else known.clone()
+
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "pin_memory")}
+        with _disable_current_modes(), torch.no_grad():
+            return func(*self._replaced(args, constant), **self._replaced(kwargs, constant))
+
+    def _stand_in(self, tensor: Tensor) -> Tensor:
+        """A fake one on the CPU for a real tensor on the meta device."""
+        if isinstance(tensor, FakeTensor) or tensor.device.type != "meta":
+            return tensor
+        known = self._stand_ins.get(id(tensor))
+        if known is None:
+            known = torch.empty_like(tensor, device="cpu")
+            self._stand_ins[id(tensor)] = known
+            self._alive.append(tensor)
+        return known
+
+    def _replaced(self, entry: Any, by: Callable[[Tensor], Any]) -> Any:
+        if isinstance(entry, Tensor):
+            return by(entry)
+        if isinstance(entry, (list, tuple)):
+            return [self._replaced(one, by) for one in entry]
+        if isinstance(entry, dict):
+            return {key: self._replaced(one, by) for key, one in entry.items()}
+        if isinstance(entry, torch.device) and entry.type == "meta":
+            return torch.device("cpu")
+        return entry
+
+    def _write_down(
+        self,
+        func: Any,
+        arguments: Mapping[str, Any],
+        values: dict[str, Any],
+        inputs: tuple[Value, ...],
+        output: Any,
+        constants: Any,
+    ) -> None:
+        name = func.overloadpacket.__name__
+        results = tensors_in(output)
+        knowns = tensors_in(constants) if constants is not None else []
+        if len(knowns) != len(results):
+            knowns = [None] * len(results)
+        kind = kind_of(inputs, random=_RANDOM in func.tags)
+        if name.endswith(_SHAPE_ONLY):
+            kind, inputs = ACTIVATION if _RANDOM in func.tags else DATA, ()
+        elif name == "lift_fresh":
+            kind = DATA  # torch.tensor(number)
+        elif name in _LOOKUPS or (
+            name in CONTRACTIONS and not self.weights and DATA in kinds_of(inputs)
+        ):
+            kind = (
+                ACTIVATION  # rows picked by data, or data held in a buffer: features from here on
+            )
+        outputs = tuple(
+            Value(tuple(tensor.shape), kind, constant=known)
+            for tensor, known in zip(results, knowns, strict=True)
+        )
+        if not outputs:
+            return
+        if name.rstrip("_") in _SPLIT:
+            self._append_in_steps(name.rstrip("_"), values, outputs[0])
+        else:
+            self._append(name, values, inputs, outputs, func)
+        written = written_tensors(func, arguments)
+        for tensor, value in zip(results, outputs, strict=True):
+            self._remember(tensor, value)
+            if func.is_view and inputs:
+                base = next(leaf for leaf in flat(arguments.values()) if isinstance(leaf, Tensor))
+                self._bases[id(tensor)] = base
+        for tensor in written:
+            self._remember(tensor, outputs[0])
+            self._write_through(tensor, outputs[0])
+
+    def _append(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        inputs: tuple[Value, ...],
+        outputs: tuple[Value, ...],
+        call: Any,
+    ) -> None:
+        in_place = name.endswith("_") and not name.endswith("__")
+        operation = Operation(
+            len(self.operations), name.removesuffix("_") if in_place else name,
+            arguments, inputs, outputs, self.stack[-1], call,
+        )  # fmt: skip
+        for value in outputs:
+            value.source = operation
+        for value in dict.fromkeys(inputs):
+            value.users.append(operation)
+        self.operations.append(operation)
+
+    def _append_in_steps(self, name: str, arguments: Mapping[str, Any], out: Value) -> None:
+        """``x + w (y - x)`` and ``x + v a b`` as their sums and products."""
+        first = arguments["self"]
+        if name == "lerp":
+            weight = arguments["weight"]
+            if isinstance(weight, (int, float)):
+                first = self._step("mul", first, 1.0 - weight, out.shape)
+                second = self._step("mul", arguments["end"], float(weight), out.shape)
+            else:
+                difference = self._step("sub", arguments["end"], first, out.shape)
+                second = self._step("mul", difference, weight, out.shape)
+        else:
+            operation = "mul" if name == "addcmul" else "div"
+            second = self._step(operation, arguments["tensor1"], arguments["tensor2"], out.shape)
+            if arguments.get("value", 1) != 1:
+                second = self._step("mul", second, float(arguments["value"]), out.shape)
+        total = {"self": first, "other": second, "alpha": 1}
+        self._append("add", total, (first, second), (out,), None)
+
+    def _step(self, name: str, one: Value, other: Any, shape: tuple[int, ...]) -> Value:
+        inputs = tuple(entry for entry in (one, other) if isinstance(entry, Value))
+        out = Value(shape, kind_of(inputs, random=False))
+        self._append(name, {"self": one, "other": other}, inputs, (out,), None)
+        return out
+
+    def enter(self, module: nn.Module, name: str | None, inputs: Any) -> None:
+        """Begin a module's call: parameters among its inputs are features while it lasts."""
+        computes_weights = isinstance(module, nn.utils.parametrize.ParametrizationList)
+        self.weights += computes_weights
+        self.stack.append(self.stack[-1] if name is None else name)
+        restored: dict[int, Value] = {}
+        for tensor in () if self.weights else tensors_in([tree_leaves(inputs)]):
+            value = self.value(tensor)
+            if value.kind == PARAMETER:
+                feature = Value(value.shape, ACTIVATION)
+                self._append("enter", {"self": value}, (value,), (feature,), None)
+                self._remember(tensor, feature)
+                restored[id(tensor)] = value
+        self._entered.append((computes_weights, restored))
+
+    def leave(self) -> None:
+        """End a module's call."""
+        self.stack.pop()
+        computes_weights, restored = self._entered.pop()
+        self.weights -= computes_weights
+        self._values.update(restored)
+
+    def _write_through(self, view: Tensor, new: Value) -> None:
+        """A write into a view is one into what it views."""
+        while (base := self._bases.get(id(view))) is not None:
+            old = self.value(base)
+            kind = kind_of((old, new), random=False)
+            whole = Value(old.shape, kind)
+            self._append("write", {"self": old, "src": new}, (old, new), (whole,), None)
+            self._remember(base, whole)
+            view, new = base, whole
+
+
+def _constant(tensor: Tensor, kind: str) -> Tensor | None:
+    if kind == PARAMETER or isinstance(tensor, FakeTensor):
+        return None
+    if type(tensor) not in (Tensor, nn.Buffer):
+        return None
+    if tensor.numel() > (1 if tensor.is_meta else _SMALL):
+        return None
+    with _disable_current_modes():
+        if tensor.is_meta:  # a factor of the forward pass, unknown: NaN says so wherever it goes
+            return torch.full(tensor.shape, torch.nan) if tensor.is_floating_point() else None
+        return tensor.detach().cpu()
+
+
+@contextlib.contextmanager
+def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Tell the recorder in which module's forward pass it is."""
+    names = {id(m): canonical(name + ".")[:-1] for name, m in model.named_modules()}
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        recorder.enter(module, names.get(id(module)), inputs)
+
+    def leave(module: nn.Module, _inputs: Any, output: Any) -> None:
+        recorder.leave()
+        leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+        tensor = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+        if tensor is not None and id(module) in names:
+            recorder.results[names[id(module)]] = recorder.value(tensor)
+
+    register = nn.modules.module
+    hooks = (
+        register.register_module_forward_pre_hook(enter),
+        register.register_module_forward_hook(leave, always_call=True),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

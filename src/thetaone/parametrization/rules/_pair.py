@@ -1,0 +1,153 @@
+"""Target and base as one pair: which parameter is which, what grew, what feeds what. No torch."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from thetaone.errors import MismatchError
+from thetaone.parametrization._names import place, read_stacks
+from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site
+
+Fact = TypeVar("Fact", FeatureProduct, Reduction)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two blueprints of the same code; what follows from both is found once.
+
+    Attributes:
+        target: The model to be trained.
+        base: Where the learning rate was tuned; wider or narrower.
+    """
+
+    target: Blueprint
+    base: Blueprint
+
+    @cached_property
+    def stacks(self) -> frozenset[str]:
+        """The places of the containers whose blocks differ in number."""
+        same = [s.name for s in self.target.sites] == [s.name for s in self.base.sites]
+        return frozenset() if same else read_stacks(self.target, self.base)
+
+    @cached_property
+    def bases(self) -> dict[str, Site]:
+        """The base site of every target parameter: same name, or same up to block numbers.
+
+        Raises:
+            MismatchError: A parameter has no counterpart, or several that differ.
+        """
+        groups: dict[str, list[Site]] = defaultdict(list)
+        for site in self.base.sites:
+            groups[self.place(site.name)].append(site)
+        matched = {site.name: self._base_of(site, groups) for site in self.target.sites}
+        present = {self.place(site.name) for site in self.target.sites}
+        for site in self.base.sites:
+            if self.place(site.name) not in present:
+                raise MismatchError(
+                    f"{site.name} {site.shape} of the base is missing in the target: they may "
+                    "differ in width and depth only"
+                )
+        return matched
+
+    @cached_property
+    def depth_growth(self) -> dict[str, float]:
+        """How many times more blocks a place is found in, for those whose number changed."""
+        if not self.stacks:
+            return {}
+        sides = (self.target, self.base)
+        counts, bases = (Counter(self.place(site.name) for site in b.sites) for b in sides)
+        shared = counts.keys() & bases.keys()
+        return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
+
+    @cached_property
+    def branches(self) -> list[Branch]:
+        """The target's branches with places for names: one for all blocks of a stack."""
+        return list(self.placed_branches(self.target) or self.placed_branches(self.base))
+
+    @cached_property
+    def wide_below(self) -> frozenset[int]:
+        """Orders of the target's uses whose result reaches features that grow."""
+        fed_by: dict[int, set[int]] = defaultdict(set)
+        wide: list[int] = []
+        for site in self.target.sites:
+            base = self.bases[site.name]
+            for use in (*site.uses, *([site.readout] if site.readout else [])):
+                fed_by[use.order].update(use.after)
+                if grows(site, base) and use.kind in (MATRIX, "vector", "lookup"):
+                    wide.append(use.order)
+        reached: set[int] = set()
+        front = [order for use in wide for order in fed_by[use]]
+        while front:
+            order = front.pop()
+            if order not in reached:
+                reached.add(order)
+                front.extend(fed_by[order])
+        return frozenset(reached)
+
+    def place(self, name: str) -> str:
+        """A name with ``*`` for the numbers that count blocks of a stack."""
+        return place(name, self.stacks)
+
+    def placed_branches(self, blueprint: Blueprint) -> Iterator[Branch]:
+        """A blueprint's branches by place, each once."""
+        placed: dict[Hashable, Branch] = {}
+        for branch in blueprint.branches:
+            fields = {
+                key: tuple(dict.fromkeys(map(self.place, getattr(branch, key))))
+                for key in ("ends", "outputs", "inside")
+            }
+            one = branch.model_copy(update=fields)
+            placed.setdefault(one.ends or one.outputs, one)
+        yield from placed.values()
+
+    def products(self) -> Iterator[tuple[FeatureProduct, FeatureProduct]]:
+        """Each product of features in the target with its like in the base."""
+        return self._alike(self.target.products, self.base.products)
+
+    def reductions(self) -> Iterator[tuple[Reduction, Reduction]]:
+        """Each reduction in the target with its like in the base."""
+        return self._alike(self.target.reductions, self.base.reductions)
+
+    def _alike(self, target: Iterable[Fact], base: Iterable[Fact]) -> Iterator[tuple[Fact, Fact]]:
+        """Pairs of the same module and operation, counted within the module."""
+        known = dict(_counted(base, lambda name: name))
+        placed = dict(_counted(base, self.place))
+        by_name = list(_counted(target, lambda name: name))
+        for (key, fact), (at, _) in zip(by_name, _counted(target, self.place), strict=True):
+            other = known.get(key) or placed.get((self.place(fact.where), *at[1:2], key[2]))
+            if other is not None:
+                yield fact, other
+
+    def _base_of(self, site: Site, groups: dict[str, list[Site]]) -> Site:
+        same = self.base.by_name.get(site.name)
+        candidates = groups.get(self.place(site.name), [])
+        if same is not None and not self.stacks:
+            return same
+        if not candidates:
+            raise MismatchError(
+                f"{site.name} {site.shape} has no counterpart in the base: base and target may "
+                "differ in width and depth only. Build both with the same code"
+            )
+        if len({(c.kind, c.shape) for c in candidates}) > 1:
+            shapes = ", ".join(f"{c.name} {c.shape}" for c in candidates)
+            raise MismatchError(
+                f"{site.name} {site.shape} cannot be told apart among {shapes} of a base of "
+                "another depth: give repeated blocks a container of their own, so that their "
+                "names differ only in the block's number"
+            )
+        return same if same is not None else candidates[0]
+
+
+def grows(site: Site, base: Site) -> bool:
+    """Whether a parameter meets features whose number changes."""
+    return (site.fan_in, site.fan_out) != (base.fan_in, base.fan_out)
+
+
+def _counted(facts: Iterable[Fact], named: "object") -> Iterator[tuple[tuple[str, str, int], Fact]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for fact in facts:
+        key = (named(fact.where), fact.operation)  # type: ignore[operator]
+        yield (*key, counts[key]), fact
+        counts[key] += 1
