@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError
+from thetaone.parametrization.applying._fresh import check_fresh
 from thetaone.parametrization.applying._initialize import (
     initialize,
     named,
@@ -36,7 +37,7 @@ def parametrize(
     base: Base,
     optimizer: Optimizers = torch.optim.AdamW,
     lr: float | Tensor,
-    rescale: bool = True,
+    rescale: bool | None = None,
     init: str | None = None,
     generator: torch.Generator | None = None,
     roles: Mapping[str, str] | None = None,
@@ -60,7 +61,8 @@ def parametrize(
         base: See ``prescribe``.
         optimizer: See ``prescribe``.
         lr: Learning rate at the base width; a tensor keeps its device and type in every group.
-        rescale: ``False`` leaves the values alone (a checkpoint will be loaded).
+        rescale: ``False`` leaves the values alone (a checkpoint was or will be loaded); unless
+            given, values are brought to size, and refused where they look trained.
         init: ``"orthogonal"`` or ``"gaussian"`` draws matrices anew; ``None`` keeps yours.
         generator: For ``init``.
         roles: See ``prescribe``, as for the arguments that follow.
@@ -94,7 +96,9 @@ def parametrize(
     built = build_optimizer(model, prescription, members, lr)
     if init is not None:
         redraw(model, prescription, init, generator)
-    if rescale:
+    if rescale is None and init is None:
+        check_fresh(model, prescription, base)
+    if rescale is not False:
         initialize(model, prescription)
     place_factors(model, prescription)
     return built

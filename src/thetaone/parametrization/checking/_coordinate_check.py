@@ -15,7 +15,7 @@ from thetaone.parametrization.applying import (
 from thetaone.parametrization.checking._sizes import Sizes, check_sizes
 from thetaone.parametrization.checking._study import Study
 from thetaone.parametrization.checking._verdict import BANDS, Band
-from thetaone.parametrization.reading import Sample
+from thetaone.parametrization.reading import FirstBatch, Sample
 from thetaone.parametrization.rules import SHRINKAGE
 from thetaone.records import UNDECIDED, CoordinateCheck, Task
 
@@ -91,7 +91,7 @@ def coordinate_check(
     choices: dict[str, Any] = {
         "roles": roles or {}, "folds": folds or {}, "decay": decay, "decay_vectors": decay_vectors,
         "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen,
-        "sample": sample if sample is not None else _first_loss(task),
+        "sample": sample if sample is not None else FirstBatch(task),
     }  # fmt: skip
     with torch.random.fork_rng():
         check_sizes(sizes)
@@ -123,11 +123,6 @@ def coordinate_check(
         rows=rows,
         notes=study.notes(),
     )
-
-
-def _first_loss(task: Task) -> Any:
-    """The forward pass in which roles and residual branches are read."""
-    return lambda model: task.loss(model, next(iter(task.batches(0))))
 
 
 def _check_request(steps: Sequence[int], seeds: int, bands: Mapping[str, Band]) -> None:

@@ -10,6 +10,7 @@ sign        η · O(1)                                     size
 gradient    η · gradient                                 size / gradient
 relative    η · RMS(W) · O(1)                            size / init
 orthogonal  η · s(shape) · U Vᵀ, spectral norm η·s       size · √(r_in r_out) · s(base)/s(target)
+rotated     η · Uᵀ O(1) V                                size · √(r_in r_out)
 ==========  ===========================================  ======================================
 """
 
@@ -79,6 +80,29 @@ def orthogonal_rate(scales: Scales, options: Options) -> float:
     return wanted * _muon_scale(scales.base_matrix, adjust) / _muon_scale(scales.matrix, adjust)
 
 
+def rotated_sign_rate(scales: Scales, options: Options) -> float:
+    """SOAP: a sign-like step in the eigenbasis of the gradient's two covariances.
+
+    √(r_out/r_in) with both sides rotated, r_in^-½ with the inputs' alone, √r_out/r_in with the
+    outputs' alone (a side longer than ``max_precondition_dim`` is not rotated); vectors as Adam.
+    ``fold`` and depth go with it as with any step.
+
+    Source: arXiv 2512.05620, one block a side.
+    """
+    if scales.matrix is None or scales.base_matrix is None:
+        return scales.size
+    longest = int(options.get("max_precondition_dim", 10000))
+    sides = [
+        all(pair[i] <= longest for pair in (scales.matrix, scales.base_matrix)) for i in (0, 1)
+    ]
+    rest = scales.size * scales.fan_in  # what depth and folds add to 1 / r_in
+    if all(sides):
+        return rest * (scales.fan_out / scales.fan_in) ** 0.5
+    if any(sides):
+        return rest * (scales.fan_in**-0.5 if sides[1] else scales.fan_out**0.5 / scales.fan_in)
+    return scales.size
+
+
 def _muon_scale(matrix: tuple[int, int], adjust: str | None) -> float:
     rows, columns = matrix
     if adjust is None or adjust == "original":
@@ -97,27 +121,53 @@ ORTHOGONAL = UpdateFamily(
     name="orthogonal", lr_factor=orthogonal_rate, decoupled=True, matrices_only=True
 )
 
-_FAMILIES: dict[str, UpdateFamily] = {
-    "SGD": GRADIENT,
-    "Adam": SIGN,
-    "AdamW": SIGN_DECOUPLED,
-    "NAdam": SIGN,
-    "RAdam": SIGN,
-    "Adamax": SIGN,
-    "RMSprop": SIGN,
-    "Adagrad": ADAGRAD,
-    "Adafactor": RELATIVE,
-    "Lion": SIGN_DECOUPLED,
-    "SignSGD": SIGN_DECOUPLED,
-    "Muon": ORTHOGONAL,
+ROTATED_SIGN = UpdateFamily(name="rotated sign", lr_factor=rotated_sign_rate, decoupled=True)
+
+# package -> class -> family: a class is known by where it comes from, not by its name alone
+_FAMILIES: Mapping[str, Mapping[str, UpdateFamily]] = {
+    "torch.optim": {
+        "SGD": GRADIENT,
+        "Adam": SIGN,
+        "AdamW": SIGN_DECOUPLED,
+        "NAdam": SIGN,
+        "RAdam": SIGN,
+        "Adamax": SIGN,
+        "RMSprop": SIGN,
+        "Adagrad": ADAGRAD,
+        "Adafactor": RELATIVE,
+        "Muon": ORTHOGONAL,
+    },
+    "pytorch_optimizer": {
+        "Lion": SIGN_DECOUPLED,
+        "SignSGD": SIGN_DECOUPLED,
+        "Lamb": RELATIVE,  # the trust ratio makes a step a fraction of the weight
+        "SOAP": ROTATED_SIGN,
+        "ScheduleFreeSGD": GRADIENT,
+        "ScheduleFreeAdamW": SIGN_DECOUPLED,
+        "ScheduleFreeRAdam": SIGN_DECOUPLED,
+    },
+    "schedulefree": {
+        "SGDScheduleFree": GRADIENT,
+        "AdamWScheduleFree": SIGN_DECOUPLED,
+        "RAdamScheduleFree": SIGN_DECOUPLED,
+    },
+    "bitsandbytes": {
+        "Adam8bit": SIGN,
+        "AdamW8bit": SIGN_DECOUPLED,
+        "PagedAdamW8bit": SIGN_DECOUPLED,
+        "Lion8bit": SIGN_DECOUPLED,
+        "SGD8bit": GRADIENT,
+    },
+    "torchao": {"Adam8bit": SIGN, "AdamW8bit": SIGN_DECOUPLED},
 }
+_REGISTERED: dict[type, UpdateFamily] = {}
 
 
 def register_update_family(optimizer: type, family: UpdateFamily) -> None:
-    """Say which update family an optimizer class belongs to, by its name.
+    """Say which update family an optimizer class belongs to.
 
     Args:
-        optimizer: The class; its subclasses are found too.
+        optimizer: The class; others of its name are not touched.
         family: E.g. ``SIGN``, ``GRADIENT``, or a new ``UpdateFamily``.
 
     Examples:
@@ -126,14 +176,15 @@ def register_update_family(optimizer: type, family: UpdateFamily) -> None:
         >>> update_family(MySignDescent).name
         'sign'
     """
-    _FAMILIES[optimizer.__name__] = family
+    _REGISTERED[optimizer] = family
 
 
 def update_family(optimizer: type) -> UpdateFamily:
-    """The family of an optimizer class, looked up by name along its bases.
+    """The family of an optimizer class: its own, or that of a base whose ``step`` it keeps.
 
     Raises:
-        UnknownOptimizerError: No class among the bases is registered.
+        UnknownOptimizerError: The class is neither registered nor of a package that is known, or
+            has a ``step`` of its own.
 
     Examples:
         >>> from torch.optim import AdamW
@@ -145,12 +196,26 @@ def update_family(optimizer: type) -> UpdateFamily:
             f"optimizer={type(optimizer).__name__} instance: pass the class, e.g. torch.optim.AdamW"
             "; an optimizer built before initialization and rates are prescribed holds old ones"
         )
-    for base in optimizer.__mro__:
-        if base.__name__ in _FAMILIES:
-            return _FAMILIES[base.__name__]
+    reason = "belongs to no known update family"
+    for cls in optimizer.__mro__:
+        family = _REGISTERED.get(cls) or _known(cls)
+        if family is not None:
+            return family
+        if "step" in vars(cls):  # whatever its bases do, it does something else
+            if any(_REGISTERED.get(base) or _known(base) for base in optimizer.__mro__):
+                reason = f"has a step of its own, in {cls.__module__}.{cls.__qualname__}"
+            break
+    names = sorted({name for classes in _FAMILIES.values() for name in classes})
     raise UnknownOptimizerError(
-        f"optimizer={optimizer.__name__} belongs to no known update family "
-        f"({', '.join(sorted(_FAMILIES))}). Say how its step scales with "
+        f"optimizer={optimizer.__name__} {reason} (known: {', '.join(names)}, each of its own "
+        "package). Say how its step scales with "
         "thetaone.parametrization.register_update_family(cls, family), "
         "where family is SIGN, GRADIENT, RELATIVE, ORTHOGONAL or an UpdateFamily of your own"
     )
+
+
+def _known(cls: type) -> UpdateFamily | None:
+    for package, classes in _FAMILIES.items():
+        if cls.__module__ == package or cls.__module__.startswith(package + "."):
+            return classes.get(cls.__name__)
+    return None

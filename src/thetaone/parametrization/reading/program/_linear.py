@@ -45,10 +45,12 @@ class Path:
     Attributes:
         parameters: In the order met; each with the operation in which it is used.
         values: All values on the way.
+        taken: Indices of all operations in which the parameters are used on it.
     """
 
     parameters: dict[str, Operation] = field(default_factory=dict[str, Operation])
     values: list[Value] = field(default_factory=list[Value])
+    taken: set[int] = field(default_factory=set[int])
 
 
 class Linearity:
@@ -132,10 +134,11 @@ class Linearity:
         return any(self._tried(factor, path, homogeneous) for factor in factors_of(operation))
 
     def _tried(self, value: Value, path: Path, homogeneous: bool) -> bool:
-        attempt = Path(dict(path.parameters), list(path.values))
+        attempt = Path(dict(path.parameters), list(path.values), set(path.taken))
         if not self._walk(value, attempt, homogeneous):
             return False
         path.parameters, path.values = attempt.parameters, attempt.values
+        path.taken = attempt.taken
         return True
 
     def _take(self, operation: Operation, path: Path, only: Value | None = None) -> bool:
@@ -146,6 +149,7 @@ class Linearity:
             if use.how == "nonlinear" or use.kind == "raw":
                 return False
             path.parameters.setdefault(use.parameter, operation)
+            path.taken.add(operation.index)
         added = operation.arguments.get("self") if operation.name in ("addmm", "baddbmm") else None
         if isinstance(added, Value) and added.kind != PARAMETER and added not in self.uses.weights:
             return False
@@ -166,10 +170,9 @@ class Linearity:
         path = Path()
         if not all(self._walk(value, path, True) for value in values):
             return ()
-        taken = {operation.index for operation in path.parameters.values()}
         for name in path.parameters:
             uses = [use for use in self.uses.all if use.parameter == name]
-            if any(use.operation.index not in taken for use in uses):
+            if any(use.operation.index not in path.taken for use in uses):
                 return ()
             if use_is_normalized(uses):
                 return self._gain_of(path)

@@ -158,8 +158,10 @@ class _Reader:
             for value in held:
                 for parameter, part in self.uses.weights[value].items():
                     part = self._elementwise(operation, value, part, kept=kept)
-                    if parameter in parts and parts[parameter].how != part.how:
-                        part = replace(part, how=_joined(parts[parameter].how, part.how))
+                    other = parts.get(parameter)
+                    if other is not None and other.how != part.how:
+                        axes = tuple(a or b for a, b in zip(other.axes, part.axes, strict=True))
+                        part = replace(part, axes=axes, how=_joined(other.how, part.how))
                     parts[parameter] = part
             self.uses.weights[out] = parts
             if name in PRODUCTS:
@@ -239,7 +241,7 @@ class _Reader:
         else:
             for value in held:
                 for parameter, part in self.uses.weights[value].items():
-                    self._add(ParameterUse(parameter, RAW, operation, how=part.how))
+                    self.uses.all.append(ParameterUse(parameter, RAW, operation, how=part.how))
 
     def _contract(self, operation: Operation) -> None:
         factors = FACTORS[operation.name](operation)
@@ -247,7 +249,7 @@ class _Reader:
             value = operation.arguments[key]
             for parameter, part in self.uses.weights.get(value, {}).items():
                 use = _contraction(operation, parameter, part, factor, value.shape)
-                self._add(use)
+                self.uses.all.append(use)
                 batch = Factor(batch=factor.batch, kept=(), summed=factor.summed, at=factor.at)
                 axes = result_axes(operation, batch, part.axes, value.shape)
                 self.linear.setdefault(operation.output, {})[parameter] = (use, axes)
@@ -258,7 +260,7 @@ class _Reader:
                 self._act(operation, [value])
             else:  # as the features of a convolution
                 for parameter in self.uses.weights[value]:
-                    self._add(ParameterUse(parameter, RAW, operation))
+                    self.uses.all.append(ParameterUse(parameter, RAW, operation))
 
     def _attend(self, operation: Operation) -> None:
         """A learned query or key as it is: one side of the logits."""
@@ -271,7 +273,7 @@ class _Reader:
                 use = _contraction(operation, parameter, part, factor, value.shape)
                 if key != "value":
                     use.factor *= attention_scale(operation)
-                self._add(use)
+                self.uses.all.append(use)
 
     def _act(self, operation: Operation, held: list[Value]) -> None:
         """One entry a feature: added, multiplied, or whatever else is done one by one."""
@@ -283,7 +285,7 @@ class _Reader:
                 use = ParameterUse(
                     parameter, VECTOR, operation, fan_out=fan_out, factor=part.factor, how=part.how
                 )
-                self._add(use)
+                self.uses.all.append(use)
                 if operation.name in PRODUCTS:
                     linear[parameter] = (use, broadcast(part.axes, value.shape, out.shape))
         if linear:
@@ -295,7 +297,7 @@ class _Reader:
             picked = [i for i, v in enumerate(operation.arguments.get("indices") or [0])
                       if isinstance(v, Value)] if operation.name == "index" else [0]  # fmt: skip
             rest = [n for d, n in enumerate(table.shape) if d not in picked]
-            self._add(
+            self.uses.all.append(
                 ParameterUse(
                     parameter,
                     LOOKUP,
@@ -314,9 +316,6 @@ class _Reader:
         padded = [(1,) * (rank - len(s)) + s for s in shapes]
         sizes = tuple(max(column) for column in zip(*padded, strict=True))
         return sizes == out
-
-    def _add(self, use: ParameterUse) -> None:
-        self.uses.all.append(use)
 
 
 def _contraction(

@@ -1,0 +1,78 @@
+"""Whether weights are as their initializer made them: training leaves marks that no draw has.
+
+A matrix of independent entries has a spectral norm of RMS·(√rows + √columns), nearly; a few steps
+of any optimizer add a part of rank one that stands far above. A bias that starts at zero stays
+there until it is trained.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from thetaone.errors import PrescriptionError
+from thetaone.parametrization.reading import canonical
+from thetaone.parametrization.rules import FIXED, VECTOR
+from thetaone.records import Prescription, Rule
+
+OUTLIER = 1.5  # times the spectral norm of independent entries; draws of 8 x 8 stay below 1.3
+_BLOCK = 512  # rows and columns that are looked at
+_ITERATIONS = 6
+
+
+def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> None:
+    """Refuse to rescale weights that were trained.
+
+    Args:
+        model: Whose values are about to be rescaled.
+        prescription: Says which.
+        base: A base model shows what its initializers draw, where they are not independent.
+
+    Raises:
+        PrescriptionError: Names the parameter and the two ways out.
+    """
+    parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
+    others: Mapping[str, Tensor] = {}
+    if isinstance(base, nn.Module):
+        others = {canonical(name): parameter for name, parameter in base.named_parameters()}
+    for rule in prescription.rules:
+        mark = _mark(rule, parameters[rule.name], others.get(rule.name))
+        if mark:
+            raise PrescriptionError(
+                f"{rule.name} looks trained: {mark}. Prescribed initial values would overwrite the "
+                "size that it has learned. Pass rescale=False to keep all values (a checkpoint), "
+                "or rescale=True where they are as an initializer made them"
+            )
+
+
+def spectral_outlier(weight: Tensor) -> float:
+    """Spectral norm over RMS·(√rows + √columns): 1 or below for independent entries.
+
+    Examples:
+        >>> spectral_outlier(torch.ones(64, 64)) > 3
+        True
+    """
+    block = weight.detach().flatten(1)[:_BLOCK, :_BLOCK].float()
+    rms = float(block.square().mean().sqrt())
+    if rms == 0.0 or min(block.shape) < 8:
+        return 0.0
+    vector = block.sum(0) + rms * torch.linspace(-1, 1, block.shape[1], device=block.device)
+    norm = 0.0
+    for _ in range(_ITERATIONS):
+        vector = block.T @ (block @ (vector / vector.norm()))
+        norm = float(vector.norm()) ** 0.5
+    return norm / (rms * (block.shape[0] ** 0.5 + block.shape[1] ** 0.5))
+
+
+def _mark(rule: Rule, parameter: Tensor, other: Tensor | None) -> str:
+    """What shows that a parameter was trained; empty when nothing does."""
+    if rule.init_std is None or parameter.is_meta or hasattr(parameter, "full_tensor"):
+        return ""
+    if rule.init_std == 0.0:
+        return "it starts at zero in the base and is not zero here" if bool(parameter.any()) else ""
+    if parameter.dim() < 2 or rule.role in (VECTOR, FIXED):
+        return ""
+    outlier = spectral_outlier(parameter)
+    if not outlier >= OUTLIER or (other is not None and spectral_outlier(other) >= OUTLIER):
+        return ""
+    return f"its spectral norm is {outlier:.2g} times that of independent entries"
