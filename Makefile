@@ -8,7 +8,7 @@ TESTS ?=
 PYTEST := python -m pytest -n $(WORKERS) -q
 MAKE_VENV := PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh
 
-.PHONY: help setup demo test test-all test-lower test-newest test-core test-float64 coverage lint types contracts docs check \
+.PHONY: help setup demo test test-all campaign test-lower test-newest test-core test-float64 coverage lint types contracts docs check \
 	bench-compare gpu-wheels gpu-check gpu-dry-run release clean
 
 help: ## what there is
@@ -39,6 +39,9 @@ test: setup ## the default tests, on every core; TESTS=tests/laws for some of th
 
 test-all: setup ## the slow, exhaustive suites too
 	$(BIN)/$(PYTEST) -m "slow or not slow" $(TESTS)
+
+campaign: setup ## random models, budgets and faults against plain torch, 20 000 steps; writes campaign.log
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.rematerialization.campaign --episodes 2600 --log campaign.log
 
 test-lower: .venv-lower/.installed ## every dependency at its lower bound, torch's CUDA build included: 7 GB
 	.venv-lower/bin/$(PYTEST) -W default::DeprecationWarning $(TESTS) # old releases meet newer ones that they need

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import subprocess
 import tempfile
 import threading
@@ -309,9 +310,9 @@ def test_nothing_lingers_in_the_page_cache(files: type[SpillFiles], tmp_path: Pa
     data = memoryview(os.urandom(3 * 2**20 + 17))
     with DiskTier(tmp_path, cost=COST, files=files(tmp_path)) as tier:
         spill, back = tier.write(data), memoryview(bytearray(len(data)))
-        assert resident(spill.descriptor) == 0
+        assert resident(spill.file.descriptor) == 0  # pyright: ignore
         tier.read(spill, back)
-        assert resident(spill.descriptor) == 0
+        assert resident(spill.file.descriptor) == 0  # pyright: ignore
         assert back == data
     assert list(tmp_path.iterdir()) == []
 
@@ -466,7 +467,65 @@ def test_a_directory_without_room_for_files_is_named_at_once() -> None:
         DiskTier("/proc")  # read-only to root as well
 
 
+def test_however_many_spills_take_one_descriptor_and_gaps_are_used_again(tmp_path: Path) -> None:
+    contents = [bytes([number]) * (4096 + number) for number in range(200)]
+    with DiskTier(tmp_path, cost=COST) as tier:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        spills = [tier.write(memoryview(data)) for data in contents]
+        assert len(list(Path("/proc/self/fd").iterdir())) == before + 1
+        assert tier.used_bytes == sum(map(len, contents))
+        descriptor = spills[0].file.descriptor  # pyright: ignore
+        size = os.fstat(descriptor).st_size
+        del spills[50:150]
+        again = [tier.write(memoryview(data)) for data in contents[50:150]]
+        assert os.fstat(descriptor).st_size == size
+        for spill, data in zip([*spills[:50], *again, *spills[50:]], contents, strict=True):
+            back = bytearray(len(data))
+            tier.read(spill, memoryview(back))
+            assert back == data
+        del spills, again, spill
+        assert tier.used_bytes == 0
+        last = tier.write(memoryview(b"1"))
+        assert os.fstat(descriptor).st_size == 4096
+        del last
+
+
+def test_a_step_that_loses_much_says_so_once(tmp_path: Path) -> None:
+    regions = [on_disk(0, 1, "ram"), *(on_disk(k, k + 1) for k in range(1, 6))]
+    for fault, message in {
+        "full": "took no 5 activations of 1,280 bytes: .* No space left",
+        "unreadable": "lost one activation of 256 bytes: .* Input/output error",
+    }.items():
+        files = FaultyFiles(tmp_path, fault)
+        with DiskTier(tmp_path, cost=COST, files=files) as tier:
+            model = spilled(regions, tier)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                gradients(model)
+            assert len(told) == 1
+            assert re.search(message, str(told[0].message))
+            if fault == "unreadable":  # the others of that step, when the next one begins
+                files.fault = ""
+                with pytest.warns(RuntimeWarning, match=r"lost \d+ activations of"):
+                    gradients(model)
+
+
+def test_an_interrupted_write_holds_no_quota(tmp_path: Path) -> None:
+    class Interrupted(SpillFiles):
+        def write(self, descriptor: int, chunk: memoryview, offset: int) -> int:
+            raise KeyboardInterrupt("now")
+
+    with DiskTier(tmp_path, cost=COST, files=Interrupted(tmp_path)) as tier:
+        with pytest.raises(KeyboardInterrupt, match="now"):
+            tier.write(memoryview(b"0123456789"))
+        assert tier.used_bytes == 0
+
+
 def test_bad_tiers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="disk='' is empty: name a directory"):
+        DiskTier("")
+    with pytest.raises(InputError, match="disk='' is empty"):
+        rematerialize(looping(6), sample=X, budget=0.5, disk="")
     with pytest.raises(DiskTierError, match="not a directory"):
         DiskTier(tmp_path / "nowhere")
     with pytest.raises(InputError, match="differ: give one quota"):

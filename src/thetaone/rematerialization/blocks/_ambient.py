@@ -5,8 +5,7 @@ Autocast and grad mode are left to torch's checkpoint, which replays them itself
 """
 
 import contextvars
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -103,6 +102,8 @@ _ON_CUDA = (
     _attribute(_cudnn.rnn, "fp32_precision", "torch.backends.cudnn.rnn.fp32_precision"),
 )
 
+_WITH_CUDA = (*_EVERYWHERE, *_ON_CUDA)
+
 
 @dataclass(frozen=True)
 class Ambient:
@@ -132,32 +133,28 @@ class Ambient:
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in this ambient state."""
-        with self._applied():
-            # a context can be entered once at a time; a copy costs nothing
-            return self.context.copy().run(function, *arguments)
+        context = self.context.copy()  # one can be entered once at a time; a copy costs nothing
+        flags = tuple([flag.read() for flag in flags_of(cuda=self.cuda)])
+        modes = _modes()
+        if flags == self.flags and modes == self.modes:
+            return context.run(function, *arguments)
+        try:
+            _swap_modes(self.modes)
+            self._set(self.flags)
+            return context.run(function, *arguments)
+        finally:
+            self._set(flags)
+            _swap_modes(modes)
 
-    @contextmanager
-    def _applied(self) -> Iterator[None]:
-        flags = flags_of(cuda=self.cuda)
-        now = [flag.read() for flag in flags]
-        changed = [
-            (flag, before, value)
-            for flag, before, value in zip(flags, self.flags, now, strict=True)
-            if before != value
-        ]
-        with _function_modes(self.modes):
-            try:
-                for flag, before, _ in changed:
-                    flag.write(before)
-                yield
-            finally:
-                for flag, _, value in changed:
-                    flag.write(value)
+    def _set(self, values: tuple[Any, ...]) -> None:
+        for flag, value in zip(flags_of(cuda=self.cuda), values, strict=True):
+            if flag.read() != value:
+                flag.write(value)
 
 
 def flags_of(*, cuda: bool) -> tuple[Flag, ...]:
     """The settings that matter on a device."""
-    return (*_EVERYWHERE, *_ON_CUDA) if cuda else _EVERYWHERE
+    return _WITH_CUDA if cuda else _EVERYWHERE
 
 
 def ambient(device: torch.device) -> Ambient:
@@ -168,28 +165,21 @@ def ambient(device: torch.device) -> Ambient:
 
 
 def same_context(before: contextvars.Context, after: contextvars.Context) -> bool:
-    """Whether all context variables are the same objects; what cannot be compared differs."""
-    if len(before) != len(after):
-        return False
-    return all(after.get(variable, before) is value for variable, value in before.items())
+    """Whether context variables are the same objects, those of torch's compiler apart."""
+    mine, theirs = _counted(before), _counted(after)
+    return mine.keys() == theirs.keys() and all(theirs[key] is mine[key] for key in mine)
+
+
+def _counted(context: contextvars.Context) -> dict[contextvars.ContextVar[Any], Any]:
+    return {
+        variable: value
+        for variable, value in context.items()
+        if not variable.name.startswith("torch.") and variable.name != "_vt_active_calls"
+    }
 
 
 def _modes() -> tuple[TorchFunctionMode, ...]:
     return tuple(_get_current_function_mode_stack())
-
-
-@contextmanager
-def _function_modes(modes: tuple[TorchFunctionMode, ...]) -> Iterator[None]:
-    """Exactly these torch-function modes are active inside."""
-    now = _modes()
-    if now == modes:
-        yield
-        return
-    _swap_modes(modes)
-    try:
-        yield
-    finally:
-        _swap_modes(now)
 
 
 def _swap_modes(modes: tuple[TorchFunctionMode, ...]) -> None:

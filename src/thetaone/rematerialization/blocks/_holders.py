@@ -151,7 +151,9 @@ class Items:
             container.update(contents)
 
     def parts(self) -> Parts:
-        """Its elements."""
+        """Its elements; of an empty one its length tells all."""
+        if not self.container:
+            return Parts(self.container)
         if isinstance(self.container, dict):
             return Parts(self.container, live=(self.container, self.container.values()))
         return Parts(self.container, live=(self.container,))
@@ -224,6 +226,10 @@ class Glance:
             ]
         except (KeyError, ValueError, AttributeError):
             return None
+
+    def lengths(self, values: list[Any]) -> list[Any]:
+        """The lengths among values."""
+        return values[: len(self.sized)]
 
 
 class InPlace:

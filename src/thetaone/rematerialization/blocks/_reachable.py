@@ -60,12 +60,12 @@ class Reached:
 
     Attributes:
         holders: All whose contents may change.
-        generators: Random generators, by path.
+        generators: Random generators.
         refused: Paths of what has a state that cannot be read back, with what it is.
     """
 
     holders: list[Holder] = field(default_factory=list[Holder])
-    generators: dict[str, Any] = field(default_factory=dict[str, Any])
+    generators: list[Any] = field(default_factory=list[Any])
     refused: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -142,7 +142,7 @@ class _Search:
 
     def _generator(self, value: Any, path: str) -> None:
         if replayable(value):
-            self.reached.generators[path] = value
+            self.reached.generators.append(value)
         else:
             self.reached.refused[path] = f"a {type(value).__name__}, which has no state"
 

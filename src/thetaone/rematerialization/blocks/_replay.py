@@ -106,7 +106,7 @@ class Moment:
     def learn(self) -> None:
         """Note what the region wrote, and forget what it did not use."""
         for watch, note in zip(self.watches, self.notes, strict=True):
-            note.lighten(watch.now(), watch.keep)
+            note.lighten(watch.now(), self.copies.moving)
         self.drawn = [
             (one, old)
             for one, old in self.drawn
@@ -147,6 +147,14 @@ class Moment:
                 f"an argument of {self.watches[0].name} was changed in place between the "
                 "forward and the backward: pass a copy, or change it after the backward"
             )
+
+    def replaced(self) -> list[ParameterNote]:
+        """Parameters that their modules no longer have."""
+        return [
+            note
+            for note in self.parameters
+            if note.module._parameters.get(note.name) is not note.parameter
+        ]
 
     @property
     def where(self) -> str:
@@ -224,13 +232,18 @@ class Again:
         moment.require_unchanged()
         with ExitStack() as stack:
             for watch, note in zip(moment.watches, moment.notes, strict=True):
-                stack.enter_context(watch.as_noted(note))
-            stack.enter_context(_earlier_parameters(moment.parameters))
-            stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
-            stack.enter_context(kept_statistics(moment.modules))
-            stack.enter_context(restored_generators(one for one, _ in moment.drawn))
-            for generator, state in moment.drawn:
-                set_generator_state(generator, state)
+                if not watch.is_as_noted(note):
+                    stack.enter_context(watch.as_noted(note))
+            if replaced := moment.replaced():
+                stack.enter_context(_earlier_parameters(replaced))
+            if moment.buffers:
+                stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
+            if any(watch.normalizes for watch in moment.watches):
+                stack.enter_context(kept_statistics(moment.modules))
+            if moment.drawn:
+                stack.enter_context(restored_generators(one for one, _ in moment.drawn))
+                for generator, state in moment.drawn:
+                    set_generator_state(generator, state)
             self.open.append(stack.pop_all())
 
     def __exit__(
@@ -249,12 +262,8 @@ def sharded() -> bool:
 
 @contextmanager
 def _earlier_parameters(notes: list[ParameterNote]) -> Iterator[None]:
-    """Modules have the parameters that the region found, as ``functional_call`` replaces them."""
-    replaced = [
-        (note, note.module._parameters.get(note.name))
-        for note in notes
-        if note.module._parameters.get(note.name) is not note.parameter
-    ]
+    """Give modules the parameters that the region found, as ``functional_call`` replaces them."""
+    replaced = [(note, note.module._parameters.get(note.name)) for note in notes]
     for note, _ in replaced:
         note.module._parameters[note.name] = note.parameter
     try:

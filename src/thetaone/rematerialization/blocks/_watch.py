@@ -5,15 +5,16 @@ where something differs is anything copied. What is changed in place, tensors an
 its version or its bytes.
 """
 
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NoReturn
+from weakref import ref
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._calls import version_of
@@ -54,11 +55,6 @@ class Snapshot:
             and not any(one.changed for one in self.in_place)
         )
 
-    @property
-    def copied_bytes(self) -> int:
-        """Bytes of the tensors that were copied."""
-        return sum(one.copy.nbytes for one in self.in_place if one.copy is not None)
-
     def write(self) -> None:
         """Put every holder back that differs."""
         _write(self.holders, self.contents)
@@ -97,10 +93,13 @@ class Note:
         self.contents = contents
         self.in_place = [one for one in self.in_place if id(one.value) not in dropped]
 
-    def faded(self) -> list[str]:
-        """Paths of large tensors that were overwritten and are not kept."""
+    def forget(self) -> list[str]:
+        """Let go of large tensors that were overwritten; their paths."""
         values = [value for contents in self.contents for value in contents.values()]
-        return [value.path for value in values if isinstance(value, _Faded)]
+        faded = [one for one in values if isinstance(one, _Faded) and type(one.reference) is ref]
+        for one in faded:
+            one.reference = _gone
+        return [one.path for one in faded]
 
     def replayed(self) -> tuple[list[Contents], list[tuple[Any, Any]]]:
         """Contents for a recomputation, and arrays with what to fill them with.
@@ -135,21 +134,17 @@ class Watch:
     Args:
         name: Qualified name of the block.
         block: The module.
-
-    Attributes:
-        reached: Holders and generators.
-        keep: Paths of large tensors that the block reads and overwrites.
     """
 
     def __init__(self, name: str, block: nn.Module) -> None:
         self.name, self.block = name, block
-        self.keep: set[str] = set()
         self._search()
 
     def _search(self) -> None:
         self.reached: Reached = reachable(self.name, self.block)
-        self.generators = list(self.reached.generators.values())
+        self.generators = self.reached.generators
         self.modules = list(self.block.modules())
+        self.normalizes = any(isinstance(one, _NormBase) for one in self.modules)
         self.glance = Glance(self.reached.holders)
         values = self.glance.values()
         assert values is not None
@@ -181,6 +176,9 @@ class Watch:
         values = self.glance.values()
         if self.known.holds(values):
             return self.known
+        if values and self.glance.lengths(values) != self.glance.lengths(self.known.values):
+            self.glance = Glance(self.reached.holders)  # it reads attributes by their names
+            values = self.glance.values()
         if values is None or self._deeper(values):
             self._search()
         else:
@@ -192,9 +190,16 @@ class Watch:
         known = set(map(id, self.known.values))
         return any(id(value) not in known and not is_shallow(value) for value in values)
 
+    def is_as_noted(self, note: Note) -> bool:
+        """Whether the state is the noted one, and the execution that noted it wrote nothing.
+
+        Then a recomputation writes nothing either.
+        """
+        return self.now() is note.snapshot
+
     @contextmanager
     def as_noted(self, note: Note) -> Iterator[None]:
-        """Inside, the state is the noted one; afterwards that of now."""
+        """Restore the noted state inside, and that of now on exit."""
         now = self.now()
         here = now if now.holders is note.holders else None
         others = None if here else Snapshot(note.holders, [])
@@ -253,7 +258,7 @@ class Overwritten:
     """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
 
     def __init__(self, path: str) -> None:
-        object.__setattr__(self, "path", path)
+        self.path = path
 
     def __getattr__(self, name: str) -> NoReturn:
         """Refuse to be read.
@@ -279,8 +284,8 @@ class Overwritten:
 
 def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
     raise RecomputationError(
-        f"{object.__getattribute__(overwritten, 'path')} is read by the block and overwritten: a "
-        "recomputation needs the earlier value, which is large and was not kept. Register it as a "
+        f"{overwritten.path} is read by the block and overwritten: a recomputation "
+        "needs the earlier value, which is large and was not kept. Register it as a "
         "buffer, or keep this block's tape"
     )
 
@@ -299,10 +304,9 @@ def _light(value: torch.Tensor, path: str, record: InPlace, keep: set[str]) -> A
         return value
     if record.changed:  # in place, before it was overwritten
         return _Faded(_gone if record.copy is None else record.copy.clone, path)
-    if value.nbytes <= SMALL or path in keep:
-        return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
-    reference = weakref.ref(value)
-    return _Faded(reference, path)
+    if value.nbytes > SMALL and path not in keep:
+        return _Faded(ref(value), path)
+    return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
 
 
 def _clone(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The disk tier: a directory, a quota, measured speeds, and one background thread."""
 
+import os
 import time
 import weakref
 import zlib
@@ -7,39 +8,58 @@ from pathlib import Path
 from threading import RLock
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from thetaone.errors import DiskTierError, InputError
 from thetaone.records import DiskCost, parse_bytes
 from thetaone.rematerialization.disk._background import Answer, Background
+from thetaone.rematerialization.disk._losses import Losses
 from thetaone.rematerialization.disk._spill_files import (
     SpillFiles,
     aligned_buffer,
+    padded,
     read_all,
     write_all,
 )
 
 
 class Spill:
-    """One nameless file; it is freed when nothing refers to this any more.
+    """A stretch of a nameless file; it is free again when nothing refers to this any more.
 
     Attributes:
         size: Bytes in it.
+        offset: Where it starts in its file [bytes].
+        file: The file; None until it has one.
         checksum: CRC-32 of what was written.
-        direct: Whether it bypasses the page cache.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self.checksum = size, 0
-        self.descriptor, self.direct = -1, False
+        self.size, self.offset, self.checksum = size, 0, 0
+        self.file: SpillFile | None = None
+
+
+class SpillFile:
+    """One nameless file that holds all spills of a process; few descriptors, however many spills.
+
+    Attributes:
+        descriptor: Of the open file.
+        direct: Whether it bypasses the page cache.
+        process: The process that opened it; a forked one opens its own.
+    """
+
+    def __init__(self, files: SpillFiles) -> None:
+        self.process = os.getpid()
+        self.descriptor, self.direct = files.create()
+        weakref.finalize(self, files.close, self.descriptor).atexit = False
 
 
 class DiskTier:
     """A directory to which kept activations go and from which they come back.
 
-    Files have no name from the start, so no crash leaves one, and two processes may share a
-    directory. Data bypasses the page cache (``O_DIRECT``), or is synced and dropped where the file
-    system refuses that. Every read is checked against a CRC-32. A tmpfs is memory: putting a tier
-    there saves nothing.
+    Everything is in one file without a name, so no crash leaves one, two processes may share a
+    directory, and the number of descriptors does not grow. Data bypasses the page cache
+    (``O_DIRECT``), or is synced and dropped where the file system refuses that. Every read is
+    checked against a CRC-32. A tmpfs is memory: putting a tier there saves nothing.
 
     Args:
         path: An existing directory.
@@ -48,7 +68,7 @@ class DiskTier:
         files: The file layer; tests put a faulty one in its place.
 
     Raises:
-        InputError: The quota is not a quantity of bytes.
+        InputError: The path is empty, or the quota is not a quantity of bytes.
         DiskTierError: The path is not a directory, or no file can be made in it.
     """
 
@@ -60,6 +80,8 @@ class DiskTier:
         cost: DiskCost | None = None,
         files: SpillFiles | None = None,
     ) -> None:
+        if not str(path):
+            raise InputError(f"disk={path!r} is empty: name a directory")
         self.path = Path(path).absolute()
         if not self.path.is_dir():
             raise DiskTierError(f"disk={str(path)!r} is not a directory: create it first")
@@ -76,8 +98,10 @@ class DiskTier:
                 f"disk={str(path)!r}: no file can be made there: {error.strerror}. "
                 "Pass a directory that you may write to"
             ) from error
-        self.used_bytes = 0
+        self.losses = Losses(self.path)
         self._cost = cost
+        self._file: SpillFile | None = None
+        self._spills: WeakSet[Spill] = WeakSet()  # what lives: nothing else is to be given back
         self._lock = RLock()  # a collection while it is held may give bytes back
         self._buffers: list[memoryview] = []
         self._background = Background()
@@ -93,50 +117,67 @@ class DiskTier:
         """Run a job on the background thread."""
         return self._background.submit(job, *given)
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes on disk now; interrupted transfers hold none."""
+        with self._lock:
+            return sum(spill.size for spill in self._spills)
+
     def write(self, data: memoryview) -> Spill:
-        """Write bytes to a new file.
+        """Write bytes to the disk.
 
         Raises:
             OSError: The quota or the disk is full, the directory is gone, or the device fails.
         """
-        size = len(data)
+        spill = Spill(len(data))
         with self._lock:
-            full = self.quota is not None and self.used_bytes + size > self.quota
-            if not full:
-                self.used_bytes += size
-        if full:
-            raise DiskTierError(
-                f"{size:,} more bytes exceed the quota of {self.quota:,} in {self.path}"
-            )
-        spill = Spill(size)
-        weakref.finalize(spill, self._give_back, size).atexit = False
+            used = self.used_bytes
+            if self.quota is not None and used + spill.size > self.quota:
+                raise DiskTierError(
+                    f"{spill.size:,} more bytes exceed the quota of {self.quota:,} in {self.path}"
+                )
+            self._place(spill)
+            self._spills.add(spill)
         self._store(spill, data)
         return spill
 
+    def _place(self, spill: Spill) -> None:
+        """Give a spill the first gap that holds it."""
+        if self._file is None or self._file.process != os.getpid():
+            self._file = SpillFile(self.files)
+        spill.file, file = self._file, self._file
+        taken = sorted((one.offset, one.size) for one in self._spills if one.file is file)
+        if not taken:
+            self.files.empty(file.descriptor)
+        for offset, size in taken:
+            if spill.offset + padded(spill.size) <= offset:
+                break
+            spill.offset = offset + padded(size)
+
     def _store(self, spill: Spill, data: memoryview) -> None:
-        spill.descriptor, direct = self.files.create()
-        weakref.finalize(spill, self.files.close, spill.descriptor).atexit = False
+        assert spill.file is not None
         buffer = self._buffer()
         try:
-            write_all(self.files, spill.descriptor, data, buffer, direct=direct)
+            write_all(self.files, spill.file, data, buffer, start=spill.offset)
         finally:
             self._buffers.append(buffer)
-        spill.direct, spill.checksum = direct, zlib.crc32(data)
+        spill.checksum = zlib.crc32(data)
 
     def read(self, spill: Spill, data: memoryview) -> None:
-        """Fill ``data`` with what a file holds.
+        """Fill ``data`` with what was written.
 
         Raises:
             OSError: The device fails, or the bytes are not those that were written.
         """
+        assert spill.file is not None
         buffer = self._buffer()
         try:
-            read_all(self.files, spill.descriptor, data, buffer, direct=spill.direct)
+            read_all(self.files, spill.file, data, buffer, start=spill.offset)
         finally:
             self._buffers.append(buffer)
         if zlib.crc32(data) != spill.checksum:
             raise DiskTierError(
-                f"a spilled file of {spill.size:,} bytes in {self.path} came back changed: "
+                f"a spilled activation of {spill.size:,} bytes in {self.path} came back changed: "
                 "its checksum differs"
             )
 
@@ -164,10 +205,6 @@ class DiskTier:
             return self._buffers.pop()
         except IndexError:
             return aligned_buffer()
-
-    def _give_back(self, size: int) -> None:
-        with self._lock:
-            self.used_bytes -= size
 
     def _measure(self) -> DiskCost:
         """Fit seconds = per file + bytes / speed through a small and a large file."""
@@ -197,6 +234,7 @@ class DiskTier:
         for _ in range(3):
             start = time.perf_counter()
             spill = Spill(size)
+            spill.file = SpillFile(self.files)
             self._store(spill, data)
             middle = time.perf_counter()
             self.read(spill, back[: len(data)])

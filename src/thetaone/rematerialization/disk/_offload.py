@@ -7,7 +7,6 @@ The file lives as long as the ticket's storage.
 """
 
 import itertools
-import warnings
 import weakref
 from collections.abc import Callable
 
@@ -61,7 +60,7 @@ class Boundary:
         return self.extent * self.dtype.itemsize
 
     def settle(self) -> None:
-        """Wait for the write, then let go of the memory; keep it, and say so, if it failed."""
+        """Wait for the write, then let go of the memory; keep it if the write failed."""
         writing, self.writing = self.writing, None
         if writing is None or self.tensor is None:
             return
@@ -69,12 +68,7 @@ class Boundary:
             spill = writing.result()
             self.host = None
         except OSError as error:
-            warnings.warn(
-                f"the disk tier in {self.tier.path} took no {self.size:,} bytes: {error}. They "
-                "stay in memory, beyond the budget",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self.tier.losses.note_refused(self.size, error)
             return
         if version_of(self.tensor) != self.version:
             raise RecomputationError(
@@ -114,12 +108,7 @@ class Boundary:
                 answer.result()
             return flat.to(self.device).as_strided(self.shape, self.stride)
         except OSError as error:
-            warnings.warn(
-                f"the disk tier in {self.tier.path} lost {self.size:,} bytes: {error}. They are "
-                "computed again",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self.tier.losses.note_lost(self.size, error)
         return self.recover()
 
     def _empty(self) -> torch.Tensor:
@@ -128,11 +117,11 @@ class Boundary:
 
 def _write(boundary: "weakref.ref[Boundary]") -> Spill | None:
     """Write what is still wanted when its turn comes."""
-    wanted = boundary()
-    if wanted is None or wanted.host is None:
+    alive = boundary()
+    if alive is None or alive.host is None:
         return None
-    tier, data = wanted.tier, _bytes(wanted.host)
-    del wanted
+    tier, data = alive.tier, _bytes(alive.host)
+    del alive
     return tier.write(data)
 
 
@@ -152,13 +141,13 @@ def boundary_of(ticket: torch.Tensor) -> Boundary:
     Raises:
         RecomputationError: The ticket itself is gone and this is a copy.
     """
-    found = _boundaries.get(int(ticket))
-    if found is None:
+    boundary = _boundaries.get(int(ticket))
+    if boundary is None:
         raise RecomputationError(
             "a saved-tensor hook around the step copied what stands for an activation on disk, and "
             "the activation went with the original: leave int64 tensors of one number as they are"
         )
-    return found
+    return boundary
 
 
 def _extent(shape: torch.Size, stride: tuple[int, ...]) -> int:

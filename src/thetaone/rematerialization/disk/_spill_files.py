@@ -11,6 +11,7 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
+from typing import Protocol
 
 CHUNK_BYTES = 2**20  # a multiple of every sector size; also the size of the transfer buffer
 
@@ -52,6 +53,10 @@ class SpillFiles:
         os.fdatasync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
+    def empty(self, descriptor: int) -> None:
+        """Give all blocks of a file back to the disk."""
+        os.ftruncate(descriptor, 0)
+
     def close(self, descriptor: int) -> None:
         """Close, which frees the blocks: nothing else refers to the file."""
         os.close(descriptor)
@@ -77,10 +82,17 @@ def aligned_buffer() -> memoryview:
     return memoryview(mmap.mmap(-1, CHUNK_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
+class OpenFile(Protocol):
+    """An open file: its descriptor, and whether it bypasses the page cache."""
+
+    descriptor: int
+    direct: bool
+
+
 def write_all(
-    files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview, *, direct: bool
+    files: SpillFiles, file: OpenFile, data: memoryview, buffer: memoryview, *, start: int = 0
 ) -> None:
-    """Write ``data`` chunk by chunk through an aligned buffer, the last one padded.
+    """Write ``data`` from ``start`` chunk by chunk through an aligned buffer, the last one padded.
 
     Raises:
         OSError: A chunk could not be written whole.
@@ -88,32 +100,33 @@ def write_all(
     for offset in range(0, len(data), CHUNK_BYTES):
         part = data[offset : offset + CHUNK_BYTES]
         buffer[: len(part)] = part
-        chunk = buffer[: _padded(len(part))]
-        written = files.write(descriptor, chunk, offset)
+        chunk = buffer[: padded(len(part))]
+        written = files.write(file.descriptor, chunk, start + offset)
         if written != len(chunk):
             raise OSError(errno.EIO, f"short write: {written} of {len(chunk)} bytes at {offset}")
-        if not direct:
-            files.drop(descriptor)
+        if not file.direct:
+            files.drop(file.descriptor)
 
 
 def read_all(
-    files: SpillFiles, descriptor: int, data: memoryview, buffer: memoryview, *, direct: bool
+    files: SpillFiles, file: OpenFile, data: memoryview, buffer: memoryview, *, start: int = 0
 ) -> None:
-    """Fill ``data`` chunk by chunk.
+    """Fill ``data`` from ``start`` chunk by chunk.
 
     Raises:
         OSError: A chunk could not be read whole.
     """
     for offset in range(0, len(data), CHUNK_BYTES):
         size = min(CHUNK_BYTES, len(data) - offset)
-        chunk = buffer[: _padded(size)]
-        count = files.read(descriptor, chunk, offset)
+        chunk = buffer[: padded(size)]
+        count = files.read(file.descriptor, chunk, start + offset)
         if count < size:
             raise OSError(errno.EIO, f"short read: {count} of {size} bytes at {offset}")
         data[offset : offset + size] = buffer[:size]
-        if not direct:
-            files.drop(descriptor)
+        if not file.direct:
+            files.drop(file.descriptor)
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Bytes that so many take on disk: whole pages."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

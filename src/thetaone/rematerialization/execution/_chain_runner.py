@@ -5,10 +5,11 @@ runs all of it; the others hand on placeholders. A block that no region joins wi
 section of its own and returns what it returns.
 """
 
+import json
 import operator
 import warnings
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ from torch.utils import _pytree as pytree
 from thetaone.errors import RecomputationError, ScheduleError
 from thetaone.records import Schedule
 from thetaone.rematerialization.blocks import (
+    Ambient,
     Blocks,
     Call,
     Snapshot,
@@ -48,6 +50,7 @@ from thetaone.rematerialization.profiling import (
     conditions,
     differences,
     dropped_tapes,
+    outside_gradients,
     subject_of,
     unhooked,
     untouched,
@@ -74,7 +77,8 @@ class Section:
         stop: One past its last stage.
         execution: What each stage returned, and how it was called.
         tensors: What the last stage returned.
-        generators: States of the random generators when it had run.
+        ambient: Ambient state when it had run.
+        generators: States of the random generators, likewise.
         states: Of what each block can reach, likewise, by stage.
     """
 
@@ -82,6 +86,7 @@ class Section:
     stop: int
     execution: Execution
     tensors: Tensors
+    ambient: Ambient
     generators: list[Any]
     states: dict[int, Snapshot]
 
@@ -185,6 +190,7 @@ class ChainRunner:
             node.stop,
             execution,
             tensors,
+            ambient(activation.device),
             [generator_state(one) for one in global_generators(activation.device)],
             {place: plan.runner.watch(place).now() for place in range(node.start, node.stop)},
         )
@@ -252,7 +258,8 @@ class ChainRunner:
                 call = plan.runner.call_of(stage, max(0, stage - 1), call)
                 run = partial(written(one.block).__call__, one.block)
                 subject = subject_of(kinds, one.name, run, flowing, call, watches[stage])
-                subjects.append(subject)
+                described = "" if one.link is None else json.dumps(one.link)
+                subjects.append(replace(subject, link=described, extra=outside_gradients(call)))
                 flowing = plan.runner.run_block(stage, flowing, call, None)
         return subjects
 
@@ -275,7 +282,7 @@ def _require_nothing_between(section: Section, stage: int, before: str) -> None:
     now = [generator_state(one) for one in global_generators(device)]
     if not all(map(same_generator_state, section.generators, now)):
         refuse_between(f"random numbers are drawn between {before} and {name}")
-    if changed := section.execution.ambient.differences(ambient(device)):
+    if changed := section.ambient.differences(ambient(device)):
         refuse_between(f"{changed[0]} changes between {before} and {name}")
     watch, state = section.plan.runner.watch(stage), section.states[stage]
     if watch.now() is not state and (changed := watch.changes(state)):

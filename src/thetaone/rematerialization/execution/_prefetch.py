@@ -36,6 +36,12 @@ class Prefetcher:
         while self.writing:
             self.writing.pop().settle()
 
+    def finish(self) -> None:
+        """Drop what an exception left behind, and say what the disk did not take."""
+        self.writing.clear()
+        if self.disk is not None:
+            self.disk.losses.tell()
+
     def prefetch_before(self, boundary: Boundary, spare: int) -> None:
         """Read ahead what the backward needs next, if that fits beside the plan's peak."""
         alive = [one for ref in self.on_disk if (one := ref()) is not None]

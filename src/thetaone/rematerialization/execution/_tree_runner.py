@@ -107,7 +107,7 @@ class TreeRunner:
         try:
             return self.run(node, flowing, call, execution=execution)
         finally:
-            self.transfers.writing.clear()  # what an exception left behind
+            self.transfers.finish()
 
     def run(
         self,

@@ -9,6 +9,7 @@ from ._profile import isolated as isolated
 from ._profile import measured_chain as measured_chain
 from ._profile import profile as profile
 from ._subject import Subject as Subject
+from ._subject import outside_gradients as outside_gradients
 from ._subject import subject_of as subject_of
 from ._validity import require_current as require_current
 from ._validity import require_same_blocks as require_same_blocks

@@ -153,7 +153,10 @@ class _Notes:
         """One forward of the model."""
         self._reset()
         # a full backward hook would take what is watched for a tensor of the graph
-        with unhooked(self.blocks.modules, forward=False), dropped_tapes(), torch.enable_grad():
+        quiet = unhooked(self.blocks.modules, forward=False)
+        # nor has a compiler anything to learn from this forward
+        eager = torch.compiler.set_stance("force_eager")
+        with quiet, eager, dropped_tapes(), torch.enable_grad():
             result = run()
             self._look_for_kept(0)
             del result

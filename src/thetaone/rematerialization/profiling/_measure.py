@@ -20,6 +20,7 @@ from thetaone.rematerialization.blocks import (
     copied,
     generator_state,
     global_generators,
+    restored_generators,
     same_generator_state,
     size_of,
     version_of,
@@ -226,7 +227,8 @@ class Repeated:
 
     Attributes:
         random_bytes: Random state that a region keeps for it [bytes].
-        moving: Names of large buffers that it changes.
+        moving: Names of large buffers that it changes, and of large tensors kept in attributes
+            that it reads before it overwrites them.
     """
 
     random_bytes: int
@@ -263,7 +265,7 @@ def check_repeatable(subject: Subject) -> Repeated:
         )
         note.lighten(subject.watch.now(), set())
     with untouched([subject.watch], [device]), dropped_tapes():
-        leaves, second = _run_again(subject, note)
+        leaves, second, read = _run_again(subject, note)
     for one in second:
         alone = len(second) == 1  # beside others, what is handed on unchanged is counted apart
         views = any(key(one) == key(leaf) and (alone or one is not leaf) for leaf in leaves)
@@ -279,20 +281,23 @@ def check_repeatable(subject: Subject) -> Repeated:
             "or from the global ones, and see torch.use_deterministic_algorithms"
         )
     size = sum(one.nbytes if isinstance(one, torch.Tensor) else _PYTHON_STATE for one in drawn)
-    return Repeated(size, moving)
+    return Repeated(size, (*moving, *read))
 
 
-def _run_again(subject: Subject, note: Note) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The second run, without the large tensors on the block that the first one overwrote.
+def _run_again(
+    subject: Subject, note: Note
+) -> tuple[list[torch.Tensor], list[torch.Tensor], list[str]]:
+    """Leaves and outputs of the second run, and which large tensors on the block it reads.
 
-    A block that reads one of them before it overwrites it has them kept from now on.
+    It runs without those that the first run overwrote; a block that misses them gets them back.
     """
+    generators = [*global_generators(subject.device), *subject.watch.generators]
+    overwritten = note.forget()
     try:
-        with subject.watch.as_noted(note):
-            return subject.run()
+        with restored_generators(generators), subject.watch.as_noted(note):
+            return *subject.run(), []
     except RecomputationError:
-        subject.watch.keep.update(note.faded())
-    return subject.run()
+        return *subject.run(), overwritten
 
 
 def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
@@ -309,22 +314,11 @@ def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
         for name, module, _, tensor, _ in subject.watch.buffers()
         if copied(module) and (size_of(tensor) <= SMALL or name in changing)
     )
-    return buffers + subject.watch.now().copied_bytes
-
-
-def cast_bytes(blocks: Iterable[nn.Module]) -> int:
-    """Most that an autocast, if one is on, keeps of the weights in its own type until its end.
-
-    A block's tape holds its casts as well: they are counted twice rather than not at all.
-    """
-    parameters = {id(p): p for block in blocks for p in block.parameters() if p.requires_grad}
-    if not parameters or not torch.is_autocast_cache_enabled():
-        return 0
-    device = next(iter(parameters.values())).device.type
-    if not torch.is_autocast_enabled(device):
-        return 0
-    size = torch.get_autocast_dtype(device).itemsize
-    return sum(p.numel() * size for p in parameters.values() if p.dtype == torch.float32)
+    return buffers + sum(
+        one.value.nbytes
+        for one in subject.watch.now().in_place
+        if one.copy is not None or one.path in changing
+    )
 
 
 def _check_in_place(subject: Subject) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import statistics
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -27,7 +27,6 @@ from thetaone.rematerialization.profiling._isolation import unhooked, untouched
 from thetaone.rematerialization.profiling._measure import (
     Repeated,
     Sizes,
-    cast_bytes,
     check_repeatable,
     copied_bytes,
     measure_region,
@@ -189,6 +188,21 @@ def _lists(subjects: list[Subject]) -> tuple[int, ...]:
     if _separate(subjects):
         return ()
     return tuple(place for place, one in enumerate(subjects) if place and one.joint)
+
+
+def cast_bytes(blocks: Iterable[nn.Module]) -> int:
+    """Most that an autocast, if one is on, keeps of the weights in its own type until its end.
+
+    A block's tape holds its casts as well: they are counted twice rather than not at all.
+    """
+    parameters = {id(p): p for block in blocks for p in block.parameters() if p.requires_grad}
+    if not parameters or not torch.is_autocast_cache_enabled():
+        return 0
+    device = next(iter(parameters.values())).device.type
+    if not torch.is_autocast_enabled(device):
+        return 0
+    size = torch.get_autocast_dtype(device).itemsize
+    return sum(p.numel() * size for p in parameters.values() if p.dtype == torch.float32)
 
 
 def _passing(subjects: list[Subject], sizes: list[Sizes]) -> int:

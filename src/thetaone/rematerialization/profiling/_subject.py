@@ -73,6 +73,15 @@ class Subject:
         return leaves, output_tensors(call.run(self.run_block, leaves), where=self.where)
 
 
+def outside_gradients(call: Call) -> tuple[ExtraGradient, ...]:
+    """The extra arguments of a call that need a gradient, all taken to come from outside."""
+    return tuple(
+        ExtraGradient(id(one), -1, one.untyped_storage().nbytes())
+        for one in call.tensors
+        if one.requires_grad
+    )
+
+
 def subject_of(
     kinds: dict[Hashable, Subject],
     name: str,
