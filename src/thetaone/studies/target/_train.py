@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from thetaone.errors import CheckpointError, ReportError
+from thetaone.errors import CheckpointError, InputError, ReportError
+from thetaone.parametrization import export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
 from thetaone.sweeps import (
@@ -237,12 +239,22 @@ def count_tokens(batch: Any) -> int:
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write the state dict, under its plain names, for ``load_state_dict(load_file(path))``.
 
-    Tied weights are written under each of their names.
+    Tied weights are written under each of their names; factors that a parametrization has put
+    beside the weights are multiplied into them, so that the file needs no thetaone. Where no weight
+    can hold a factor a warning says so, and the weights are those that were trained.
 
     Raises:
         ReportError: The file cannot be written; an earlier one stays.
     """
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    try:
+        state = export(model).state_dict()
+    except InputError as error:
+        warnings.warn(
+            f"{path} holds the weights as they were trained, to be used with recipe.json: {error}",
+            stacklevel=2,
+        )
+        state = model.state_dict()
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     fresh = path.with_suffix(".new")
     try:
         save_file(tensors, fresh)
