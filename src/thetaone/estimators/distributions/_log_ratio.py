@@ -71,8 +71,23 @@ def log_density(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
 
 
 def magic_box(ratio: Tensor) -> Tensor:
-    """exp(ℓ): 1 in value; its k-th derivative is that of p(x; θ)/p(x; θ₀)."""
-    return ratio.exp()
+    """exp(ℓ) at ℓ = 0: 1 in value; its k-th derivative is that of p(x; θ)/p(x; θ₀)."""
+    box: Any = _MagicBox.apply(ratio)
+    return box
+
+
+class _MagicBox(torch.autograd.Function):
+    """The exponential of zeros: ones, whose derivative is the box again."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, ratio: Tensor) -> Tensor:
+        ctx.save_for_backward(ratio)
+        return torch.ones_like(ratio)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (ratio,) = ctx.saved_tensors
+        return grads[0] * magic_box(ratio)
 
 
 class _NormalLogRatio(torch.autograd.Function):

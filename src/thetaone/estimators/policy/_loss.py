@@ -94,7 +94,7 @@ def log_probs_of(distribution: Distribution, actions: Tensor) -> Tensor:
     """
     log_probs = distribution.log_prob(actions)
     _refuse_shape(log_probs, len(actions), "log_prob", distribution)
-    if not bool(torch.isfinite(log_probs).all()):
+    if not bool(torch.isfinite(log_probs.detach()).all()):
         raise EstimatorError(
             f"log π of {int((~torch.isfinite(log_probs)).sum())} of {len(actions)} actions is NaN "
             "or infinite: the policy could not have taken them, or they were rounded to the edge "
