@@ -52,7 +52,7 @@ def test_the_page_draws_itself(width: int, result: TransferResult, tmp_path: Pat
     assert seen["errors"] == []
     assert seen["external"] == []
     assert seen["width"] == width
-    assert seen["plots"] == seen["drawn"] == seen["fitting"] == 12
+    assert seen["plots"] == seen["drawn"] == seen["fitting"] == 13
     assert seen["overflow"] == 0, seen["wide"]
     assert seen["pressed"] == "false"  # the legend's first entry hides its curve in both panels
     assert seen["hidden"] == 2

@@ -65,7 +65,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_transfers_without_a_memory_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thetaone.studies._transfer.verify_laws", list)
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
     result = transfer("cartpole", **SMALL)
     assert 2**-7 <= result.chosen_lr <= 2**-5
     # no two batches of episodes have one size, so no schedule made for one can run the next
@@ -88,7 +88,9 @@ def test_features_move_alike_at_every_width_in_mup_alone() -> None:
         for rule in ("mup", "sp")
     }  # fmt: skip
     assert checks["mup"].passed
-    assert checks["sp"].failed_layers == ("2", "4")
+    # what comes behind the two layers, and the loss that reads them, grows with them
+    assert checks["sp"].failed_layers[:2] == ("2", "4")
+    assert "0" not in checks["sp"].failed_layers
     (hidden,) = (
         row.law for row in checks["sp"].rows
         if row.layer == "2" and row.quantity == FEATURE_UPDATE and row.step == 1

@@ -47,7 +47,7 @@ def test_the_printed_command_in_fewer_steps(
     assert COMMAND is not None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "thetaone.studies._transfer.verify_laws", lambda: verify_laws(["rematerialization"])
+        "thetaone.studies._job.verify_laws", lambda: verify_laws(["rematerialization"])
     )
     Path("my_task.py").write_text(printed_task(), encoding="utf-8")
     short = ["--steps", "8", "--seeds", "0", "--lrs", "2^-8:2^-4"]

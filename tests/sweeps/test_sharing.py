@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,17 +62,15 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, int, str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """A PostgreSQL of its own, in a temporary folder, on a loopback port."""
     pytest.importorskip("psycopg")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     if not found:
         pytest.skip("PostgreSQL is not installed")
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = Path(tempfile.mkdtemp(prefix="thetaone-postgres-"))
     as_owner: list[str] = []
     if os.getuid() == 0:  # the server refuses to run as root
-        for parent in (folder, *folder.parents[:2]):
-            parent.chmod(0o755)
         shutil.chown(folder, "postgres")
         as_owner = ["runuser", "-u", "postgres", "--"]
     with socket.socket() as probe:
@@ -87,6 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run(begin, check=True, **quiet)  # pyright: ignore
     yield f"postgresql://thetaone:hunter2@127.0.0.1:{port}/postgres"
     subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)  # pyright: ignore
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["journal", "sqlite", "postgres"])

@@ -49,7 +49,7 @@ def plan(
         ...               output_bytes=2, tape_bytes=16)
         >>> chain = Chain(input_bytes=2, stages=(stage,) * 12)
         >>> plan(chain, "100%").forwards, plan(chain, 28).forwards
-        (12, 42)
+        (12, 30)
         >>> disk = DiskCost(write_bytes_per_second=40.0, read_bytes_per_second=40.0)
         >>> schedule = plan(chain, 28, disk=disk)
         >>> schedule.forwards, schedule.disk_writes, schedule.peak_bytes <= 28

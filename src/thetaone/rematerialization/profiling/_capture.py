@@ -170,7 +170,8 @@ class _Notes:
     ) -> Any:
         """Note a call, run the block, and hand out watched outputs."""
         call_written = partial(written(block).__call__, block)
-        if self.inside:  # a block within a block is part of it
+        # a block within a block is part of it; a copy of one is not the chain's
+        if self.inside or id(block) not in self.watches:
             return call_written(*args, **kwargs)
         name = self.blocks.names[index]
         stage = len(self.subjects)
