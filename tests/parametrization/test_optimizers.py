@@ -185,10 +185,10 @@ def test_a_schedule_that_flattens_is_named(name: str, lr: Any) -> None:
 
 @pytest.fixture
 def _own_families() -> Any:
-    before = dict(families._FAMILIES)
+    before = dict(families._REGISTERED)
     yield
-    families._FAMILIES.clear()
-    families._FAMILIES.update(before)
+    families._REGISTERED.clear()
+    families._REGISTERED.update(before)
 
 
 @pytest.mark.usefixtures("_own_families")

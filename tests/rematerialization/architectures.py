@@ -82,7 +82,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "OPT": Architecture("OPTConfig", "OPTForCausalLM",
                         {**SIZES, **TOKENS, "ffn_dim": 64, "word_embed_proj_dim": 32,
                          "max_position_embeddings": 32}, text),
-    "Mixtral": causal("Mixtral", **EXPERTS, output_router_logits=True),
+    "Mixtral": causal("Mixtral", "", **EXPERTS, output_router_logits=True),
     "GPT2": Architecture("GPT2Config", "GPT2LMHeadModel", SHORT, text),
     "GPTJ": Architecture("GPTJConfig", "GPTJForCausalLM", {**SHORT, "rotary_dim": 4}, text),
     "Bloom": Architecture("BloomConfig", "BloomForCausalLM",

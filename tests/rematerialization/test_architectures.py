@@ -36,7 +36,8 @@ def step(model: Any, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_trains_bitwise_within_its_plan(name: str) -> None:
-    plain, inputs = make(name), ARCHITECTURES[name].inputs()
+    plain = make(name)
+    inputs: dict[str, Any] = ARCHITECTURES[name].inputs()
     chain = profile(plain, repeats=1, **inputs)
     expected = step(copy.deepcopy(plain), inputs)
     for budget in (1.0, 0.6, 0.35, "floor"):

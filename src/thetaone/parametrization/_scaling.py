@@ -109,7 +109,8 @@ def with_class_alone(module: nn.Module) -> None:
     """
     cls = type(module)
     body = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
-    module.__class__ = type(cls.__name__, cls.__bases__, body)
+    copy: Any = type(cls.__name__, cls.__bases__, body)
+    module.__class__ = copy
 
 
 def _drop(module: nn.Module, hooks: dict[int, Any], kind: type, buffer: str) -> None:

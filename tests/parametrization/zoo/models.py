@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -224,7 +225,7 @@ def middle(width: int, *, residual: str = "plus") -> nn.Module:
 
 
 def weight_normed(width: int, dim: int | None) -> nn.Module:
-    norm = nn.utils.parametrizations.weight_norm
+    norm: Any = nn.utils.parametrizations.weight_norm  # torch types dim without its None
     return nn.Sequential(
         nn.Linear(FEATURES, width), nn.ReLU(), norm(nn.Linear(width, width), dim=dim), nn.ReLU(),
         nn.Linear(width, CLASSES),

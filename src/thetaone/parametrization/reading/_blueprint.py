@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
 
 from thetaone.errors import PrescriptionError, RoleError
 from thetaone.parametrization._names import canonical
@@ -35,7 +36,7 @@ from thetaone.records import Blueprint, Branch, Site
 # what a forward pass raises that is given inputs it was not made for
 _REFUSALS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
-    NotImplementedError, torch._subclasses.fake_tensor.UnsupportedFakeTensorException,
+    NotImplementedError, UnsupportedFakeTensorException,
 )  # fmt: skip
 _READ: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, Blueprint]]" = weakref.WeakKeyDictionary()
 

@@ -6,6 +6,7 @@ Only exact classes of ``torch.nn`` are known; tensors may live on the meta devic
 from collections.abc import Callable, Mapping
 from functools import cache
 from math import prod
+from typing import Any
 
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
@@ -150,9 +151,7 @@ def _owner(
     return owners.get(parent.removesuffix(".")), weight if local[-1] == "1" else "bias"
 
 
-def _norm(
-    name: str, parameter: nn.Parameter, owners: Mapping[str, nn.Module]
-) -> dict[str, str | int]:
+def _norm(name: str, parameter: nn.Parameter, owners: Mapping[str, nn.Module]) -> dict[str, Any]:
     for norm, direction in (("original0", "original1"), ("weight_g", "weight_v")):
         if name.endswith(norm):
             of = name.removesuffix(norm) + direction

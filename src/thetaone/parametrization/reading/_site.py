@@ -1,6 +1,7 @@
 """One site a parameter, from all of its uses in a program."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -169,7 +170,7 @@ def _readout_fields(
     uses: list[ParameterUse],
     readout: Use,
     linearity: Linearity,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Where the factor of a tied readout can go."""
     operation = next(u.operation for u in uses if u.operation.index == readout.order)
     features = [v for v in factors_of(operation) if v not in linearity.uses.weights]

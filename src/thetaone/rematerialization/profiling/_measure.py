@@ -295,9 +295,11 @@ def _run_again(
     overwritten = note.forget()
     try:
         with restored_generators(generators), subject.watch.as_noted(note):
-            return *subject.run(), []
+            leaves, outputs = subject.run()
+            return leaves, outputs, []
     except RecomputationError:
-        return *subject.run(), overwritten
+        leaves, outputs = subject.run()
+        return leaves, outputs, overwritten
 
 
 def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:

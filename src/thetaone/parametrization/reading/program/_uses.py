@@ -7,6 +7,7 @@ operation in which it meets features.
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from thetaone.parametrization.reading.program._axes import MOVES, Axes, broadcast, moved
 from thetaone.parametrization.reading.program._contractions import (
@@ -292,7 +293,7 @@ class _Reader:
             self.linear[out] = linear
 
     def _look_up(self, operation: Operation, held: Mapping[str, Part]) -> None:
-        table = operation.arguments.get("weight", operation.arguments.get("self"))
+        table: Any = operation.arguments.get("weight", operation.arguments.get("self"))
         for parameter, part in held.items():
             picked = [i for i, v in enumerate(operation.arguments.get("indices") or [0])
                       if isinstance(v, Value)] if operation.name == "index" else [0]  # fmt: skip
