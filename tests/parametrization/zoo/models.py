@@ -95,8 +95,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, VOCABULARY, bias=False)
         if tied == "module":
             self.head.weight = self.emb.weight
-        elif tied == "function":
-            del self.head
+        elif tied in ("function", "matmul"):
+            del self.head  # "beside" keeps a head that nothing uses
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.emb(tokens)
@@ -104,7 +104,7 @@ class Transformer(nn.Module):
         x = self.last(x + self.out(F.gelu(self.fc(x))))
         if self.tied == "function":
             return x @ self.emb.weight.T
-        if self.tied == "matmul":
+        if self.tied in ("matmul", "beside"):
             return F.linear(x, self.emb.weight)
         return self.head(x)
 
@@ -245,11 +245,17 @@ ZOO: dict[str, Entry] = {
     },
     **{
         f"tied by {tied}{'' if norm else ', no norm'}": Entry(
-            make=lambda w, t=tied, n=norm: Transformer(w, tied=t, norm=n)
+            make=lambda w, t=tied, n=norm: Transformer(w, tied=t, norm=n),
+            # past the relu of a sum x + f(x) no one layer can hold the readout's factor, and a
+            # readout without a module has no input to hook
+            refused="" if norm or tied == "module" else "can be moved into no layer before it",
         )
         for tied in ("module", "function", "matmul")
         for norm in (True, False)
     },
+    "tied beside a head of no effect": Entry(
+        make=lambda w: Transformer(w, tied="beside"), refused="head.weight .* has no effect on what"
+    ),
     **{
         f"residual, {name}": Entry(make=lambda w, n=name: middle(w, residual=n), tokens=False)
         for name in RESIDUALS

@@ -9,6 +9,7 @@ update norm     prescribed size of an entry's update × fan_in, for aligned entr
 own update      the same, on inputs of size Θ(1)
 decay           prescribed factor on the weight decay
 features        Θ(1); between a fold and what it makes up for, anything from 1 to the fold
+early updates   of what is felt through a growing sum of products: up to its early factor less
 ==============  ==========================================================================
 """
 
@@ -85,21 +86,22 @@ def gaussian_norm(fan_in: int, fan_out: int) -> float:
     return 1.0 if fan_in == 1 else fan_in**0.5 * (1 + (fan_in / fan_out) ** 0.5)
 
 
-def fold_exponents(
-    smallest: Prescription, largest: Prescription, growth: float
+def factor_exponents(
+    factor: str, smallest: Prescription, largest: Prescription, growth: float
 ) -> dict[str, float]:
-    """Exponent in size of the factor folded into each parameter, where there is one.
+    """Exponent in size of a factor that each parameter has, where there is one.
 
     Args:
+        factor: The rules' attribute, ``fold`` or ``early_factor``.
         smallest: Prescription of the smallest model.
         largest: Of the largest.
         growth: Its size over the smallest's, > 1.
     """
-    folds = {rule.name: rule.fold for rule in largest.rules}
+    factors = {rule.name: getattr(rule, factor) for rule in largest.rules}
     exponents = {
-        rule.name: math.log(folds[rule.name] / rule.fold) / math.log(growth)
+        rule.name: math.log(factors[rule.name] / getattr(rule, factor)) / math.log(growth)
         for rule in smallest.rules
-        if rule.name in folds
+        if rule.name in factors
     }
     return {name: round(e, 6) for name, e in exponents.items() if abs(e) > 1e-6}
 

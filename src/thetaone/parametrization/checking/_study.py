@@ -13,7 +13,7 @@ from thetaone.parametrization.applying import Parametrization, parametrize, pres
 from thetaone.parametrization.checking._expected import (
     Layer,
     expected_size,
-    fold_exponents,
+    factor_exponents,
     widened,
 )
 from thetaone.parametrization.checking._observe import (
@@ -99,6 +99,7 @@ class Study:
             order=list(self._order),
             roles={layer: self._role(layer) for layer in self._order},
             slack=self._slack or {},
+            early=self._early(),
             shifts=frozenset(n for n, one in self._layers.items() if one.kind == SHIFT),
             zero_initial=self._zero_initial,
             axis=self.sizes.axis,
@@ -186,13 +187,26 @@ class Study:
         )
         return stacks_of(large, small)
 
+    def _early(self) -> dict[str, float]:
+        """By how much updates of a layer may fall until features are aligned."""
+        smallest, largest = self._prescriptions[0], self._prescriptions[-1]
+        if smallest is None or largest is None:
+            return {}
+        growth = self.sizes.values[-1] / self.sizes.values[0]
+        exponents = factor_exponents("early_factor", smallest, largest, growth)
+        return {
+            label: min(exponents[name] for name in layer.names)
+            for label, layer in self._layers.items()
+            if layer.names and layer.names <= exponents.keys()
+        }
+
     def _read_slack(self, model: nn.Module) -> dict[str, Band]:
         """Features between a fold and what it makes up for may be anything between 1 and it."""
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]
         if smallest is None or largest is None:
             return {}
         growth = self.sizes.values[-1] / self.sizes.values[0]
-        exponents = fold_exponents(smallest, largest, growth)
+        exponents = factor_exponents("fold", smallest, largest, growth)
         groups: dict[float, list[str]] = defaultdict(list)
         for name, exponent in exponents.items():
             groups[exponent].append(name)

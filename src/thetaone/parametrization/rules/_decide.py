@@ -85,12 +85,15 @@ def decide(
         raise InputError(f"decay={choices.decay!r}: choose one of {', '.join(POLICIES)}")
     sites = [site for site in target.sites if _is_trained(site, choices)]
     forced = {site.name: override(site.name, choices.roles) for site in sites}
+    late: Mapping[str, float] = {}
     if base is None:
         assignments = {site.name: _spectral(site, forced[site.name]) for site in sites}
         folds, depth = Folds(), DepthRules()
         _check_assigned(assignments, folds)
     else:
-        assignments, folds, depth = _from_pair(Pair(target, base), sites, forced, choices)
+        pair = Pair(target, base)
+        assignments, folds, depth = _from_pair(pair, sites, forced, choices)
+        late = pair.late
     rules: list[Rule] = []
     roles: set[str] = set()
     for site in sites:
@@ -101,6 +104,7 @@ def decide(
             rows=tuple(folds.rows[site.name]),
             multiplier=folds.readouts.get(site.name, 1.0),
             depth=depth.of(site.name),
+            late=late.get(site.name, 1.0),
         )
         rules.append(_rule(site, assignments[site.name], member, choices, change))
         roles.add(role)
@@ -200,6 +204,7 @@ class Change:
     rows: tuple[RowFactor, ...]
     multiplier: float
     depth: DepthScales
+    late: float
 
 
 def _rule(
@@ -213,6 +218,7 @@ def _rule(
         s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
     lr = member.family.lr_factor(s, member.options)
+    early = replace(s, gradient=s.gradient * change.late**-0.5)  # at the rate that holds later
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
         decay = 0.0
@@ -232,6 +238,7 @@ def _rule(
         eps_factor=s.gradient,
         fold=fold,
         update_factor=s.size,
+        early_factor=lr / member.family.lr_factor(early, member.options),
         rows=change.rows,
         readout=site.readout_module if change.multiplier != 1.0 else "",
         multiplier=change.multiplier,

@@ -86,6 +86,29 @@ class Pair:
                 front.extend(fed_by[order])
         return frozenset(reached)
 
+    @cached_property
+    def late(self) -> dict[str, float]:
+        """Growth of the sums of products through which alone a parameter is felt.
+
+        A gradient that passes such a sum, as q's and k's pass the attention's logits, holds the sum
+        over r times as many features v of v·∂L/∂v. These align as features are learnt, and the sum
+        is Θ(1); of random signs at first, it is Θ(1/√r). Only sums that wide features follow: the
+        gradient of what the model returns is the loss's own.
+        """
+        wide = [
+            use.order
+            for site in self.target.sites
+            if grows(site, self.bases[site.name])
+            for use in (*site.uses, *([site.readout] if site.readout else []))
+            if use.kind == MATRIX
+        ]
+        late: dict[str, float] = defaultdict(lambda: 1.0)
+        for product, base in self.products():
+            if product.order < max(wide, default=0):
+                for name in product.behind:
+                    late[name] *= product.size / base.size
+        return dict(late)
+
     def place(self, name: str) -> str:
         """A name with ``*`` for the numbers that count blocks of a stack."""
         return place(name, self.stacks)

@@ -114,6 +114,7 @@ class FeatureProduct(Record):
         factor: What the forward pass multiplies the sum with.
         sides: What can be multiplied in place of either factor, if anything.
         same: Whether both sides are made by the same parameters.
+        behind: Parameters that reach the pass's result through its factors alone.
     """
 
     where: str
@@ -123,6 +124,7 @@ class FeatureProduct(Record):
     factor: float = 1.0
     sides: tuple[tuple[FoldTarget, ...], ...] = ()
     same: bool = False
+    behind: tuple[str, ...] = ()
 
 
 class Reduction(Record):

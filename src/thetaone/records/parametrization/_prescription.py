@@ -48,6 +48,9 @@ class Rule(Record):
         fold: Factor of the forward pass (of width and depth) that is folded into this parameter.
         update_factor: On the size of an entry's update at which features change by Θ(1); ``fold``
             included.
+        early_factor: On that size in the first steps, 1 where they are like the rest. Queries and
+            keys of growing heads: their gradient passes a sum over the head of features times
+            gradients, not yet aligned, so that a gradient step starts 1/√r smaller.
         rows: Factors on some rows alone, as of the query in a fused projection. One tensor has one
             learning rate, so these stay in the forward pass, in buffers of the model's state.
         readout: Module of the readout that an embedding is tied to.
@@ -71,6 +74,7 @@ class Rule(Record):
     eps_factor: float = 1.0
     fold: float = 1.0
     update_factor: float = 1.0
+    early_factor: float = 1.0
     rows: tuple[RowFactor, ...] = ()
     readout: str = ""
     multiplier: float = 1.0

@@ -1,6 +1,7 @@
 """Sums over features themselves: products of two of them, and reductions of one."""
 
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from math import prod
 
 from thetaone.parametrization.reading.program._axes import MOVES
@@ -134,7 +135,8 @@ def _product(
     for side in (first, second):
         number, origin = backward_factor(side)
         factor *= number * _normalized(origin)
-    sides, same = _sides(linearity, operation, first, second)
+    consumer = _consumer(operation)
+    sides, same = _sides(linearity, consumer, first, second)
     return FeatureProduct(
         where=operation.where,
         operation=operation.name.strip("_"),
@@ -143,22 +145,59 @@ def _product(
         factor=factor,
         sides=sides,
         same=same,
+        behind=_behind(linearity, consumer, (first, second)),
     )
 
 
 def _sides(
-    linearity: Linearity, operation: Operation, first: Value, second: Value
+    linearity: Linearity, consumer: Operation, first: Value, second: Value
 ) -> tuple[tuple[tuple[FoldTarget, ...], ...], bool]:
     """What can be multiplied in place of one factor, whole parameters first; else of both."""
-    consumer = operation
-    if operation.name in ("sum", "mean"):
-        consumer = _origin(operation.inputs[0]) or operation
     sides = [linearity.fold((value,), consumer) for value in dict.fromkeys((first, second))]
     possible = [side for side in sides if side]
     if possible and first is not second:
         return tuple(sorted(possible, key=lambda side: any(t.spans for t in side))), False
     both = linearity.fold((first, second), consumer)
     return ((both,), True) if both else ((), False)
+
+
+def _consumer(operation: Operation) -> Operation:
+    """The operation that takes both factors: of a sum of a product, the product."""
+    if operation.name in ("sum", "mean"):
+        return _origin(operation.inputs[0]) or operation
+    return operation
+
+
+def _behind(
+    linearity: Linearity, consumer: Operation, factors: tuple[Value, ...]
+) -> tuple[str, ...]:
+    """The parameters whose every effect passes through the factors of a product."""
+    cut = [value for value in factors if value is not consumer.arguments.get("value")]
+    behind: set[int] = set()
+    front: list[int] = []  # latest first, so that all users of a value come before its source
+
+    def enter(values: tuple[Value, ...] | list[Value]) -> None:
+        for value in values:
+            if value.source is not None:
+                heappush(front, -value.source.index)
+
+    enter(cut)
+    while front:
+        operation = linearity.program.operations[-heappop(front)]
+        users = [(value, user) for value in operation.outputs for user in linearity.users(value)]
+        returned = any(linearity.program.is_output(value) for value in operation.outputs)
+        if operation.index not in behind and not returned and all(
+            user.index in behind or (user is consumer and value in cut) for value, user in users
+        ):  # fmt: skip
+            behind.add(operation.index)
+            enter(operation.inputs)
+    elsewhere = {
+        use.parameter
+        for use in linearity.uses.all
+        if use.operation.index not in behind and linearity.is_live(use.operation)
+    }
+    uses = (use for i in sorted(behind) for use in linearity.uses.by_operation.get(i, ()))
+    return tuple(dict.fromkeys(u.parameter for u in uses if u.parameter not in elsewhere))
 
 
 def _normalized(value: Value) -> float:
