@@ -142,8 +142,6 @@ def slope(extra: float) -> float:
                 model, base=lambda: Attention(64), optimizer="SGD", lr=3.0, sample=(x,)
             )
             before = model.q.weight.detach().clone()
-            inputs: list[Tensor] = []
-            model.ln_1.register_forward_hook(lambda m, i, o, to=inputs: to.append(o.detach()))
             for _ in range(8):
                 optimizer.zero_grad()
                 F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
@@ -152,7 +150,8 @@ def slope(extra: float) -> float:
                     weight.grad *= (width / 64) ** extra
                 optimizer.step()
             change = model.q.weight.detach() - before
-            total += float((inputs[-1] @ change.T).square().mean().sqrt())
+            h = model.ln_1(model.emb(x) + model.pos(torch.arange(LENGTH))).detach()
+            total += float((h @ change.T).square().mean().sqrt())
         sizes.append(total * (width / 64) ** 0.5)  # over the fold
     logs = torch.tensor(widths).double().log2()
     logs -= logs.mean()

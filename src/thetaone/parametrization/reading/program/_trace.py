@@ -160,12 +160,15 @@ class _Recorder(TorchDispatchMode):
             return func(*self._replaced(args, constant), **self._replaced(kwargs, constant))
 
     def _stand_in(self, tensor: Tensor) -> Tensor:
-        """A fake one on the CPU for a real tensor on the meta device."""
-        if isinstance(tensor, FakeTensor) or tensor.device.type != "meta":
+        """A fake one, on the CPU for the meta device: its operations' results are remembered."""
+        meta = tensor.device.type == "meta"
+        plain = type(tensor) is torch.nn.Parameter and tensor.layout is torch.strided
+        if isinstance(tensor, FakeTensor) or not (meta or plain):
             return tensor
         known = self._stand_ins.get(id(tensor))
         if known is None:
-            known = torch.empty_like(tensor, device="cpu")
+            like = {"dtype": tensor.dtype, "device": "cpu" if meta else tensor.device}
+            known = torch.empty_strided(tensor.shape, tensor.stride(), **like)
             self._stand_ins[id(tensor)] = known
             self._alive.append(tensor)
         return known
