@@ -9,7 +9,7 @@ update norm     prescribed size of an entry's update × fan_in, for aligned entr
 own update      the same, on inputs of size Θ(1)
 decay           prescribed factor on the weight decay
 features        Θ(1); between a fold and what it makes up for, anything from 1 to the fold
-early updates   of what is felt through a growing sum of products: up to its early factor less
+early updates   as prescribed, or down to the early factor times that
 ==============  ==========================================================================
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 from thetaone.errors import InputError, PrescriptionError, RoleError
 from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
+from thetaone.parametrization.rules._early import late_sums
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
 from thetaone.parametrization.rules._folds import Folds, forward_folds
 from thetaone.parametrization.rules._pair import Pair
@@ -93,7 +94,7 @@ def decide(
     else:
         pair = Pair(target, base)
         assignments, folds, depth = _from_pair(pair, sites, forced, choices)
-        late = pair.late
+        late = late_sums(pair, assignments)
     rules: list[Rule] = []
     roles: set[str] = set()
     for site in sites:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from thetaone.errors import MismatchError
 from thetaone.parametrization._names import place, read_stacks
-from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site
+from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site, Use
 
 Fact = TypeVar("Fact", FeatureProduct, Reduction)
 
@@ -73,7 +73,7 @@ class Pair:
         wide: list[int] = []
         for site in self.target.sites:
             base = self.bases[site.name]
-            for use in (*site.uses, *([site.readout] if site.readout else [])):
+            for use in _all_uses(site):
                 fed_by[use.order].update(use.after)
                 if grows(site, base) and use.kind in (MATRIX, "vector", "lookup"):
                     wide.append(use.order)
@@ -86,28 +86,19 @@ class Pair:
                 front.extend(fed_by[order])
         return frozenset(reached)
 
-    @cached_property
-    def late(self) -> dict[str, float]:
-        """Growth of the sums of products through which alone a parameter is felt.
-
-        A gradient that passes such a sum, as q's and k's pass the attention's logits, holds the sum
-        over r times as many features v of v·∂L/∂v. These align as features are learnt, and the sum
-        is Θ(1); of random signs at first, it is Θ(1/√r). Only sums that wide features follow: the
-        gradient of what the model returns is the loss's own.
-        """
-        wide = [
-            use.order
-            for site in self.target.sites
-            if grows(site, self.bases[site.name])
-            for use in (*site.uses, *([site.readout] if site.readout else []))
-            if use.kind == MATRIX
-        ]
-        late: dict[str, float] = defaultdict(lambda: 1.0)
-        for product, base in self.products():
-            if product.order < max(wide, default=0):
-                for name in product.behind:
-                    late[name] *= product.size / base.size
-        return dict(late)
+    def behind(self, order: int) -> frozenset[str]:
+        """Parameters of the target that are felt through one of its uses alone."""
+        takers: dict[int, set[int]] = defaultdict(set)
+        uses = [(site.name, use) for site in self.target.sites for use in _all_uses(site)]
+        for _, use in uses:
+            for fed in use.after:
+                takers[fed].add(use.order)
+        through = {order}
+        for before in sorted({use.order for _, use in uses if use.order < order}, reverse=True):
+            if takers[before] and takers[before] <= through:
+                through.add(before)
+        elsewhere = {name for name, use in uses if use.order not in through}
+        return frozenset(name for name, _ in uses if name not in elsewhere)
 
     def place(self, name: str) -> str:
         """A name with ``*`` for the numbers that count blocks of a stack."""
@@ -161,6 +152,10 @@ class Pair:
                 "names differ only in the block's number"
             )
         return same if same is not None else candidates[0]
+
+
+def _all_uses(site: Site) -> tuple[Use, ...]:
+    return (*site.uses, site.readout) if site.readout else site.uses
 
 
 def grows(site: Site, base: Site) -> bool:

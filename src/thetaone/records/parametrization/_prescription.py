@@ -48,9 +48,8 @@ class Rule(Record):
         fold: Factor of the forward pass (of width and depth) that is folded into this parameter.
         update_factor: On the size of an entry's update at which features change by Θ(1); ``fold``
             included.
-        early_factor: On that size in the first steps, 1 where they are like the rest. Queries and
-            keys of growing heads: their gradient passes a sum over the head of features times
-            gradients, not yet aligned, so that a gradient step starts 1/√r smaller.
+        early_factor: On that size in the first steps, 1 where they are like the rest. What is felt
+            through growing logits, gates or a latent alone has a gradient that starts 1/√r smaller.
         rows: Factors on some rows alone, as of the query in a fused projection. One tensor has one
             learning rate, so these stay in the forward pass, in buffers of the model's state.
         readout: Module of the readout that an embedding is tied to.

@@ -1,4 +1,4 @@
-"""Attention whose heads grow: the factor folded into queries; gradients that start small."""
+"""Gradients that start small: attention whose heads grow, with its folded factor; bottlenecks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -117,6 +117,22 @@ def test_the_gradient_of_returned_scores_is_the_loss_s_own() -> None:
     x = torch.randn(5, 6)
     rules = t1.prescribe(Encoder(64), base=Encoder(16), optimizer="SGD", sample=(x,)).rules
     assert {rule.early_factor for rule in rules} == {1.0}
+
+
+def autoencoder(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3), nn.Linear(3, width), nn.ReLU(),
+        nn.Linear(width, 5),
+    )  # fmt: skip
+
+
+def test_gradients_through_a_bottleneck_start_smaller() -> None:
+    """What comes before a latent is felt through it alone; what comes after is not."""
+    rules = t1.prescribe(
+        autoencoder(64), base=autoencoder(16), optimizer="SGD", sample=(torch.randn(5, 6),)
+    )
+    early = {rule.name: rule.early_factor for rule in rules.rules if rule.name.endswith("weight")}
+    assert early == {"0.weight": 0.5, "2.weight": 0.5, "3.weight": 1.0, "5.weight": 1.0}
 
 
 def test_the_check_expects_it() -> None:

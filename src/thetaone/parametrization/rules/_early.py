@@ -1,0 +1,40 @@
+"""Gradients that are smaller in the first steps than later. No torch.
+
+A gradient with respect to few numbers that act on wide features, such as attention logits, gates or
+a latent, is a sum over r times as many features v of v·∂L/∂v. Of random signs at first, it is
+Θ(1/√r); once features are learnt they align, and it is Θ(1). A learning rate must be right for
+what stays: one √r larger would even the first step and grow with width from then on. Where the
+model returns those numbers, their gradient is the loss's own and Θ(1) from the start.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from thetaone.parametrization.rules._pair import Pair, grows
+from thetaone.parametrization.rules._roles import Assignment
+from thetaone.parametrization.rules._width import BOTTLENECK
+from thetaone.records import MATRIX
+
+
+def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, float]:
+    """Growth of the sums through which alone a parameter is felt, by name.
+
+    Args:
+        pair: Target and base.
+        assignments: Roles by name.
+    """
+    late: dict[str, float] = defaultdict(lambda: 1.0)
+    last = 0
+    for site in pair.target.sites:
+        if grows(site, pair.bases[site.name]):
+            uses = (*site.uses, *([site.readout] if site.readout else []))
+            last = max([last, *(use.order for use in uses if use.kind == MATRIX)])
+    for product, base in pair.products():
+        if product.order < last:
+            for name in product.behind:
+                late[name] *= product.size / base.size
+    for name, assignment in assignments.items():
+        if assignment.role == BOTTLENECK and pair.target.by_name[name].uses:
+            for one in pair.behind(pair.target.by_name[name].uses[0].order):
+                late[one] *= assignment.r_in
+    return dict(late)
