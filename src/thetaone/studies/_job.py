@@ -249,7 +249,10 @@ def _with_peak(memory: TargetMemory, peak: int) -> TargetMemory:
 def _check(job: Job, rule: str, lr: float) -> CoordinateCheck:
     request = job.request
     sizes = sorted({*request.sizes, job.target})
-    axes: dict[str, Any] = {"widths": sorted({size.width for size in sizes})}
+    widths = sorted({size.width for size in sizes})
+    # exponents are those of small steps: no width's hidden matrices move faster than the target's
+    lr *= min(1.0, widths[0] / request.base.width)
+    axes: dict[str, Any] = {"widths": widths}
     if request.axis == "depth":
         axes["depths"] = [size.depth for size in sizes]
     with job.watch.phase(f"check {rule}", "measuring feature updates"):
