@@ -17,6 +17,7 @@ from torch import nn
 import thetaone as t1
 from thetaone.errors import CheckpointError, InputError, MismatchError
 from thetaone.studies import train_recipe
+from thetaone.studies.target import Checkpoints
 
 TASK = """
 import torch
@@ -207,3 +208,16 @@ def test_groups_are_told_in_absolute_numbers(out: Path) -> None:
     (group,) = t1.Recipe.load(out / "recipe.json").groups
     assert (group.optimizer, group.options["weight_decay"]) == ("AdamW", 0.1)
     assert group.n_parameters == 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1
+
+
+def test_a_checkpoint_of_another_recipe_is_set_aside_by_a_new_transfer(
+    out: Path, tmp_path: Path
+) -> None:
+    train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    fingerprint = t1.Recipe.load(out / "recipe.json").fingerprint
+    written = (tmp_path / "checkpoint.pt").read_bytes()
+    assert Checkpoints(folder=tmp_path, recipe=fingerprint).set_aside() is None
+    kept = Checkpoints(folder=tmp_path, recipe="another").set_aside()
+    assert kept is not None
+    assert kept.read_bytes() == written
+    assert not (tmp_path / "checkpoint.pt").exists()

@@ -1,6 +1,7 @@
 """A settled transfer, run in order: memory, sweeps, checks, recipe, target, levels, laws."""
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -187,6 +188,12 @@ class Job:
             checkpoints = Checkpoints(
                 folder=folder, recipe=recipe.fingerprint, minutes=self.minutes
             )
+            if (kept := checkpoints.set_aside()) is not None:
+                warnings.warn(
+                    f"{checkpoints.path} is damaged or of another recipe: kept as "
+                    f"{kept.name}, and the target is trained from the start",
+                    stacklevel=2,
+                )
         trained = train(
             target.work, target.spec, schedule=recipe.memory, checkpoints=checkpoints,
             on_step=self.watch.steps("target", target.spec.n_steps),

@@ -99,6 +99,15 @@ class Checkpoints:
             )
         return state
 
+    def set_aside(self) -> Path | None:
+        """Rename a checkpoint that is damaged or of another recipe; where it lies now, or None."""
+        try:
+            self.load()
+        except CheckpointError:
+            kept = self.path.with_name(f"before-{time.strftime('%Y%m%d-%H%M%S')}-{CHECKPOINT}")
+            return self.path.replace(kept)
+        return None
+
     def write(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, all or nothing.
 
