@@ -57,6 +57,13 @@ Depths = Annotated[
 ]
 Lrs = Annotated[str | None, typer.Option(help="E.g. 2^-12:2^-3 (octaves), or 0.001,0.01.")]
 Seeds = Annotated[str | None, typer.Option(help="E.g. 0,1; two or more give an interval.")]
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A further axis, e.g. weight_decay=0,0.1; may be repeated: a full product.",
+        metavar="NAME=VALUES",
+    ),
+]  # fmt: skip
 Steps = Annotated[int | None, typer.Option(help="Steps of each training; the task's own.")]
 Anchor = Annotated[
     int | None,
@@ -144,6 +151,22 @@ Output = Annotated[
 def integers(text: str | None, option: str) -> tuple[int, ...] | None:
     """Whole numbers separated by commas; None when the option is not there."""
     return None if not text else parse_integers(text, option=option)
+
+
+def axes(texts: Iterable[str] | None) -> dict[str, tuple[float, ...]]:
+    """Further axes of a sweep, by name.
+
+    Raises:
+        InputError: One is not ``name=value,value``, or stands there twice.
+    """
+    from thetaone.sweeps import parse_axis
+
+    read: dict[str, tuple[float, ...]] = {}
+    for name, values in map(parse_axis, texts or ()):
+        if name in read:
+            raise InputError(f"--axis {name} stands there twice: write all its values in one")
+        read[name] = values
+    return read
 
 
 def optimizer_options(

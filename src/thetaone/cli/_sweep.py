@@ -11,6 +11,7 @@ def sweep(
     depths: o.Depths = None,
     lrs: o.Lrs = None,
     seeds: o.Seeds = None,
+    axis: o.Axis = None,
     steps: o.Steps = None,
     parametrization: str = typer.Option("mup", help="mup or sp."),
     target: int | None = typer.Option(None, help="Width of the large model that this is for."),
@@ -42,7 +43,7 @@ def sweep(
         result = run(
             task, widths=o.integers(widths, "--widths"), depths=o.integers(depths, "--depths"),
             lrs=None if lrs is None else parse_lrs(lrs), seeds=o.integers(seeds, "--seeds"),
-            steps=steps, parametrization=parametrization, target=target,
+            axes=o.axes(axis), steps=steps, parametrization=parametrization, target=target,
             target_depth=target_depth, base_width=anchor, optimizer=optimizer, schedule=schedule,
             clip=clip, precision=precision, accumulate=accumulate, engine=engine,
             n_processes=processes, storage=storage, fresh=fresh,

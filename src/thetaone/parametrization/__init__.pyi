@@ -4,6 +4,7 @@ from .applying import Optimizers as Optimizers
 from .applying import Parametrization as Parametrization
 from .applying import build_model as build_model
 from .applying import by_role as by_role
+from .applying import check_axes as check_axes
 from .applying import export as export
 from .applying import make_parametrization as make_parametrization
 from .applying import optimizer_class as optimizer_class

@@ -91,6 +91,9 @@ from .studies import Standing as Standing
 from .studies import TargetMemory as TargetMemory
 from .studies import TransferResult as TransferResult
 from .studies import saving as saving
+from .sweeps import AxisValues as AxisValues
+from .sweeps import Choose as Choose
+from .sweeps import Combination as Combination
 from .sweeps import Drift as Drift
 from .sweeps import EngineDecision as EngineDecision
 from .sweeps import Progress as Progress

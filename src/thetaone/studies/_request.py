@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -10,13 +10,22 @@ import torch
 from thetaone.errors import InputError, TaskError
 from thetaone.parametrization import (
     Parametrization,
+    check_axes,
     make_parametrization,
     optimizer_name,
     prescribe,
     read_members,
 )
 from thetaone.records import TrainingLoop, TrialSpec, training_loop
-from thetaone.sweeps import blamed_on_task, grid, learning_rates, seeded, whole_numbers
+from thetaone.sweeps import (
+    blamed_on_task,
+    combinations,
+    grid,
+    learning_rates,
+    read_axes,
+    seeded,
+    whole_numbers,
+)
 from thetaone.tasks import LoadedTask, load_task
 
 # For a task that says nothing: every octave that an Adam-like optimizer may want.
@@ -28,7 +37,7 @@ DEFAULTS: Mapping[str, Any] = {
 LOOP = ("schedule", "clip", "precision", "accumulate")  # arguments of ``training_loop``
 OPTIONS = ("weight_decay", "betas", "beta2", "eps", "momentum")  # as a task may name them
 
-Rule = str | Callable[[Any, int, float], torch.optim.Optimizer]
+Rule = str | Callable[..., torch.optim.Optimizer]  # (model, width, lr, **axes)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -57,6 +66,7 @@ class Request:
         options: Of the optimizer's constructor.
         choices: Of ``prescribe``, those that were made.
         training: What a step does beside the optimizer's update: arguments of ``training_loop``.
+        axes: Further axes, by name: values of each.
     """
 
     task: LoadedTask
@@ -69,6 +79,7 @@ class Request:
     options: dict[str, Any]
     choices: dict[str, Any]
     training: dict[str, Any]
+    axes: dict[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
 
     @property
     def loop(self) -> TrainingLoop:
@@ -97,16 +108,17 @@ class Request:
             return self._make(rule)
 
     def _make(self, rule: Rule) -> Parametrization:
+        _require_axes(rule, self.optimizer, self.axes)
         choices = self.choices
         if self.base.depth is not None and "sample" not in choices:
             choices = {**choices, "sample": self._first_loss}
         return make_parametrization(
             rule, self.task, self.base.width, self.optimizer, {**choices, **self.options},
-            depth=self.base.depth, other_width=self._other_width(),
+            depth=self.base.depth, other_width=self._other_width(), axes=self.axes,
         )  # fmt: skip
 
     def specs(self, label: str, sizes: Sequence[Size] | None = None) -> tuple[TrialSpec, ...]:
-        """The trials of a parametrization: every size, rate and seed.
+        """The trials of a parametrization: every size, combination of axes, rate and seed.
 
         Raises:
             InputError: An axis is out of range.
@@ -118,7 +130,9 @@ class Request:
                 parametrization=label, base_width=self.base.width,
             )  # fmt: skip
             specs += [
-                replace(s, depth=size.depth, rule=self._rule(s.rule, label, size)) for s in at_width
+                replace(s, depth=size.depth, rule=self._rule(s.rule, label, size), axes=values)
+                for values in combinations(self.axes)
+                for s in at_width
             ]
         return tuple(specs)
 
@@ -153,7 +167,7 @@ def settle(
     Args:
         task: A task, in any form.
         call: The public function, for its name and arguments in messages.
-        axes: ``widths``, ``depths``, ``lrs``, ``seeds``, ``steps``; None where open.
+        axes: ``widths``, ``depths``, ``lrs``, ``seeds``, ``steps``, ``axes``; None where open.
         training: ``optimizer`` and the names of ``LOOP``; None where open.
         choices: Choices of ``prescribe``.
         options: Of the optimizer's constructor.
@@ -180,9 +194,30 @@ def settle(
         seeds=settled["seeds"], steps=settled["steps"], optimizer=optimizer,
         options=taken, choices=made_choices(choices),
         training={name: value for name, value in loop.items() if value is not None},
+        axes=read_axes(axes.get("axes")),
     )  # fmt: skip
     request.loop_of(request.steps)  # refuses what is out of range
     return request
+
+
+def _require_axes(rule: Rule, optimizer: Any, axes: Mapping[str, Sequence[float]]) -> None:
+    """Refuse axes that nothing takes.
+
+    Raises:
+        InputError: The optimizer has no such option, or the caller's function no such argument.
+    """
+    if not axes:
+        return
+    if not callable(rule):
+        check_axes(optimizer, axes)
+        return
+    try:
+        inspect.signature(rule).bind(None, 1, 1.0, **dict.fromkeys(axes, 1.0))
+    except TypeError as error:
+        raise InputError(
+            f"axes {', '.join(axes)}: the parametrization takes none of that name ({error}); write "
+            f"(model, width, lr, {', '.join(axes)}) -> optimizer"
+        ) from None
 
 
 def _said(*answers: Any) -> Any:

@@ -14,8 +14,8 @@ from thetaone.sweeps import (
     TrialRuns,
     Work,
     check_task,
+    combine,
     find_drift,
-    find_optima,
     loss_curves,
     nearest_optimum,
     open_store,
@@ -33,6 +33,7 @@ def sweep(
     depths: Iterable[int] | None = None,
     lrs: Iterable[float] | None = None,
     seeds: Iterable[int] | None = None,
+    axes: Mapping[str, Iterable[float]] | None = None,
     steps: int | None = None,
     parametrization: Rule = "mup",
     target: int | None = None,
@@ -72,6 +73,11 @@ def sweep(
         depths: Depths of ``task.model(width, depth)``: several at one width, or one a width.
         lrs: Learning rates at the base width; octaves suffice.
         seeds: Seeds of initialization and batches; two or more give an interval.
+        axes: Further axes, trained as a full product: ``{"weight_decay": [0, 0.1]}``. Any number
+            among the optimizer's options, ``beta1``, ``beta2``, ``init_scale`` (on the initial
+            values of matrices), ``readout_multiplier``, ``embedding_multiplier`` (factors of the
+            forward pass, folded into weights and rates). Your own parametrization is called with
+            them by keyword.
         steps: Steps of each training [count].
         parametrization: ``"mup"``, ``"sp"`` (plain PyTorch), or your own
             ``(model, width, lr) -> optimizer``.
@@ -121,7 +127,8 @@ def sweep(
     width = target if base_width is None else base_width
     request = settle(
         task, call=sweep,
-        axes={"widths": widths, "depths": depths, "lrs": lrs, "seeds": seeds, "steps": steps},
+        axes={"widths": widths, "depths": depths, "lrs": lrs, "seeds": seeds, "steps": steps,
+              "axes": axes},
         training={"optimizer": optimizer, "schedule": schedule, "clip": clip,
                   "precision": precision, "accumulate": accumulate},
         choices={"roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
@@ -173,6 +180,7 @@ def run_sweep(
     return _conclude(
         trials, runs, task=request.task.name, parametrization=label,
         optimizer=parametrization.optimizer_name, base=request.base, axis=request.axis,
+        axes=request.axes,
         wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
@@ -192,16 +200,19 @@ def _conclude(
     *,
     base: Size,
     axis: Literal["width", "depth"],
+    axes: Mapping[str, tuple[float, ...]],
     **named: Any,
 ) -> SweepResult:
     """The result: optima, drift and penalties of the trials."""
-    curves = loss_curves(trials, axis)
-    optima = find_optima(curves)
+    combinations = combine(trials, getattr(base, axis), axis)
+    chosen = min(combinations, key=lambda one: one.loss)
+    curves = loss_curves([t for t in trials if t.axes == chosen.values], axis)
+    optima = chosen.optima
     best = nearest_optimum(optima, getattr(base, axis))
     drift = find_drift(curves, optima)
     return SweepResult(
         trials=tuple(trials), engine=runs.decision, base_width=base.width, base_depth=base.depth,
-        axis=axis, optima=optima,
+        axis=axis, optima=optima, combinations=combinations if axes else (), axes=dict(axes),
         drift=None if drift is None else drift.model_copy(update={"axis": axis}),
         penalties=transfer_penalties(curves, optima, best.log2_lr) if best else {},
         n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes, **named,

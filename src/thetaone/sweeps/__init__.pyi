@@ -2,6 +2,7 @@ from ._generators import GeneratorStates as GeneratorStates
 from ._generators import seeded as seeded
 from ._machine import available_cores as available_cores
 from ._machine import device_name as device_name
+from ._optima import combine as combine
 from ._optima import find_drift as find_drift
 from ._optima import find_optima as find_optima
 from ._optima import loss_curves as loss_curves
@@ -10,9 +11,12 @@ from ._optima import transfer_penalties as transfer_penalties
 from ._run import TrialRuns as TrialRuns
 from ._run import require_engine as require_engine
 from ._run import run_trials as run_trials
+from ._space import combinations as combinations
 from ._space import grid as grid
 from ._space import learning_rates as learning_rates
+from ._space import parse_axis as parse_axis
 from ._space import parse_lrs as parse_lrs
+from ._space import read_axes as read_axes
 from ._space import whole_numbers as whole_numbers
 from ._trials import Descent as Descent
 from ._trials import MakeOptimizer as MakeOptimizer

@@ -9,15 +9,25 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from thetaone.laws import fit_vertex
-from thetaone.records import Drift, Optimum, Trial, student_interval
+from thetaone.records import (
+    AxisValues,
+    Choose,
+    Combination,
+    Drift,
+    Optimum,
+    Trial,
+    student_interval,
+)
 
 Array = NDArray[np.float64]
 Lines = tuple[list[int], list[int]]
 Curve = tuple[Array, Array]  # log2 rates [n], final losses [seeds, n]
 
 
-def loss_curves(trials: Sequence[Trial], axis: str = "width") -> dict[int, Curve]:
-    """Size along an axis -> log2 learning rates and final losses of every seed; inf where diverged.
+def loss_curves(
+    trials: Sequence[Trial], axis: str = "width", choose: Choose = "loss"
+) -> dict[int, Curve]:
+    """Size along an axis -> log2 learning rates and losses of every seed; inf where diverged.
 
     Where trials failed, whole rates or whole seeds are left out, the one with the largest share of
     failures first, so that a seed is never compared on fewer rates than another and one bad seed
@@ -30,7 +40,7 @@ def loss_curves(trials: Sequence[Trial], axis: str = "width") -> dict[int, Curve
         seeds = sorted({trial.seed for trial in of_width})
         losses = np.full((len(seeds), len(lrs)), np.nan)
         for trial in of_width:
-            losses[seeds.index(trial.seed), np.searchsorted(lrs, trial.lr)] = trial.final_loss
+            losses[seeds.index(trial.seed), np.searchsorted(lrs, trial.lr)] = trial.score(choose)
         rows, columns = _without_failures(losses)
         curves[width] = (np.log2(lrs[columns]), losses[np.ix_(rows, columns)])
     return curves
@@ -70,6 +80,44 @@ def find_optima(curves: Mapping[int, Curve]) -> dict[int, Optimum]:
         for width, (log2_lrs, losses) in curves.items()
         if log2_lrs.size >= 3 and np.isfinite(losses.sum(axis=0)).any()
     }
+
+
+def combine(
+    trials: Sequence[Trial], base_size: int, axis: str = "width", choose: Choose = "loss"
+) -> tuple[Combination, ...]:
+    """Each combination of the further axes' values with its best rates, in order of the values.
+
+    Args:
+        trials: Trials that were trained to their end.
+        base_size: Where rates are meant: losses are compared at the size nearest to it.
+        axis: ``"width"`` or ``"depth"``.
+        choose: What trials are compared by.
+    """
+    of_values: dict[AxisValues, list[Trial]] = {}
+    for trial in trials:
+        of_values.setdefault(trial.spec.axes, []).append(trial)
+    combined: list[Combination] = []
+    for values, of_one in sorted(of_values.items()):
+        curves = loss_curves(of_one, axis, choose)
+        optima = find_optima(curves)
+        log2_lr, loss = _lowest(curves, optima, base_size)
+        combined.append(Combination(values=dict(values), optima=optima, loss=loss, log2_lr=log2_lr))
+    return tuple(combined)
+
+
+def _lowest(
+    curves: Mapping[int, Curve], optima: Mapping[int, Optimum], base_size: int
+) -> tuple[float, float]:
+    """Rate [octaves] and loss of the optimum nearest to the base; else of the lowest mean there."""
+    best = nearest_optimum(optima, base_size)
+    if best is not None:
+        return best.log2_lr, best.loss
+    x, losses = curves[min(curves, key=lambda size: abs(math.log(size / base_size)))]
+    mean = losses.mean(axis=0)
+    if not np.isfinite(mean).any():
+        return math.nan, math.inf
+    low = int(np.argmin(np.where(np.isfinite(mean), mean, np.inf)))
+    return float(x[low]), float(mean[low])
 
 
 def find_drift(

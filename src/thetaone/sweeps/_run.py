@@ -143,11 +143,11 @@ class _Run:
         for trial in self.trials.values():
             if trial.losses:
                 begun.setdefault(place_of(trial.spec), []).append(trial.losses[0])
-        for (width, _, seed), losses in begun.items():
+        for place, losses in begun.items():
             if max(losses) - min(losses) > 1e-3 * max(1.0, abs(losses[0])):
                 self.store.notes.append(
-                    f"the task does not repeat: at width {width}, seed {seed}, trainings began at "
-                    f"losses from {min(losses):.6g} to {max(losses):.6g}"
+                    f"the task does not repeat: at width {place.width}, seed {place.seed}, "
+                    f"trainings began at losses from {min(losses):.6g} to {max(losses):.6g}"
                 )
         self._tell_notes()
 
@@ -222,4 +222,5 @@ def _flops_by_size(work: Work, specs: Iterable[TrialSpec]) -> _Flops:
 
 def _one_line(trial: Trial) -> str:
     how = f"loss {trial.final_loss:.4g}" if trial.status == "finished" else trial.status
-    return f"width {trial.width}, lr {trial.lr:.3g}, seed {trial.seed}: {how}"
+    axes = "".join(f", {name} {value:.3g}" for name, value in trial.axes.items())
+    return f"width {trial.width}, lr {trial.lr:.3g}, seed {trial.seed}{axes}: {how}"

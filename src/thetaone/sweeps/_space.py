@@ -3,16 +3,19 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from thetaone.errors import InputError
-from thetaone.records import TrialSpec
+from thetaone.records import AxisValues, TrialSpec
 
 MOST_VALUES = 10_000  # of an axis
 MOST_TRIALS = 1_000_000
 LARGEST = 2**53  # beyond it a database keeps whole numbers as floats, rounded
 SMALLEST_LR, LARGEST_LR = 1e-30, 1e30
+LARGEST_VALUE = 1e30  # of a further axis, either sign
+FIXED = ("width", "depth", "lr", "seed", "steps")
+FIXED_ARGUMENTS = "widths, depths, lrs, seeds, steps"
 
 _POWER = re.compile(r"2\^(-?\d+(?:\.\d+)?)")
 
@@ -148,6 +151,75 @@ def learning_rates(values: Any) -> tuple[float, ...]:
         InputError: Empty, too long, or something in it is no finite number > 0.
     """
     return tuple(sorted({_rate(value) for value in _listed("lrs", values)}))
+
+
+def read_axes(axes: Mapping[str, Any] | None) -> dict[str, tuple[float, ...]]:
+    """Further axes: name to values, ascending, each once.
+
+    Args:
+        axes: ``{"weight_decay": [0, 0.1]}``; None for none.
+
+    Raises:
+        InputError: No mapping, a name that is none or has an argument of its own, or a value that
+            is no finite number.
+
+    Examples:
+        >>> read_axes({"weight_decay": [0.1, 0]})
+        {'weight_decay': (0.0, 0.1)}
+    """
+    if not isinstance(axes, Mapping | None):
+        raise InputError(f"axes={_shown(axes)}: pass a mapping, e.g. {{'weight_decay': [0, 0.1]}}")
+    checked: dict[str, tuple[float, ...]] = {}
+    for name, values in sorted((axes or {}).items()):
+        if not isinstance(name, str) or not name.isidentifier():
+            raise InputError(f"axis {_shown(name)}: a name is needed, e.g. weight_decay=0,0.1")
+        if name.removesuffix("s") in FIXED or name in FIXED:
+            raise InputError(f"axis {name}: it has an argument of its own, {FIXED_ARGUMENTS}")
+        checked[name] = tuple(sorted({_value(name, value) for value in _listed(name, values)}))
+    return checked
+
+
+def parse_axis(text: str) -> tuple[str, tuple[float, ...]]:
+    """Name and values of an axis as it stands on the command line.
+
+    Raises:
+        InputError: Not ``name=number,number``.
+
+    Examples:
+        >>> parse_axis("weight_decay=0,0.1")
+        ('weight_decay', (0.0, 0.1))
+    """
+    name, equals, values = text.partition("=")
+    try:
+        numbers = tuple(float(value) for value in values.split(","))
+    except ValueError:
+        numbers = ()
+    if not (equals and numbers and name.isidentifier()):
+        raise InputError(
+            f"--axis={_shown(text)}: write name=value,value, e.g. --axis weight_decay=0,0.1"
+        )
+    return name, numbers
+
+
+def combinations(axes: Mapping[str, Iterable[float]]) -> tuple[AxisValues, ...]:
+    """Every combination of the axes' values; one that is empty without axes.
+
+    Examples:
+        >>> combinations({"weight_decay": (0.0, 0.1)})
+        ((('weight_decay', 0.0),), (('weight_decay', 0.1),))
+    """
+    names = sorted(axes)
+    return tuple(
+        tuple(zip(names, values, strict=True))
+        for values in itertools.product(*(axes[name] for name in names))
+    )
+
+
+def _value(name: str, value: Any) -> float:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, int | float) or not abs(value) <= LARGEST_VALUE:
+        raise InputError(f"axis {name}={_shown(value)}: need finite numbers, e.g. 0,0.1")
+    return float(value)
 
 
 def _listed(name: str, values: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from thetaone.errors import TaskError
 from thetaone.records import Task, TrainingLoop, Trial, TrialSpec, check_loss
 from thetaone.sweeps._generators import seeded
 
-MakeOptimizer = Callable[[nn.Module, int, float], torch.optim.Optimizer]
+MakeOptimizer = Callable[..., torch.optim.Optimizer]  # (model, width, lr, **axes)
 
 EXPLOSION = 1e3  # a loss this far above the first one, in units of max(1, |first|), never returns
 PLAIN = TrainingLoop()
@@ -27,7 +27,8 @@ class Work:
 
     Attributes:
         task: Model family, batches, loss.
-        make_optimizer: ``(model, width, lr) -> optimizer``; may rescale the model's weights.
+        make_optimizer: ``(model, width, lr, **axes) -> optimizer``; may rescale the model's
+            weights.
         loop: Schedule, clipping, precision and accumulation.
     """
 
@@ -38,7 +39,11 @@ class Work:
     def build(self, spec: TrialSpec) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Model and optimizer of a spec, drawn from the global generators as they are."""
         model = build_model(self.task, spec)
-        return model, self.make_optimizer(model, spec.width, spec.lr)
+        return model, self.optimizer(model, spec, spec.lr)
+
+    def optimizer(self, model: nn.Module, spec: TrialSpec, lr: float) -> torch.optim.Optimizer:
+        """The optimizer of a spec's model at a rate."""
+        return self.make_optimizer(model, spec.width, lr, **dict(spec.axes))
 
 
 def train_trial(work: Work, spec: TrialSpec) -> Trial:

@@ -1,3 +1,4 @@
+from ._axes import check_axes as check_axes
 from ._export import export as export
 from ._parametrization import Builder as Builder
 from ._parametrization import Parametrization as Parametrization

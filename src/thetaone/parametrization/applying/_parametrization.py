@@ -2,8 +2,8 @@
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -11,7 +11,16 @@ from torch import nn
 
 from thetaone.errors import InputError, MismatchError, TaskError
 from thetaone.parametrization._names import wildcard
-from thetaone.parametrization.applying._parametrize import parametrize
+from thetaone.parametrization.applying._axes import (
+    INIT_SCALE,
+    MULTIPLIERS,
+    axis_folds,
+    axis_options,
+    multiplied,
+    require_parts,
+    scale_initial_values,
+)
+from thetaone.parametrization.applying._parametrize import build_optimizer, parametrize
 from thetaone.parametrization.applying._prescribe import (
     CHOICES,
     Optimizers,
@@ -28,9 +37,9 @@ from thetaone.parametrization.reading import (
     rms_of,
 )
 from thetaone.parametrization.rules import Pair, assign
-from thetaone.records import Blueprint, Prescription, Task
+from thetaone.records import AxisValues, Blueprint, Prescription, Task
 
-Builder = Callable[[nn.Module, int, float], torch.optim.Optimizer]
+Builder = Callable[..., torch.optim.Optimizer]  # (model, width, lr, **axes)
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 _ACTING = ("rescale", "init", "generator")  # of parametrize, not of prescribe
 BASE_DRAWS = 4  # base models whose initial sizes are pooled: halves the noise of small tensors
@@ -48,6 +57,7 @@ class Parametrization:
         base: Blueprint of the base model (``mup``).
         base_width: Width of the base [features].
         builder: The user's callable, when there is one.
+        parts: Multiplier (an axis of a sweep) to patterns of the weights that it is a factor on.
     """
 
     label: str
@@ -57,6 +67,10 @@ class Parametrization:
     base: Blueprint | None = None
     base_width: int = 0
     builder: Builder | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    _variants: "dict[tuple[AxisValues, bool], Parametrization]" = field(
+        default_factory=dict, compare=False, repr=False
+    )
     _prescriptions: dict[Shapes, Prescription] = field(
         default_factory=dict[Shapes, Prescription], compare=False, repr=False
     )
@@ -66,14 +80,26 @@ class Parametrization:
         """Name for tables: the class, or the classes of a mapping; the label of a callable."""
         return self.label if self.builder is not None else optimizer_name(self.optimizer)
 
-    def __call__(self, model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+    def __call__(
+        self, model: nn.Module, width: int, lr: float, **axes: float
+    ) -> torch.optim.Optimizer:
         """The optimizer of ``model``; in ``mup`` its initial values are rescaled in place.
+
+        Args:
+            model: Freshly initialized.
+            width: Its width.
+            lr: Learning rate at the base width.
+            **axes: Options of the optimizer for this model, ``init_scale`` (on the initial values
+                of its matrices) and multipliers; a user's callable gets them as they are.
 
         Raises:
             MismatchError: The model has the base's shapes though ``width`` differs.
+            InputError: A multiplier of weights that the model has not.
         """
         if self.builder is not None:
-            return self.builder(model, width, lr)
+            return self.builder(model, width, lr, **axes)
+        if axes:
+            return self._varied_call(model, width, lr, axes)
         prescription = self.prescription(model)
         if prescription is None:
             (member,) = read_members(self.optimizer, self.options).values()
@@ -83,12 +109,40 @@ class Parametrization:
         options = {"rescale": True, **self.options}  # a task's models are fresh
         return parametrize(model, base=prescription, optimizer=self.optimizer, lr=lr, **options)
 
+    def _varied_call(
+        self, model: nn.Module, width: int, lr: float, axes: Mapping[str, float]
+    ) -> torch.optim.Optimizer:
+        """Options first, then what acts on values: a multiplier is folded into values and rates."""
+        require_parts(model, self.parts, axes)
+        folds = axis_folds(self.parts, axes)
+        optimizer = self.varied(axes)(model, width, lr)
+        if folds:
+            folded = self.varied(axes, folds)
+            prescription = folded.prescription(model)
+            assert prescription is not None  # there are folds, and no builder
+            members = read_members(self.optimizer, optimizer_options(folded.options))
+            optimizer = build_optimizer(model, prescription, members, lr)
+        scale_initial_values(model, axes.get(INIT_SCALE, 1.0), folds)
+        return optimizer
+
+    def varied(
+        self, axes: Mapping[str, float], folds: Mapping[str, float] | None = None
+    ) -> "Parametrization":
+        """This parametrization with other options of the optimizer, and perhaps further folds."""
+        key = (tuple(sorted(axes.items())), bool(folds))
+        if key not in self._variants:
+            options = axis_options(self.optimizer, self.options, axes)
+            if folds:
+                options["folds"] = {**options.get("folds", {}), **folds}
+            self._variants[key] = replace(self, options=options, _variants={}, _prescriptions={})
+        return self._variants[key]
+
     def prescription(self, model: nn.Module) -> Prescription | None:
         """What a model gets; ``None`` in plain torch and for a user's callable.
 
         Models of equal shapes get one prescription, read once.
         """
-        mixed = len(by_role(self.optimizer)) > 1
+        mixed = len(by_role(self.optimizer)) > 1 or "folds" in self.options
         if self.builder is not None or (self.base is None and not mixed):
             return None
         key = tuple((name, tuple(p.shape)) for name, p in model.named_parameters())
@@ -102,6 +156,11 @@ class Parametrization:
                 model, base=base, optimizer=self.optimizer, **{"sample": sample, **options}
             )
         return self._prescriptions[key]
+
+
+def optimizer_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options of a parametrization those that an optimizer's constructor takes."""
+    return {name: v for name, v in options.items() if name not in (*CHOICES, *_ACTING)}
 
 
 def check_grows(base: Blueprint, model: nn.Module, base_width: int, width: int) -> None:
@@ -127,6 +186,7 @@ def make_parametrization(
     *,
     depth: int | None = None,
     other_width: int | None = None,
+    axes: Collection[str] = (),
 ) -> Parametrization:
     """A parametrization: ``mup``, ``sp`` (plain torch) or the user's own callable.
 
@@ -141,6 +201,7 @@ def make_parametrization(
         options: Choices of ``prescribe`` and options of the optimizer.
         depth: Depth of the base, for models of several depths; ``None``: ``task.model(width)``.
         other_width: At which the roles of a mixture show; twice the base's unless given.
+        axes: Names of axes that trainings will differ in.
 
     Returns:
         The parametrization.
@@ -156,8 +217,9 @@ def make_parametrization(
         return Parametrization(label=label, optimizer=optimizer, builder=parametrization)
     read_members(optimizer, {})
     mixed = by_role(optimizer)
-    if parametrization == "sp" and len(mixed) == 1:
-        plain = {key: value for key, value in options.items() if key not in CHOICES}
+    in_parts = bool(MULTIPLIERS.keys() & set(axes))
+    if parametrization == "sp" and len(mixed) == 1 and not in_parts:
+        plain = optimizer_options(options)
         return Parametrization(label="sp", optimizer=optimizer, options=plain)
     if parametrization not in ("mup", "sp"):
         raise InputError(
@@ -166,17 +228,24 @@ def make_parametrization(
         )
     sample = options.get("sample", FirstBatch(task))
     base = base_blueprint(lambda: build_model(task, base_width, depth), sample=sample)
-    if len(mixed) > 1:
+    parts: dict[str, tuple[str, ...]] = {}
+    if len(mixed) > 1 or in_parts:
         with torch.random.fork_rng():
             other = build_model(task, other_width or 2 * base_width, depth)
         wider = read_blueprint(other, sample=sample, measure=False)
-        roles = named_roles(Pair(wider, base), set(mixed))
-        options["roles"] = {**roles, **options.get("roles", {})}
+        parts = multiplied(named_roles(Pair(wider, base), set(MULTIPLIERS.values())))
+        if len(mixed) > 1:
+            roles = named_roles(Pair(wider, base), set(mixed))
+            options["roles"] = {**roles, **options.get("roles", {})}
     if parametrization == "sp":
-        return Parametrization(label="sp", optimizer=optimizer, options=options, task=task)
+        if len(mixed) == 1:
+            options = optimizer_options(options)
+        return Parametrization(
+            label="sp", optimizer=optimizer, options=options, task=task, parts=parts
+        )
     return Parametrization(
         label="mup", optimizer=optimizer, options=options, task=task, base=base,
-        base_width=base_width,
+        base_width=base_width, parts=parts,
     )  # fmt: skip
 
 

@@ -1,7 +1,10 @@
+from ._combination import Combination as Combination
 from ._progress import Progress as Progress
 from ._progress import ProgressEvent as ProgressEvent
+from ._spec import AxisValues as AxisValues
 from ._spec import TrialSpec as TrialSpec
 from ._sweep import Drift as Drift
 from ._sweep import EngineDecision as EngineDecision
 from ._sweep import SweepResult as SweepResult
+from ._trial import Choose as Choose
 from ._trial import Trial as Trial

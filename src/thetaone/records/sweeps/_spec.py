@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+AxisValues = tuple[tuple[str, float], ...]  # name and value of each further axis, by name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class TrialSpec:
@@ -14,6 +16,8 @@ class TrialSpec:
         n_steps: Steps to train [count].
         rule: How the optimizer is made, in words that identify it: ``"sp"``, ``"mup from 32"``.
         depth: Depth of the model; None when the task's model takes none.
+        axes: Values of further axes (``("weight_decay", 0.1)``), sorted by name: a mapping that can
+            be hashed.
     """
 
     width: int
@@ -22,3 +26,4 @@ class TrialSpec:
     n_steps: int
     rule: str
     depth: int | None = None
+    axes: AxisValues = ()

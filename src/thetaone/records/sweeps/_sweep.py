@@ -10,7 +10,10 @@ from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
 from thetaone.records.laws import Optimum
-from thetaone.records.sweeps._trial import Trial
+from thetaone.records.sweeps._combination import Combination
+from thetaone.records.sweeps._trial import Choose, Trial
+
+_LOSS: dict[Choose, str] = {"loss": "loss", "evaluate": "evaluation"}
 
 
 class EngineDecision(Record):
@@ -74,9 +77,10 @@ class SweepResult(Record):
         parametrization: ``"mup"``, ``"sp"`` or the label of a recipe.
         optimizer: Name of the optimizer.
         base_width: Width whose learning rate is transferred.
-        trials: All trials, ordered by width, rate, seed.
+        trials: All trials, ordered by width, further axes, rate, seed.
         engine: How they were run.
-        optima: Width -> best learning rate; a width where every rate diverged is absent.
+        optima: Width -> best learning rate; a width where every rate diverged is absent. With
+            further axes, at the best combination of their values, as are drift and penalties.
         drift: Movement of the optimum over the widths; None with fewer than two optima.
         penalties: Width -> relative excess loss at the base's best rate over that width's best
             (0.01 is 1 %); inf when training diverges there.
@@ -86,6 +90,9 @@ class SweepResult(Record):
         axis: What grows: width, or depth at one width; optima and penalties are keyed by it.
         base_depth: Depth where nothing is rescaled; None where the task has one.
         notes: What is worth a word: stored trials left out, and why.
+        axes: Further axes: name -> values.
+        combinations: Each combination of these values with its own best rates.
+        choose: What trials are compared by: training loss, or the task's ``evaluate``.
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_sweep"
@@ -105,6 +112,24 @@ class SweepResult(Record):
     notes: tuple[str, ...] = ()
     axis: Literal["width", "depth"] = "width"
     base_depth: int | None = None
+    axes: dict[str, tuple[float, ...]] = Field(default_factory=dict[str, tuple[float, ...]])
+    combinations: tuple[Combination, ...] = ()
+    choose: Choose = "loss"
+
+    @property
+    def best_axes(self) -> dict[str, float]:
+        """Values of the further axes whose best rate has the lowest loss; empty without any."""
+        best = min(self.combinations, key=lambda one: one.loss, default=None)
+        return {} if best is None else dict(best.values)
+
+    @property
+    def judged(self) -> tuple[Trial, ...]:
+        """The trials that optima, drift and penalties are read from.
+
+        Those of the best combination of the further axes that a search did not stop.
+        """
+        best = tuple(sorted(self.best_axes.items()))
+        return tuple(t for t in self.trials if t.spec.axes == best and t.status != "stopped")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -155,11 +180,11 @@ class SweepResult(Record):
         return min(widths, key=lambda width: (abs(math.log(width / self.base_size)), width))
 
     def final_losses(self, width: int) -> dict[float, tuple[float, ...]]:
-        """Learning rate -> final loss of every seed that did not fail, at one width."""
+        """Learning rate -> loss of every seed that did not fail, at one width."""
         losses: dict[float, tuple[float, ...]] = {}
-        for trial in sorted(self.trials, key=lambda trial: (trial.lr, trial.seed)):
+        for trial in sorted(self.judged, key=lambda trial: (trial.lr, trial.seed)):
             if self.size(trial) == width and trial.status != "failed":
-                losses[trial.lr] = (*losses.get(trial.lr, ()), trial.final_loss)
+                losses[trial.lr] = (*losses.get(trial.lr, ()), trial.score(self.choose))
         return losses
 
     def __str__(self) -> str:
@@ -169,12 +194,12 @@ class SweepResult(Record):
             "parameters",
             "best log2 lr",
             "interval",
-            "loss",
+            _LOSS[self.choose],
             "penalty",
             "diverged",
         ]
         title = f"{self.task}: {self.parametrization}, {self.optimizer}"
-        lines = [text_table(columns, rows, title=title)]
+        lines = [*_combinations(self), text_table(columns, rows, title=title)]
         if self.drift is not None:
             lines.append(str(self.drift))
         lines.append(
@@ -188,8 +213,24 @@ class SweepResult(Record):
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+def _combinations(result: SweepResult) -> list[str]:
+    """The further axes: each combination with its best rate, and which is best; none without."""
+    if not result.axes:
+        return []
+    best = result.best_axes
+    rows = [
+        [f"{one.values[name]:g}" for name in result.axes]
+        + [f"{one.log2_lr:.2f}", f"{one.loss:.4f}", "best" if one.values == best else ""]
+        for one in result.combinations
+    ]
+    columns = [*result.axes, "best log2 lr", _LOSS[result.choose], ""]
+    size = f"{result.axis} {result.reference_size}"
+    at = ", ".join(f"{name} {value:g}" for name, value in best.items())
+    return [text_table(columns, rows, title=f"{result.task}, {size}: by axis"), "", f"With {at}:"]
+
+
 def _optimum_row(result: SweepResult, width: int) -> list[str]:
-    trials = [trial for trial in result.trials if result.size(trial) == width]
+    trials = [trial for trial in result.judged if result.size(trial) == width]
     diverged = sum(trial.status == "diverged" for trial in trials)
     parameters = f"{max(trial.n_parameters for trial in trials):,}"
     optimum = result.optima.get(width)

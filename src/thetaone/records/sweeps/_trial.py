@@ -12,11 +12,12 @@ from thetaone.records.sweeps._spec import TrialSpec
 
 FINAL_FRACTION = 0.2  # the share of a trial's last steps that its final loss averages
 
-TrialStatus = Literal["finished", "diverged", "failed"]
+TrialStatus = Literal["finished", "diverged", "failed", "stopped"]
+Choose = Literal["loss", "evaluate"]
 
 _FLAT = {  # fields of the spec, as JSON calls them, beside the others
     "width": "width", "depth": "depth", "lr": "lr", "seed": "seed", "n_steps": "n_steps",
-    "parametrization": "rule",
+    "parametrization": "rule", "axes": "axes",
 }  # fmt: skip
 
 
@@ -49,11 +50,12 @@ class Trial(Record):
         spec: What was asked; its ``rule`` is ``"mup"``, ``"sp"`` or the label of a recipe.
         losses: Loss of each step before its update; ends early when the training diverged.
         status: ``finished``; ``diverged`` (NaN, inf or exploded: a result, not a crash);
-            ``failed`` (an exception or a dead worker).
-        reason: Why it diverged or failed.
+            ``failed`` (an exception or a dead worker); ``stopped`` early by a search.
+        reason: Why it diverged, failed or was stopped.
         n_parameters: Parameters trained [count].
         cost_flops: Floating-point operations of the steps done, counted [FLOP].
         wall_seconds: Time spent training; a stacked trial carries its share [s].
+        evaluation: The task's ``evaluate`` of the trained model, where that is asked for.
     """
 
     spec: TrialSpec
@@ -63,6 +65,7 @@ class Trial(Record):
     n_parameters: int = 0
     cost_flops: float = 0.0
     wall_seconds: float = 0.0
+    evaluation: float | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -72,6 +75,8 @@ class Trial(Record):
             return cast(object, data)
         fields = dict(cast(Mapping[str, Any], data))
         fields["spec"] = {new: fields.pop(old) for old, new in _FLAT.items() if old in fields}
+        if isinstance(axes := fields["spec"].get("axes"), Mapping):
+            fields["spec"]["axes"] = sorted(cast(Mapping[str, Any], axes).items())
         return fields
 
     @model_serializer(mode="wrap")
@@ -79,6 +84,7 @@ class Trial(Record):
         fields: dict[str, Any] = handler(self)
         spec = fields.pop("spec")
         flat = {old: spec[new] for old, new in _FLAT.items()}
+        flat["axes"] = dict(flat["axes"])
         return {"record": type(self).__name__, "version": self.version, **flat, **fields}
 
     @property
@@ -90,6 +96,11 @@ class Trial(Record):
     def depth(self) -> int | None:
         """Depth of the model; None when the task's model takes none."""
         return self.spec.depth
+
+    @property
+    def axes(self) -> dict[str, float]:
+        """Values of the axes beside width, depth, rate and seed."""
+        return dict(self.spec.axes)
 
     @property
     def lr(self) -> float:
@@ -113,7 +124,13 @@ class Trial(Record):
 
     @property
     def final_loss(self) -> float:
-        """Mean of the last fifth of the losses; inf when diverged, NaN when failed."""
+        """Mean of the last fifth of the losses; inf when diverged, NaN when failed or stopped."""
         if self.status == "diverged":
             return math.inf
         return final_loss(self.losses) if self.status == "finished" else math.nan
+
+    def score(self, choose: Choose = "loss") -> float:
+        """What trials are compared by: the final loss, or the evaluation of the trained model."""
+        if choose == "evaluate" and self.status == "finished":
+            return math.nan if self.evaluation is None else self.evaluation
+        return self.final_loss

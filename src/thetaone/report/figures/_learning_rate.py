@@ -54,7 +54,7 @@ def learning_rate_figure(sweeps: Sequence[SweepResult]) -> Figure:
 
 def loss_axis(sweeps: Sequence[SweepResult]) -> Axis:
     """One y axis for all panels: from the best mean loss up to the loss before any training."""
-    trials = [trial for sweep in sweeps for trial in sweep.trials if trial.status != "failed"]
+    trials = [trial for sweep in sweeps for trial in sweep.judged if trial.status != "failed"]
     untrained = [trial.losses[0] for trial in trials if trial.losses]
     finite = [trial.final_loss for trial in trials if math.isfinite(trial.final_loss)]
     ceiling = max((loss for loss in untrained if math.isfinite(loss)), default=math.inf)
@@ -141,8 +141,8 @@ def _sentence(sweep: SweepResult) -> str:
         f"{format_value(2.0**best.log2_lr, 'rate')} at {sweep.axis} {width}"
         for width, best in sorted(sweep.optima.items())
     )
-    diverged = sum(trial.status == "diverged" for trial in sweep.trials)
-    tail = f" {diverged} of {len(sweep.trials)} trainings diverged." if diverged else ""
+    diverged = sum(trial.status == "diverged" for trial in sweep.judged)
+    tail = f" {diverged} of {len(sweep.judged)} trainings diverged." if diverged else ""
     name = parametrization_name(sweep.parametrization)
     return f"{name}: the best learning rate is {rates or 'not determined'}.{tail}"
 

@@ -196,7 +196,7 @@ def _in_step(
 def _rates(sweep: SweepResult, width: int) -> dict[float, Losses]:
     """Rate -> final loss of every seed, where all of them finished."""
     trials: dict[float, list[Trial]] = {}
-    for trial in sweep.trials:
+    for trial in sweep.judged:
         if sweep.size(trial) == width:
             trials.setdefault(trial.lr, []).append(trial)
     return {

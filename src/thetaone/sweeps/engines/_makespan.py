@@ -50,9 +50,9 @@ def chunks(specs: Sequence[TrialSpec], stacks: Mapping[int, int]) -> list[tuple[
     items: list[tuple[TrialSpec, ...]] = []
     for width in sorted({spec.width for spec in specs}, reverse=True):
         chosen = [spec for spec in specs if spec.width == width]
-        chosen.sort(key=lambda spec: (spec.rule, spec.seed, spec.lr))
+        chosen.sort(key=lambda spec: (spec.rule, spec.seed, spec.axes, spec.lr))
         size = stacks.get(width, 1)
-        for rule in dict.fromkeys(spec.rule for spec in chosen):
-            of_rule = [spec for spec in chosen if spec.rule == rule]
+        for rule in dict.fromkeys((spec.rule, spec.depth) for spec in chosen):
+            of_rule = [spec for spec in chosen if (spec.rule, spec.depth) == rule]
             items += [tuple(of_rule[i : i + size]) for i in range(0, len(of_rule), size)]
     return items

@@ -40,7 +40,8 @@ def check_task(
     starts: dict[Place, Start] = {}
     of_shapes: dict[tuple[tuple[int, ...], ...], str] = {}
     for spec in sorted(
-        _one_each(specs, every_seed), key=lambda spec: (spec.width, spec.depth or 0, spec.seed)
+        _one_each(specs, every_seed),
+        key=lambda spec: (spec.width, spec.depth or 0, spec.seed, spec.axes),
     ):
         _require_room(work, spec, starts, task_name)
         start = start_of(work, spec, task_name=task_name)
@@ -57,15 +58,11 @@ def check_task(
     return starts
 
 
-def _by_size(spec: TrialSpec) -> tuple[int, int, int]:
-    return spec.width, spec.depth or 0, spec.seed
-
-
 def _one_each(specs: Sequence[TrialSpec], every_seed: bool) -> list[TrialSpec]:
-    """A spec of each width and seed, or of each width."""
+    """A spec of each start, or of one seed's starts."""
     if every_seed:
         return list({place_of(spec): spec for spec in specs}.values())
-    return list({(spec.width, spec.depth): spec for spec in reversed(specs)}.values())
+    return list({(spec.width, spec.depth, spec.axes): spec for spec in reversed(specs)}.values())
 
 
 def _require_repeats(first: Start, second: Start, spec: TrialSpec, task_name: str) -> None:
@@ -94,7 +91,7 @@ def _require_room(work: Work, spec: TrialSpec, starts: Starts, task_name: str) -
     if room is None:
         return
     bound = min(
-        (4 * _count(start) * (spec.width / width) ** 2 for (width, *_), start in starts.items()),
+        (4 * _count(start) * (spec.width / place.width) ** 2 for place, start in starts.items()),
         default=4.0 * spec.width**2,
     )
     if bound < WORTH_COUNTING * room:

@@ -15,7 +15,7 @@ from torch import nn
 
 from thetaone._contents import contents_digest, tensor_digest
 from thetaone.errors import TaskError, ThetaOneError
-from thetaone.records import TrialSpec
+from thetaone.records import AxisValues, TrialSpec
 from thetaone.sweeps._generators import seeded
 from thetaone.sweeps._trials import Descent, Work, build_model
 
@@ -25,7 +25,14 @@ _END = object()
 _LABELS = {"params", "param_names", "name", "initial_lr", "lr_factor"}  # no update reads them
 
 
-Place = tuple[int, int | None, int]  # width, depth and seed of a trial
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """What trials that start alike have in common."""
+
+    width: int
+    depth: int | None
+    seed: int
+    axes: AxisValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,8 @@ class Start:
 
 
 def place_of(spec: TrialSpec) -> Place:
-    """Width, depth and seed: what trials that start alike have in common."""
-    return spec.width, spec.depth, spec.seed
+    """What trials that start like a spec's have in common."""
+    return Place(spec.width, spec.depth, spec.seed, spec.axes)
 
 
 def start_of(work: Work, spec: TrialSpec, *, task_name: str) -> Start:
@@ -109,9 +116,9 @@ def _line(error: BaseException) -> str:
 def _at_probe_rate(work: Work, model: nn.Module, spec: TrialSpec) -> torch.optim.Optimizer:
     """The optimizer at the common rate; at the spec's own when the recipe knows only some rates."""
     try:
-        return work.make_optimizer(model, spec.width, PROBE_LR)
+        return work.optimizer(model, spec, PROBE_LR)
     except (KeyError, IndexError):
-        return work.make_optimizer(model, spec.width, spec.lr)
+        return work.optimizer(model, spec, spec.lr)
 
 
 def _set_up(model: nn.Module, optimizer: torch.optim.Optimizer, work: Work) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from thetaone.records import Trial, TrialSpec
-from thetaone.sweeps._space import LARGEST, LARGEST_LR, SMALLEST_LR
+from thetaone.sweeps._space import LARGEST, LARGEST_LR, LARGEST_VALUE, SMALLEST_LR
 from thetaone.sweeps.identity import Starts, place_of
 from thetaone.sweeps.storage._journal import Journal
 from thetaone.sweeps.storage._leases import Leases
@@ -22,6 +22,7 @@ from thetaone.sweeps.storage._leases import Leases
 CURVE_POINTS = (
     12  # a database takes milliseconds for each; losses of a trial that Optuna's dashboard draws
 )
+_COORDINATES = ("width", "lr", "seed")
 AGREEMENT = 1e-3  # relative: stacks and thread counts change a loss by rounding
 
 
@@ -211,11 +212,14 @@ class OptunaStore:
     def _key(self, spec: TrialSpec) -> str:
         """Name of a trial's lease."""
         start = self._starts.get(place_of(spec))
+        axes = f" {spec.axes}" if spec.axes else ""
         text = f"{self._name(spec)} {spec.width} {spec.lr!r} {spec.seed} {start and start.digest}"
+        text += axes
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _checksum(self, spec: TrialSpec, attributes: Mapping[str, Any]) -> str:
         content = [self._name(spec), spec.width, spec.lr, spec.seed, attributes]
+        content += [dict(spec.axes)] if spec.axes else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _study(self, spec: TrialSpec) -> int:
@@ -244,11 +248,12 @@ def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
         state=TrialState.FAIL if failed else TrialState.COMPLETE,
         datetime_start=now - datetime.timedelta(seconds=trial.wall_seconds),
         datetime_complete=now,
-        params={"width": spec.width, "lr": spec.lr, "seed": spec.seed},
+        params={"width": spec.width, "lr": spec.lr, "seed": spec.seed, **dict(spec.axes)},
         distributions={
             "width": IntDistribution(1, LARGEST),
             "lr": FloatDistribution(SMALLEST_LR, LARGEST_LR, log=True),
             "seed": IntDistribution(0, LARGEST),
+            **{name: FloatDistribution(-LARGEST_VALUE, LARGEST_VALUE) for name, _ in spec.axes},
         },
         user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial),
     )  # fmt: skip
@@ -272,16 +277,19 @@ def _one_a_study(specs: Iterable[TrialSpec]) -> list[TrialSpec]:
 
 def _spec_of(params: Mapping[str, Any], example: TrialSpec) -> TrialSpec | None:
     """The spec of a stored trial; None for one that something else has added to the study."""
-    if params.keys() != {"width", "lr", "seed"}:
+    axes = {name: value for name, value in params.items() if name not in _COORDINATES}
+    if not params.keys() >= set(_COORDINATES) or any(isinstance(v, str) for v in axes.values()):
         return None
     return TrialSpec(
         width=int(params["width"]), lr=float(params["lr"]), seed=int(params["seed"]),
         rule=example.rule, n_steps=example.n_steps, depth=example.depth,
+        axes=tuple(sorted((name, float(value)) for name, value in axes.items())),
     )  # fmt: skip
 
 
 def _words(spec: TrialSpec) -> str:
-    return f"width {spec.width}, lr {spec.lr:.3g}, seed {spec.seed}"
+    axes = "".join(f", {name} {value:.3g}" for name, value in spec.axes)
+    return f"width {spec.width}, lr {spec.lr:.3g}, seed {spec.seed}{axes}"
 
 
 def _agree(stored: Sequence[float], today: Sequence[float]) -> bool:

@@ -1,0 +1,141 @@
+"""What axes of a sweep beside the rate do to a set-up: options, initial values, factors."""
+
+import fnmatch
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from thetaone.errors import InputError
+from thetaone.parametrization.applying._prescribe import Optimizers, read_members
+from thetaone.parametrization.rules import Member
+
+INIT_SCALE = "init_scale"
+MULTIPLIERS: Mapping[str, str] = {"readout_multiplier": "output", "embedding_multiplier": "input"}
+_BETAS = ("beta1", "beta2")
+
+
+def check_axes(optimizer: Optimizers, axes: Mapping[str, Sequence[float]]) -> None:
+    """Refuse an axis that no optimizer has and that is none of ours.
+
+    Raises:
+        InputError: Names the axis and what there is.
+    """
+    members = read_members(optimizer, {})
+    numbers = {name for member in members.values() for name in _numbers(member)}
+    others = sorted({INIT_SCALE, *MULTIPLIERS, *numbers})
+    for name, values in axes.items():
+        if name not in others:
+            raise InputError(
+                f"axis {name}: neither a number among the optimizer's options nor a factor on "
+                f"initial values or features; axes are {', '.join(others)}"
+            )
+        if name in (INIT_SCALE, *MULTIPLIERS) and min(values) <= 0:
+            raise InputError(f"axis {name}={min(values)}: a factor must be > 0, e.g. 0.5,1,2")
+
+
+def axis_options(
+    optimizer: Optimizers, options: Mapping[str, Any], axes: Mapping[str, float]
+) -> dict[str, Any]:
+    """Options of the optimizer's constructor with the axes' values in their place.
+
+    ``beta1`` and ``beta2`` are parts of ``betas``; a value is a whole number or a truth where the
+    constructor's default is one.
+
+    Examples:
+        >>> axis_options("AdamW", {"eps": 1e-9}, {"beta2": 0.95, "weight_decay": 0.5})
+        {'eps': 1e-09, 'betas': (0.9, 0.95), 'weight_decay': 0.5}
+    """
+    defaults = {
+        name: value
+        for member in read_members(optimizer, options).values()
+        for name, value in _defaults(member).items()
+    }
+    merged = dict(options)
+    for name, value in axes.items():
+        if name in _BETAS:
+            betas = list(merged.get("betas", defaults["betas"]))
+            betas[_BETAS.index(name)] = value
+            merged["betas"] = tuple(betas)
+        elif name in defaults:
+            kind = type(defaults[name])
+            merged[name] = kind(value) if kind in (int, bool) and kind(value) == value else value
+    return merged
+
+
+def axis_folds(parts: Mapping[str, Sequence[str]], axes: Mapping[str, float]) -> dict[str, float]:
+    """Glob pattern of names to the forward factor that a multiplier puts on those weights.
+
+    Args:
+        parts: Multiplier to the patterns of its weights.
+        axes: Values of the axes.
+    """
+    return {
+        pattern: axes[name] for name, patterns in parts.items() if name in axes
+        for pattern in patterns
+    }  # fmt: skip
+
+
+def multiplied(roles: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Multiplier to the patterns of the weights that it is a factor on.
+
+    Args:
+        roles: Pattern to role.
+    """
+    return {
+        name: tuple(pattern for pattern, its in roles.items() if its == role)
+        for name, role in MULTIPLIERS.items()
+    }
+
+
+def require_parts(model: nn.Module, parts: Mapping[str, Sequence[str]], axes: Any) -> None:
+    """Refuse a multiplier of weights that the model has not.
+
+    Raises:
+        InputError: The model has no readout, or no embedding, of its own.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for axis in MULTIPLIERS.keys() & set(axes):
+        patterns = parts.get(axis, ())
+        if not any(fnmatch.fnmatchcase(n, pattern) for n in names for pattern in patterns):
+            raise InputError(
+                f"axis {axis}: this model has no weights in the role {MULTIPLIERS[axis]!r} alone "
+                "(a readout tied to the embedding is both); leave the axis out"
+            )
+
+
+def scale_initial_values(model: nn.Module, factor: float, folds: Mapping[str, float]) -> None:
+    """Multiply the initial values of matrices, kernels and embeddings; vectors stay.
+
+    Args:
+        model: Whose values are scaled in place.
+        factor: On all of them.
+        folds: Glob pattern to a further factor.
+    """
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            own = math.prod(f for pattern, f in folds.items() if fnmatch.fnmatchcase(name, pattern))
+            if parameter.ndim >= 2 and factor * own != 1.0:
+                parameter.mul_(factor * own)
+
+
+def _numbers(member: Member) -> set[str]:
+    """Options of an optimizer that are numbers, as an axis calls them."""
+    defaults = _defaults(member)
+    named = {
+        name for name, value in defaults.items()
+        if isinstance(value, int | float) and name != "lr"
+    }  # fmt: skip
+    betas = defaults.get("betas")
+    return named | (set(_BETAS) if isinstance(betas, tuple) else set())
+
+
+def _defaults(member: Member) -> dict[str, Any]:
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(member.cls).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
