@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, m
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from thetaone.errors import RecordError
+from thetaone.records._notebook import notebook_html
 
 
 class Record(BaseModel):
@@ -89,6 +90,15 @@ class Record(BaseModel):
             ) from error
         except (ValueError, MemoryError) as error:  # not JSON, or a number of too many digits
             raise RecordError(f"{where} is not JSON: {error}") from error
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the printed text with its tables as HTML, and the picture.
+
+        None where the record prints nothing of its own.
+        """
+        if type(self).__str__ is Record.__str__ and not self.renderer:
+            return None
+        return notebook_html(self, picture=bool(self.renderer))
 
     def plot(self, **options: Any) -> Any:
         """Draw the record with matplotlib and return the figure.

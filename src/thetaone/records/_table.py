@@ -6,6 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from thetaone.records._notebook import place_table
+
 
 def text_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", width: int = 160
@@ -29,6 +31,9 @@ def text_table(
          SP        0.76
     """
     cells = [[str(cell) for cell in row] for row in rows]
+    placed = place_table(columns, cells, title)
+    if placed is not None:  # a notebook shows it
+        return placed
     table = Table(box=box.SIMPLE_HEAD, pad_edge=True, show_edge=False)
     for index, column in enumerate(columns):
         numeric = bool(cells) and all(_is_number(row[index]) for row in cells)
