@@ -1,3 +1,4 @@
+from . import course as course
 from . import estimators as estimators
 from .errors import ThetaOneError as ThetaOneError
 from .estimators import Expectation as Expectation
@@ -18,6 +19,7 @@ from .parametrization import set_lr as set_lr
 from .records import Chain as Chain
 from .records import CoordinateCheck as CoordinateCheck
 from .records import Cost as Cost
+from .records import CourseAnswer as CourseAnswer
 from .records import EstimatorComparison as EstimatorComparison
 from .records import LawResult as LawResult
 from .records import MemoryPlan as MemoryPlan

@@ -4,7 +4,12 @@ A name stands in ``__init__.pyi`` and on the page, nowhere else. When a change o
 is meant, write the list anew: ``python tests/architecture/test_surface.py``.
 """
 
+import inspect
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import get_args, get_type_hints
 
 import typer
 
@@ -12,6 +17,7 @@ import thetaone
 from thetaone.cli.main import app
 from thetaone.estimators import graphs, policy
 from thetaone.estimators.judging._catalogue import CATALOGUE
+from thetaone.records import Record
 
 METHODS = sorted({"MovingAverage"} | {type(make()).__name__ for make in CATALOGUE.values()})
 STORED = Path(__file__).with_name("command_line.txt")
@@ -35,17 +41,86 @@ def test_the_command_line_is_the_stored_one() -> None:
     assert command_line() == STORED.read_text(encoding="utf-8")
 
 
-def test_every_public_name_has_its_place_in_the_api_page() -> None:
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    places = {line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")}
-    estimators = {place for place in places if place.startswith("thetaone.estimators.")}
-    rooms = {place for place in estimators if place.count(".") == 3}
-    top = {f"thetaone.{name}" for name in thetaone.__all__} - {"thetaone.__version__"}
-    assert places - estimators == top - {"thetaone.estimators"}
-    assert estimators - rooms == {f"thetaone.estimators.{name}" for name in METHODS}
-    assert rooms == {
-        f"{room.__name__}.{name}" for room in (graphs, policy) for name in room.__all__
+ROOMS = (thetaone.estimators, graphs, policy, thetaone.course)
+
+
+def api_page() -> dict[str, object]:
+    """Names on the page, with what each stands for."""
+    lines = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
+    names = [line.removeprefix("::: ") for line in lines if line.startswith("::: ")]
+    assert len(names) == len(set(names))
+    return {name: pkgutil.resolve_name(name) for name in names}
+
+
+def public_names() -> dict[str, object]:
+    """Names of the top level and of the rooms that are among them."""
+    names = {f"thetaone.{name}": getattr(thetaone, name) for name in thetaone.__all__}
+    for room in ROOMS:
+        names |= {f"{room.__name__}.{name}": getattr(room, name) for name in room.__all__}
+    return {
+        name: value
+        for name, value in names.items()
+        if not isinstance(value, ModuleType | str)  # rooms have a section, __version__ needs none
     }
+
+
+def returned_types(value: object) -> set[type]:
+    """Types of ours that a call of ``value`` gives: its return type, a record's fields."""
+    if inspect.isfunction(value):
+        return set(named_types(get_type_hints(value).get("return")))
+    if not isinstance(value, type):
+        return set()
+    is_record = issubclass(value, Record)
+    types = set(named_types(*get_type_hints(value).values())) if is_record else set()
+    for name, member in vars(value).items():
+        function = getattr(member, "fget", getattr(member, "__func__", member))
+        if not name.startswith("_") and inspect.isfunction(function):
+            returned = set(named_types(get_type_hints(function).get("return")))
+            types |= {kind for kind in returned if is_record or issubclass(kind, Record)}
+    return types
+
+
+def named_types(*hints: object) -> Iterator[type]:
+    """Classes of ours in type hints, whatever they are wrapped in."""
+    for hint in hints:
+        if isinstance(hint, type) and hint.__module__.startswith("thetaone."):
+            yield hint
+        yield from named_types(*get_args(hint))
+
+
+def test_every_public_name_has_its_place_in_the_api_page() -> None:
+    places, names = api_page(), public_names()
+    listed = {id(value) for value in places.values()}
+    assert [name for name, value in names.items() if id(value) not in listed] == []
+    parts = {name for name in places if name.startswith("thetaone.records.")}
+    assert set(places) - parts - set(names) == set()
+    assert {name.rpartition(".")[2] for name in places if name.count(".") == 2} >= set(METHODS)
+
+
+def test_every_type_that_a_public_call_returns_is_on_the_api_page() -> None:
+    places = api_page()
+    listed = {id(value) for value in places.values()}
+    absent, reached, queue = set[str](), set[int](), list(public_names().values())
+    while queue:
+        value = queue.pop()
+        reached.add(id(value))
+        for kind in returned_types(value):
+            absent |= {f"{kind.__module__}.{kind.__name__}"} if id(kind) not in listed else set()
+            queue += [kind] if id(kind) not in reached else []
+    assert absent == set()
+    parts = [value for name, value in places.items() if name.startswith("thetaone.records.")]
+    assert {id(part) for part in parts} - reached == {id(Record)}  # nothing that no call returns
+
+
+def test_returned_types_are_seen_in_whatever_wraps_them() -> None:
+    class Part(Record):
+        x: int
+
+    class Whole(Record):
+        parts: dict[str, tuple[Part, ...]] | None
+
+    Part.__module__ = Whole.__module__ = "thetaone.anywhere"
+    assert returned_types(Whole) == {Part}
 
 
 if __name__ == "__main__":

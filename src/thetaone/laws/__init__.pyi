@@ -1,8 +1,10 @@
+from . import measurements as measurements
 from ._catalogue import verify_laws as verify_laws
 from ._fits import fit_exponent as fit_exponent
 from ._norms import circular_convolution_norm as circular_convolution_norm
 from ._norms import rms as rms
 from ._norms import rms_operator_norm as rms_operator_norm
+from ._verdict import Law as Law
 from ._vertex import fit_vertex as fit_vertex
 from .formulas import backward_seconds as backward_seconds
 from .formulas import break_even_load_seconds as break_even_load_seconds

@@ -13,10 +13,17 @@ EXACT = 1e-5  # relative room for float32 rounding in identities
 
 @dataclass(frozen=True)
 class Law:
-    """Name and title that every result of one law carries."""
+    """Name and title that every result of one law carries.
+
+    Args:
+        name: As ``verify_laws`` takes it.
+        title: The law in words.
+        resolution: Largest relative standard error at which a measurement decides.
+    """
 
     name: str
     title: str
+    resolution: float = RESOLUTION
 
     def statistical(self, quantity: str, predicted: float, samples: Tensor) -> LawResult:
         """Mean of independent samples against the prediction, |z| ≤ 4.5, if sharp enough."""
@@ -27,9 +34,10 @@ class Law:
         self, quantity: str, predicted: float, measured: float, stderr: float
     ) -> LawResult:
         """A measured value with its standard error against the prediction."""
-        sharp = 0 < stderr <= RESOLUTION * abs(measured)
+        sharp = 0 < stderr <= self.resolution * abs(measured)
         z = (measured - predicted) / stderr if stderr > 0 else math.inf
-        note = f"z = {z:+.1f}" if sharp else "too few samples: cannot see a formula 2 % off"
+        limit = f"{1000 * self.resolution:g} %"  # ten standard errors
+        note = f"z = {z:+.1f}" if sharp else f"too few samples: cannot see a formula {limit} off"
         return self._result(
             quantity, predicted, measured, stderr=stderr, note=note,
             passed=sharp and abs(z) <= Z_LIMIT,

@@ -28,6 +28,8 @@ from .estimators import PolicyRun as PolicyRun
 from .estimators import PolicyUpdate as PolicyUpdate
 from .estimators import SettingChange as SettingChange
 from .estimators import Verdict as Verdict
+from .laws import CourseAnswer as CourseAnswer
+from .laws import CourseVerdict as CourseVerdict
 from .laws import LawResult as LawResult
 from .laws import Optimum as Optimum
 from .laws import PowerLaw as PowerLaw

@@ -19,9 +19,11 @@ INPUTS, RATE, CHUNK = 16, 2.0**-7, 2_000_000
 def measure() -> list[LawResult]:
     """Growth of ‖ΔW h‖_RMS from narrow to wide under each rule."""
     generator = torch.Generator().manual_seed(104)
-    narrow = update_sizes(NARROW, RATE, generator)
-    in_mup = update_sizes(WIDE, RATE * transfer.hidden_adam_rate_factor(RATIO, "µP"), generator)
-    in_sp = update_sizes(WIDE, RATE * transfer.hidden_adam_rate_factor(RATIO, "SP"), generator)
+    narrow = adam_update_sizes(NARROW, RATE, generator)
+    in_mup = adam_update_sizes(
+        WIDE, RATE * transfer.hidden_adam_rate_factor(RATIO, "µP"), generator
+    )
+    in_sp = adam_update_sizes(WIDE, RATE * transfer.hidden_adam_rate_factor(RATIO, "SP"), generator)
     step = f"‖ΔW h‖_RMS at width {WIDE} over {NARROW}, hidden rate"
     growth = transfer.feature_update_growth(1.0, RATIO)
     return [
@@ -30,7 +32,7 @@ def measure() -> list[LawResult]:
     ]
 
 
-def update_sizes(width: int, rate: float, generator: torch.Generator) -> Tensor:
+def adam_update_sizes(width: int, rate: float, generator: torch.Generator) -> Tensor:
     """‖ΔW h‖_RMS of one step of ``torch.optim.Adam`` in independent three-layer networks.
 
     Networks of one width are stacked: ``h = tanh(V ξ)``, ``y = a · tanh(W h)``, one input ξ each,

@@ -18,15 +18,15 @@ def measure() -> list[LawResult]:
     generator = torch.Generator().manual_seed(101)
     results: list[LawResult] = []
     for d2, draws in DRAWS.items():
-        squares = mean_squares(D1, d2, draws, generator)
+        squares = mean_square_features(D1, d2, draws, generator)
         quantity = f"E‖Wx‖²_RMS, d1={D1}, d2={d2}"
         results.append(LAW.statistical(quantity, features.mean_square_feature(D1), squares))
-    scaled = mean_squares(D1, 16, DRAWS[16], generator) * features.init_std(D1) ** 2
+    scaled = mean_square_features(D1, 16, DRAWS[16], generator) * features.init_std(D1) ** 2
     results.append(LAW.statistical(f"the same with W/√d1, d1={D1}, d2=16", 1.0, scaled))
     return results
 
 
-def mean_squares(d1: int, d2: int, draws: int, generator: torch.Generator) -> Tensor:
+def mean_square_features(d1: int, d2: int, draws: int, generator: torch.Generator) -> Tensor:
     """‖Wx‖²_RMS of independent unit Gaussian W (d2 × d1) and x, shape [draws]."""
     found: list[Tensor] = []
     for size in torch.arange(draws).split(max(1, CHUNK // (d1 * d2))):

@@ -26,8 +26,11 @@ Array = NDArray[np.float64]
 
 def measure() -> list[LawResult]:
     """Drift of the optimum in both schemes, and what it does to the loss."""
-    narrow = losses(NARROW, "SP")  # at the base width the schemes are one and the same
-    wide: dict[transfer.Scheme, Array] = {"µP": losses(WIDE, "µP"), "SP": losses(WIDE, "SP")}
+    narrow = rate_losses(NARROW, "SP")  # at the base width the schemes are one and the same
+    wide: dict[transfer.Scheme, Array] = {
+        "µP": rate_losses(WIDE, "µP"),
+        "SP": rate_losses(WIDE, "SP"),
+    }
     start = fit_vertex(LOG2_RATES, narrow)
     ends = {scheme: fit_vertex(LOG2_RATES, wide[scheme]) for scheme in wide}
     span = f"width {NARROW} to {WIDE}"
@@ -55,11 +58,17 @@ def measure() -> list[LawResult]:
     ]  # fmt: skip
 
 
-def losses(width: int, scheme: transfer.Scheme) -> Array:
-    """Mean training loss of the last steps, shape [seeds, rates]; models train side by side."""
+def rate_losses(width: int, scheme: transfer.Scheme, *, rate_factor: float | None = None) -> Array:
+    """Mean training loss of the last steps, shape [seeds, rates]; models train side by side.
+
+    Args:
+        width: Features of both hidden layers [count].
+        scheme: Initial values, and unless ``rate_factor`` is given the rates, of this scheme.
+        rate_factor: Factor on the rate of hidden and output weights in place of the scheme's.
+    """
     models = SEEDS * len(LOG2_RATES)
     rates_m11 = torch.tensor(LOG2_RATES).exp2().repeat(SEEDS).view(models, 1, 1)
-    weights, factors = zip(*_weights(width, scheme), strict=True)
+    weights, factors = zip(*_weights(width, scheme, rate_factor), strict=True)
     parameters = [w.repeat_interleave(len(LOG2_RATES), dim=0).requires_grad_() for w in weights]
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
     history: list[Tensor] = []
@@ -75,11 +84,15 @@ def losses(width: int, scheme: transfer.Scheme) -> Array:
     return torch.stack(history[-LAST:]).mean(dim=0).view(SEEDS, -1).double().numpy()
 
 
-def _weights(width: int, scheme: transfer.Scheme) -> list[tuple[Tensor, float]]:
+def _weights(
+    width: int, scheme: transfer.Scheme, rate_factor: float | None = None
+) -> list[tuple[Tensor, float]]:
     """Initial weights (one set a seed) with the factor on the rate of each, Table 3 written out."""
     generator = torch.Generator().manual_seed(1030 + width)
     ratio = width / NARROW
-    factor = transfer.hidden_adam_rate_factor(ratio, scheme)
+    factor = rate_factor
+    if factor is None:
+        factor = transfer.hidden_adam_rate_factor(ratio, scheme)
     readout = 1 / math.sqrt(ratio) if scheme == "µP" else 1.0
     shapes = [
         (width, INPUTS, 1.0, 1.0),

@@ -13,7 +13,7 @@ LENGTH, KEEP_EVERY, FORWARD_NS, LOAD_NS = 10, 5, 20.0, 10.0
 
 def measure() -> list[LawResult]:
     """Counts of a replay, times and break-even from them, and the best plan with as many slots."""
-    forwards, loads = replay(LENGTH, KEEP_EVERY)
+    forwards, loads = replay_backward(LENGTH, KEEP_EVERY)
     seconds = forwards * FORWARD_NS + loads * LOAD_NS
     predicted_forwards = formulas.periodic_forwards(LENGTH, KEEP_EVERY)
     predicted_loads = formulas.periodic_loads(LENGTH)
@@ -51,7 +51,7 @@ def measure() -> list[LawResult]:
     ]  # fmt: skip
 
 
-def replay(length: int, keep_every: int) -> tuple[int, int]:
+def replay_backward(length: int, keep_every: int) -> tuple[int, int]:
     """Forwards and loads of a backward pass that works from the nearest kept activation."""
     forwards = loads = 0
     for layer in reversed(range(length)):  # its backward needs activation number `layer`

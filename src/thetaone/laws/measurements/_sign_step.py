@@ -20,17 +20,19 @@ def measure() -> list[LawResult]:
     predicted = sign_step.mean_square_update(D1)
     results = [
         LAW.statistical(
-            f"E‖sign(gxᵀ)x‖²_RMS, d1={D1}, d2={d2}", predicted, mean_squares(D1, d2, generator)
+            f"E‖sign(gxᵀ)x‖²_RMS, d1={D1}, d2={d2}",
+            predicted,
+            mean_square_sign_steps(D1, d2, generator),
         )
         for d2 in WIDTHS_OUT
     ]
     for d1 in (16, D1, 256):
-        draws = mean_squares(d1, 4, generator) * sign_step.sign_step_rate(d1) ** 2
+        draws = mean_square_sign_steps(d1, 4, generator) * sign_step.sign_step_rate(d1) ** 2
         results.append(LAW.statistical(f"the same at the rate for d1={d1}, d2=4", 1.0, draws))
     return results
 
 
-def mean_squares(d1: int, d2: int, generator: torch.Generator) -> Tensor:
+def mean_square_sign_steps(d1: int, d2: int, generator: torch.Generator) -> Tensor:
     """‖sign(g xᵀ) x‖²_RMS of independent unit Gaussian g (d2) and x (d1), shape [draws]."""
     draws = DRAWS if d1 >= 64 else DRAWS * 64 // d1
     found: list[Tensor] = []

@@ -1,3 +1,5 @@
+from ._course import CourseAnswer as CourseAnswer
+from ._course import CourseVerdict as CourseVerdict
 from ._fits import Optimum as Optimum
 from ._fits import PowerLaw as PowerLaw
 from ._laws import LawResult as LawResult

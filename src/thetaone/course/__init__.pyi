@@ -1,0 +1,1 @@
+from ._check import check as check

@@ -1,0 +1,5 @@
+"""One file a problem: its question, its arguments, its measurement and the readings that tempt."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
