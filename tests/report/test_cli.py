@@ -19,14 +19,28 @@ def test_redraws_a_saved_result(
     result: TransferResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result.to_json(tmp_path / "result.json")
-    assert run(str(tmp_path / "result.json"), "--out", str(tmp_path / "out")) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "index.html")
-    assert "plotly" in (tmp_path / "out" / "index.html").read_text().lower()
+    page = tmp_path / "out" / "index.html"
+    assert run(str(tmp_path / "result.json"), "--report", str(page.parent)) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.stat().st_size < 600_000
+    assert "plotly" not in page.read_text(encoding="utf-8").lower()
+
+
+def test_a_page_to_explore_carries_plotly(result: TransferResult, tmp_path: Path) -> None:
+    result.to_json(tmp_path / "result.json")
+    out = tmp_path / "out"
+    assert run(str(tmp_path / "result.json"), "--report", str(out), "--interactive") == 0
+    assert "Plotly.react" in (out / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{}", "is not a TransferResult record"), ("nonsense", "is not JSON"), (None, "cannot read")],
+    [
+        ("{}", "is not a result that has a page"),
+        ('{"record": "Stage"}', "record 'Stage'; these have one: TransferResult"),
+        ("nonsense", "is not JSON"),
+        (None, "cannot read a result"),
+    ],
 )
 def test_a_file_that_is_no_result_is_one_line(
     content: str | None, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -34,7 +48,7 @@ def test_a_file_that_is_no_result_is_one_line(
     path = tmp_path / "result.json"
     if content is not None:
         path.write_text(content)
-    assert run(str(path), "--out", str(tmp_path / "out")) == 2
+    assert run(str(path), "--report", str(tmp_path / "out")) == 2
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1

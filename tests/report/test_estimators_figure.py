@@ -87,3 +87,15 @@ def test_the_page_has_every_number_and_every_warning() -> None:
     assert "thetaone gradients one other" in text
     ids = re.findall(r'<(?:figure|section) id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
+
+
+def test_too_noisy_to_tell_is_not_called_untrustworthy() -> None:
+    noisy = COMPARISON.model_copy(
+        update={"rows": (row("Pathwise", 0.1, 2.0, "too noisy to tell"),)}
+    )
+    names = {line.name for panel in estimators_figure(noisy).panels for line in panel.series}
+    assert names == {"too noisy to tell"}
+    page = describe(
+        EstimatorBakeoff(comparisons=(noisy.model_copy(update={"recommendation": ""}),))
+    )
+    assert "trusted" not in page.facts[0].note

@@ -1,4 +1,4 @@
-"""Figure data: the numbers that both renderers draw."""
+"""Figure data: the numbers that every renderer draws."""
 
 import math
 from collections.abc import Callable
@@ -139,9 +139,10 @@ def test_drift_survives_a_sweep_in_which_nothing_trained(result: TransferResult)
 def test_coordinate_check_marks_failing_layers_by_name_and_shape(result: TransferResult) -> None:
     sp, mup = update_figure([result.check_sp, result.check_mup]).panels
     failing = [series for series in sp.series if series.name == "fails"]
-    assert len(failing) == len(result.check_sp.failed_layers) == 9
+    assert len(result.check_sp.failed_layers) == 9
+    assert len(failing) == 5  # blocks 0 and 1 share a line
     assert all(series.symbol == "cross" and series.dash == "dash" for series in failing)
-    assert failing[0].notes[0].startswith("blocks.0.attention.query")
+    assert failing[0].notes[0].startswith("blocks.1.attention.query, the furthest of 2 alike")
     assert {series.name for series in mup.series} == {"passes"}
 
 
@@ -152,14 +153,37 @@ def test_coordinate_check_without_a_law_has_no_exponent_but_keeps_its_row(
     check = result.check_sp.model_copy(update={"rows": (broken, *result.check_sp.rows[1:])})
     figure = exponent_figure([check])
     assert broken.layer in [name for _, name in figure.panels[0].y.ticks]
-    assert len(figure.panels[0].series[0].x) == 10
+    assert len(figure.panels[0].series[0].x) == 6
 
 
 def test_exponents_are_those_of_the_fits(result: TransferResult) -> None:
     sp, mup = exponent_figure([result.check_sp, result.check_mup]).panels[0].series
-    assert sp.x[1] == 0.92
+    assert sp.x[1] == 0.93  # of blocks.0 (0.92) and blocks.1, the one further from zero
     assert mup.x[1] == -0.02
     assert (mup.low[1], mup.high[1]) == pytest.approx((-0.07, 0.03))
+
+
+def test_layers_alike_that_disagree_keep_a_row_each(result: TransferResult) -> None:
+    rows = tuple(
+        row.model_copy(update={"answer": "holds"}) if row.layer == "blocks.0.mlp.up" else row
+        for row in result.check_sp.rows
+    )
+    check = result.check_sp.model_copy(update={"rows": rows})
+    names = [name for _, name in exponent_figure([check]).panels[0].y.ticks]
+    assert {"blocks.0.mlp.up", "blocks.1.mlp.up"} <= set(names)
+    assert "blocks.*.mlp.up" not in names
+
+
+def test_a_long_training_is_drawn_with_few_points_and_keeps_its_peak(
+    result: TransferResult,
+) -> None:
+    losses = [2.0 + 0.1 * (step % 7) for step in range(100_000)]
+    losses[54_321] = 99.0
+    target = result.target.model_copy(update={"losses": tuple(losses)})
+    raw, mean = training_figure(target).panels[0].series
+    assert len(raw.x) <= 1000
+    assert len(mean.x) <= 1000
+    assert (54_322.0, 99.0) in zip(raw.x, raw.y, strict=True)
 
 
 def test_frontier_is_relative_to_store_all_and_marks_plan_and_budget(

@@ -1,9 +1,12 @@
-"""Both renderers draw the same figure data: Plotly accepts it, matplotlib carries its numbers."""
+"""All renderers draw the same figure data: SVG places it, Plotly accepts it, matplotlib has it."""
 
 import importlib
 import json
+import math
 import pkgutil
 import sys
+from itertools import pairwise
+from xml.etree.ElementTree import Element, fromstring
 
 import matplotlib as mpl
 import pytest
@@ -12,17 +15,31 @@ import thetaone.records
 from thetaone.errors import MissingExtraError
 from thetaone.records import Record, TransferResult
 from thetaone.report import describe
-from thetaone.report.drawing import Figure, plotly_spec
+from thetaone.report.drawing import (
+    Figure,
+    Panel,
+    Series,
+    category_axis,
+    linear_axis,
+    plotly_spec,
+    size_axis,
+    svg_panel,
+)
 from thetaone.report.drawing._palette import DARK, LIGHT
+from thetaone.report.drawing._places import fitting, share
 from thetaone.report.drawing._plotly import resolve
 from thetaone.report.figures._plots import plot_memory_plan
+from thetaone.report.page._contents import Folded
 
 mpl.use("Agg")
 
 
 def figures(result: TransferResult) -> list[Figure]:
     blocks = [block for section in describe(result).sections for block in section.blocks]
-    return [block for block in blocks if isinstance(block, Figure)]
+    inner = [
+        one for block in blocks for one in (block.blocks if isinstance(block, Folded) else [block])
+    ]
+    return [block for block in inner if isinstance(block, Figure)]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -36,6 +53,70 @@ def test_plotly_validates_every_specification(theme: str, result: TransferResult
             spec = plotly_spec(panel)
             assert "@" not in json.dumps(resolve(spec, theme)).replace("@media", "")
             go.Figure(resolve(spec, theme))  # raises on an unknown property or a bad value
+
+
+def elements(panel: Panel) -> list[Element]:
+    """Every element of a panel's picture; raises where it is not well-formed."""
+    return list(fromstring(f"<all>{svg_panel(panel, 'key')}</all>").iter())
+
+
+def test_svg_points_stand_where_their_values_are(result: TransferResult) -> None:
+    for figure in figures(result):
+        for panel in figure.panels:
+            points = [e for e in elements(panel) if e.tag == "use" and "x" in e.attrib]
+            places = [(float(e.attrib["x"][:-1]), float(e.attrib["y"][:-1])) for e in points]
+            expected = [
+                (100 * share(x, panel.x), 100 - 100 * share(y, panel.y))
+                for series in panel.series
+                if series.symbol != "none"
+                for x, y in zip(series.x, series.y, strict=True)
+            ]
+            inside = [(x, y) for x, y in expected if 0 <= x <= 100 and 0 <= y <= 100]
+            assert places == [pytest.approx(place, abs=0.01) for place in inside]
+
+
+def test_svg_bars_span_their_values(result: TransferResult) -> None:
+    (figure,) = (figure for figure in figures(result) if figure.key == "account")
+    (panel,) = figure.panels
+    drawn = [e for e in elements(panel) if e.tag == "rect" and "fill" not in e.attrib]
+    widths = {round(float(e.attrib["width"][:-1]), 1) for e in drawn}
+    assert widths == {
+        round(100 * (share(right, panel.x) - share(left, panel.x)), 1)
+        for bars in panel.bars
+        for left, right in zip(bars.left, bars.right, strict=True)
+    }
+
+
+def test_svg_has_no_style_of_its_own_and_only_colours_by_role(result: TransferResult) -> None:
+    for figure in figures(result):
+        for element in (e for panel in figure.panels for e in elements(panel)):
+            assert "style" not in element.attrib
+            for paint in (element.attrib.get("fill"), element.attrib.get("stroke")):
+                assert paint is None or paint == "none" or paint.startswith(("var(--", "url(#"))
+
+
+def test_svg_breaks_a_line_where_a_value_is_missing() -> None:
+    x = linear_axis("x", [0.0, 3.0])
+    line = Series(name="a", x=(0.0, 1.0, 2.0, 3.0), y=(1.0, math.nan, 2.0, 3.0), symbol="none")
+    panel = Panel(title="", x=x, y=linear_axis("y", [1.0, 3.0]), series=(line,))
+    (path,) = (e for e in elements(panel) if e.tag == "path" and e.attrib.get("class") == "line")
+    assert path.attrib["d"].count("M") == 2
+
+
+def test_svg_words_are_escaped() -> None:
+    axis = category_axis(["<b>&"])
+    panel = Panel(title="", x=linear_axis("<i>", [0.0, 1.0]), y=axis)
+    words = [e.text for e in elements(panel) if e.tag == "text"]
+    assert {"<b>&", "<i>"} <= set(words)
+
+
+def test_tick_labels_that_would_collide_are_left_out() -> None:
+    axis = size_axis("width", [32, 33, 64, 128])
+    shown = sorted(fitting(axis, 250))
+    ends = [250 * share(value, axis) for value in shown]
+    assert len(shown) >= 2
+    assert 33 not in shown
+    assert all(right - left > 20 for left, right in pairwise(ends))
 
 
 def test_plotly_data_are_the_figures_data(result: TransferResult) -> None:

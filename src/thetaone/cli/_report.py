@@ -6,12 +6,17 @@ import typer
 
 
 def report(
-    result: Path = typer.Argument(..., metavar="RESULT.json", help="Saved by `thetaone transfer`."),
-    out: Path = typer.Option(Path("out"), "--out", metavar="DIR", help="Where the page goes."),
+    result: Path = typer.Argument(
+        ..., metavar="RESULT.json", help="What --output wrote, or a report's result.json."
+    ),
+    folder: Path = typer.Option(Path("out"), "--report", metavar="DIR", help="Where it goes."),
+    interactive: bool = typer.Option(
+        False, "--interactive", help="Figures to zoom and hover over: plotly.js, 5 MB more."
+    ),
 ) -> None:
-    """Draw the report of a saved result again, without training anything."""
-    from thetaone.records import TransferResult
-    from thetaone.report import ensure_writable, write_report
+    """Draw the page of a saved result again, of any command, without computing anything."""
+    from thetaone.report import ensure_writable, load_result, write_report
 
-    ensure_writable(out)
-    print(write_report(TransferResult.from_json(result), out))
+    stored = load_result(result)
+    ensure_writable(folder)
+    print(write_report(stored, folder, interactive=interactive))

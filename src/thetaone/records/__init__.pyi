@@ -19,6 +19,9 @@ from ._units import format_bytes as format_bytes
 from ._units import format_seconds as format_seconds
 from ._units import parse_bytes as parse_bytes
 from ._units import parse_seconds as parse_seconds
+from ._words import any_block as any_block
+from ._words import counted as counted
+from ._words import listed as listed
 from .estimators import LAST_EPISODES as LAST_EPISODES
 from .estimators import EstimatorBakeoff as EstimatorBakeoff
 from .estimators import EstimatorComparison as EstimatorComparison
@@ -31,6 +34,7 @@ from .estimators import Verdict as Verdict
 from .laws import CourseAnswer as CourseAnswer
 from .laws import CourseVerdict as CourseVerdict
 from .laws import LawResult as LawResult
+from .laws import MeasuredLaws as MeasuredLaws
 from .laws import Optimum as Optimum
 from .laws import PowerLaw as PowerLaw
 from .laws import Relation as Relation

@@ -1,8 +1,10 @@
 """Shows what the other rooms measured: records in, one self-contained page out.
 
-- ``drawing`` (pure but for its two renderers): what a figure is, axes, palette; plotly, matplotlib.
+- ``drawing`` (pure but for its renderers): what a figure is, axes, palette; SVG for the page,
+  plotly for one to explore, matplotlib for papers.
 - ``figures`` (pure): one file a figure, record → figure data; ``_plots``: ``record.plot()``.
-- ``page``: the words and tables (pure), ``render`` (everything inlined), ``write_report``.
+- ``page``: the words and tables (pure), ``render`` (everything inlined), ``write_report``,
+  ``load_result``.
 
 Colours are roles, resolved in the browser, so light, dark and paper show the same figures. Nothing
 is told apart by colour alone. To add a figure: a pure function in ``figures``, a line in a section,

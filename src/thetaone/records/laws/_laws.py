@@ -38,6 +38,28 @@ class LawResult(Record):
         return laws_table([self])
 
 
+class MeasuredLaws(Record):
+    """What a run of the laws measured, as it is written to a file.
+
+    Attributes:
+        results: One a prediction, in the order of the catalogue.
+    """
+
+    results: tuple[LawResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every law holds."""
+        return all(result.passed for result in self.results)
+
+    def __str__(self) -> str:
+        held = sum(result.passed for result in self.results)
+        return (
+            f"{laws_table(self.results)}\n"
+            f"{held} of {len(self.results)} measurements agree with their law"
+        )
+
+
 def laws_table(results: Sequence[LawResult]) -> str:
     """Predicted, measured, standard error and verdict of each result, as plain text."""
     rows = [

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
+from thetaone.records._words import any_block, counted, listed
 from thetaone.records.laws import PowerLaw
 
 FEATURE_SIZE = "feature size"
@@ -150,22 +151,38 @@ class CoordinateCheck(Record):
         return min(self.failures, key=lambda row: row.step, default=None)
 
     def __str__(self) -> str:
+        columns, rows = self.table()
+        return "\n".join([text_table(columns, rows, title=self._title()), *self.findings()])
+
+    def table(self) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+        """Headings and rows: the exponents at the last step, one row a kind of layer.
+
+        Layers of one kind differ in the number of their block only; each cell is that of the one
+        furthest from holding.
+        """
         last = [row for row in self.rows if row.step in (0, self.steps[-1])]
-        columns = ("layer", "role", *(f"{quantity} exponent" for quantity in QUANTITIES), "verdict")
-        table = text_table(columns, _by_layer(last), title=self._title(), width=220)
+        kinds: dict[str, list[LayerVerdict]] = {}
+        for row in last:
+            kinds.setdefault(any_block(row.layer), []).append(row)
+        quantities = tuple(q for q in QUANTITIES if any(row.quantity == q for row in last))
+        rows = tuple(_kind_row(name, rows, quantities) for name, rows in kinds.items())
+        return ("layer", "role", "layers", *quantities, "verdict"), rows
+
+    def findings(self) -> list[str]:
+        """What fails and why, what these seeds cannot decide, what was not judged."""
         causes: dict[str, list[str]] = {}
         for row in self.failures:
             layers = causes.setdefault(row.cause, [])
             if row.layer not in layers:
                 layers.append(row.layer)
-        lines = [f"✗ {', '.join(who)}: {why}" for why, who in causes.items()]
-        return "\n".join([table, *lines, *self._open_questions(), *self.notes])
+        lines = [f"✗ {listed(who)}: {why}" for why, who in causes.items()]
+        return [*lines, *self._open_questions(), *self.notes]
 
     def _open_questions(self) -> list[str]:
         needed = [row.seeds_needed for row in self.undecided]
         if not needed:
             return []
-        layers = ", ".join(dict.fromkeys(row.layer for row in self.undecided))
+        layers = listed(dict.fromkeys(row.layer for row in self.undecided))
         counts = [count for count in needed if count]
         advice = f"about {max(counts)} seeds would do" if counts else "more seeds would not do"
         if counts and len(counts) < len(needed):
@@ -175,30 +192,48 @@ class CoordinateCheck(Record):
     def _title(self) -> str:
         verdict = {
             HOLDS: "passed",
-            UNDECIDED: f"{'passed' if self.passed else 'UNDECIDED'}, {len(self.undecided)} row(s) "
-            "undecided",
-            FAILS: f"FAILED in {len(self.failed_layers)} layer(s)",
+            UNDECIDED: f"{'passed' if self.passed else 'UNDECIDED'}, "
+            f"{counted(len(self.undecided), 'row')} undecided",
+            FAILS: f"FAILED in {counted(len(self.failed_layers), 'layer')}",
         }[self.verdict]
         sizes = ", ".join(map(str, self.sizes))
         grown = f"{self.axis} {sizes}"
         if self.depths:
             grown += f" at depth {', '.join(map(str, self.depths))}"
         return (
-            f"Coordinate check {verdict}: {self.parametrization}, {self.optimizer}, "
-            f"lr {self.lr:.4g}, {grown}, {self.seeds} seed(s), step {self.steps[-1]}"
+            f"Coordinate check {verdict}; exponents in {self.axis}: {self.parametrization}, "
+            f"{self.optimizer}, lr {self.lr:.4g}, {grown}, {counted(self.seeds, 'seed')}, "
+            f"step {self.steps[-1]}"
         )
 
 
-def _by_layer(rows: Sequence[LayerVerdict]) -> list[tuple[str, ...]]:
-    lines: list[tuple[str, ...]] = []
-    for layer in dict.fromkeys(row.layer for row in rows):
-        mine = {row.quantity: row for row in rows if row.layer == layer}
-        cells = tuple(_exponent(mine.get(quantity)) for quantity in QUANTITIES)
-        role = next(iter(mine.values())).role
-        answers = {row.answer for row in mine.values()}
-        verdict = "✗" if FAILS in answers else "?" if UNDECIDED in answers else "ok"
-        lines.append((layer, role, *cells, verdict))
-    return lines
+def _kind_row(
+    name: str, rows: Sequence[LayerVerdict], quantities: Sequence[str]
+) -> tuple[str, ...]:
+    layers = dict.fromkeys(row.layer for row in rows)
+    worst = {
+        quantity: max((row for row in rows if row.quantity == quantity), key=_badness, default=None)
+        for quantity in quantities
+    }
+    failing = {row.layer for row in rows if row.answer == FAILS}
+    undecided = {row.layer for row in rows if row.answer == UNDECIDED}
+    marked, mark = (failing, "✗") if failing else (undecided, "?")
+    verdict = mark if marked else "ok"
+    if 0 < len(marked) < len(layers):
+        verdict += f" {len(marked)} of {len(layers)}"
+    role = next((row.role for row in rows if row.role), "")
+    cells = tuple(_exponent(worst[quantity]) for quantity in quantities)
+    shown = name if len(layers) > 1 else next(iter(layers))
+    return (shown, role, str(len(layers)), *cells, verdict)
+
+
+def _badness(row: LayerVerdict) -> tuple[int, float]:
+    """First by the answer, then by the distance of the exponent from the middle of its band."""
+    rank = {HOLDS: 0, UNDECIDED: 1, FAILS: 2}[row.answer]
+    if row.law is None:
+        return rank, math.inf if row.answer == FAILS else -1.0
+    middle = (row.band[0] + row.band[1]) / 2
+    return rank, abs(row.law.exponent - (middle if math.isfinite(middle) else 0.0))
 
 
 def _exponent(row: LayerVerdict | None) -> str:
@@ -209,6 +244,8 @@ def _exponent(row: LayerVerdict | None) -> str:
         zero = all(value == 0 for seed in row.values for value in seed)
         return ("zero" if zero else "not finite" if _diverged(row) else "zero at some") + mark
     half = (row.law.interval[1] - row.law.interval[0]) / 2
+    if half < 5e-4:
+        return f"{row.law.exponent:+.3f}{mark}"  # an identity, but for rounding
     return f"{row.law.exponent:+.3f} ± {half:.2g}{mark}"
 
 

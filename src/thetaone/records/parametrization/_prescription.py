@@ -1,12 +1,12 @@
 """What each parameter of a model gets: initialization, learning rate, decay, and why."""
 
 import math
-import re
 
 from pydantic import Field
 
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
+from thetaone.records._words import any_block
 
 
 class RowFactor(Record):
@@ -115,7 +115,7 @@ class Prescription(Record):
         alike: dict[str, list[Rule]] = {}
         for rule in self.rules:
             size = None if rule.init_std is None else 0.0
-            own = rule.model_copy(update={"name": _any_block(rule.name), "init_std": size})
+            own = rule.model_copy(update={"name": any_block(rule.name), "init_std": size})
             alike.setdefault(own.to_json(), []).append(rule)
         return [(_pooled(rules), len(rules)) for rules in alike.values()]
 
@@ -133,11 +133,7 @@ def _pooled(rules: list[Rule]) -> Rule:
         return rules[0]
     sizes = [rule.init_std for rule in rules if rule.init_std is not None]
     init = math.sqrt(sum(size**2 for size in sizes) / len(sizes)) if sizes else None
-    return rules[0].model_copy(update={"name": _any_block(rules[0].name), "init_std": init})
-
-
-def _any_block(name: str) -> str:
-    return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name)
+    return rules[0].model_copy(update={"name": any_block(rules[0].name), "init_std": init})
 
 
 def _row(rule: Rule, count: int) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class FixedPolicies:
             for slots in range(1, min(length, MOST_SLOTS) + 1)
         ]
         nested += [
-            (f"every {every}th kept, loaded once per layer", layer_spans(length, every))
+            (f"one in {every} kept, loaded once per layer", layer_spans(length, every))
             for every in range(2, length + 1)
         ]
         return [(name, _spans(spans)) for name, spans in nested]

@@ -108,7 +108,7 @@ def periodic(
         spans = layer_spans(chain.length, every)
     else:
         spans = [(k, min(k + every, chain.length)) for k in range(0, chain.length, every)]
-    policy = f"every {every}th kept, loaded once per {reload}"
+    policy = f"one in {every} kept, loaded once per {reload}"
     return judged(chain, _regions(spans), policy=policy)
 
 

@@ -1,4 +1,4 @@
-"""What a figure is before anyone draws it, and the two renderers, which decide nothing.
+"""What a figure is before anyone draws it, and its renderers, which decide nothing.
 
 Must not import: ``figures``, ``page``.
 """

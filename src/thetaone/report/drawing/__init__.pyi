@@ -17,10 +17,10 @@ from ._matplotlib import draw as draw
 from ._palette import THEMES as THEMES
 from ._palette import ramp as ramp
 from ._plotly import plotly_spec as plotly_spec
-from ._wording import any_block as any_block
+from ._svg import SYMBOLS as SYMBOLS
+from ._svg import svg_panel as svg_panel
 from ._wording import bytes_words as bytes_words
 from ._wording import clock as clock
-from ._wording import listed as listed
 from ._wording import parametrization_name as parametrization_name
 from ._wording import percent as percent
 from ._wording import short_name as short_name

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 from thetaone.records import format_bytes, format_seconds
 from thetaone.report.drawing._figure import Axis, Quantity
@@ -167,13 +166,3 @@ def _decades(low: float, high: float) -> list[float]:
             return inside or [math.sqrt(low * high)]
     every = [tick for tick in fine[::3] if low <= tick <= high]
     return every[:: math.ceil(len(every) / 6)]
-
-
-def spans(values: Sequence[float]) -> list[tuple[float, float]]:
-    """Neighbouring pairs, for bars that follow one another.
-
-    Examples:
-        >>> spans([0.0, 1.0, 3.0])
-        [(0.0, 1.0), (1.0, 3.0)]
-    """
-    return list(pairwise(values))

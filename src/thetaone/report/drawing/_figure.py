@@ -1,6 +1,6 @@
 """What a figure is before anyone draws it: panels, axes, series and marks, in plain numbers.
 
-Both renderers read these and decide nothing that a reader could take for data: each range, tick,
+The renderers read these and decide nothing that a reader could take for data: each range, tick,
 label and order is settled here. Colours are names of roles (``mup``, ``sp``, ``w3``), resolved by
 ``palette``; nothing is told apart by colour alone, so each series also has a symbol, a dash or a
 pattern.

@@ -1,8 +1,6 @@
 """Names and numbers in the words of a report."""
 
 import math
-import re
-from collections.abc import Iterable
 
 from thetaone.records import format_bytes, format_seconds
 
@@ -75,26 +73,3 @@ def bytes_words(value: float) -> str:
     number, unit = format_bytes(value).split()
     rounded = f"{float(number):.3g}" if abs(float(number)) < 1000 else number
     return f"{rounded}{_TIE}{unit}"
-
-
-def any_block(name: str) -> str:
-    """A parameter's or module's name with its numbers replaced by stars.
-
-    Examples:
-        >>> any_block("blocks.3.mlp.up"), any_block("head")
-        ('blocks.*.mlp.up', 'head')
-    """
-    return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
-
-
-def listed(names: Iterable[str], most: int = 6) -> str:
-    """Names in a sentence; beyond ``most`` of them, numbered blocks share one.
-
-    Examples:
-        >>> listed(["blocks.0.up", "blocks.1.up", "head"], most=2)
-        'blocks.*.up, head'
-    """
-    names = list(names)
-    if len(names) > most:
-        names = list(dict.fromkeys(map(any_block, names)))
-    return ", ".join(names)

@@ -8,6 +8,7 @@ from ._laws import laws_figure as laws_figure
 from ._laws import z_score as z_score
 from ._learning_rate import learning_rate_figure as learning_rate_figure
 from ._levels import levels_figure as levels_figure
+from ._policy import policy_figure as policy_figure
 from ._schedule import schedule_figure as schedule_figure
 from ._timeline import timeline_figure as timeline_figure
 from ._training import account_figure as account_figure

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
-from thetaone.records import FEATURE_UPDATE, CoordinateCheck, LayerVerdict
+from thetaone.records import FEATURE_UPDATE, CoordinateCheck, LayerVerdict, any_block, listed
 from thetaone.report.drawing import (
     Bars,
     Figure,
@@ -30,7 +31,7 @@ ROLE_SYMBOLS: dict[str, Symbol] = {
 
 
 def update_figure(checks: Sequence[CoordinateCheck]) -> Figure:
-    """Feature update ‖Δh‖_RMS against size, log-log, one line a layer, one panel a check.
+    """Feature update ‖Δh‖_RMS against size, log-log, one line a kind of layer, one panel a check.
 
     Layers that keep their size are blue and solid; those that fail are red, dashed, with crosses.
 
@@ -40,20 +41,20 @@ def update_figure(checks: Sequence[CoordinateCheck]) -> Figure:
     Returns:
         The figure, at the last step of each check.
     """
-    rows = [_rows(check, FEATURE_UPDATE) for check in checks]
-    values = [v for group in rows for row in group for seed in row.values for v in seed]
+    kinds = [_kinds(check, FEATURE_UPDATE) for check in checks]
+    values = [v for group in kinds for kind in group for seed in kind.row.values for v in seed]
     y = log_axis("RMS of the feature update", values)
     panels = tuple(
         Panel(
             title=parametrization_name(check.parametrization),
             x=size_axis(check.axis, check.sizes),
             y=y,
-            series=tuple(_line(row, check.sizes) for row in group),
+            series=tuple(_line(kind, check.sizes) for kind in group),
             height=380,
         )
-        for check, group in zip(checks, rows, strict=True)
+        for check, group in zip(checks, kinds, strict=True)
     )
-    title = f"Size of feature updates against {checks[0].axis}, one line per layer"
+    title = f"Size of feature updates against {checks[0].axis}, one line per kind of layer"
     alt = " ".join(map(_sentence, checks))
     return Figure(key="coordinate-check", title=title, alt=alt, panels=panels)
 
@@ -62,20 +63,20 @@ def exponent_figure(checks: Sequence[CoordinateCheck]) -> Figure:
     """Fitted exponent of each layer's feature update with its interval; zero is Θ(1).
 
     Args:
-        checks: Checks to set in one panel, one row a layer.
+        checks: Checks to set in one panel, one row a kind of layer.
 
     Returns:
         The figure, at the last step of each check.
     """
-    rows = {check.parametrization: _rows(check, FEATURE_UPDATE) for check in checks}
-    layers = tuple(dict.fromkeys(row.layer for group in rows.values() for row in group))
+    kinds = {check.parametrization: _kinds(check, FEATURE_UPDATE) for check in checks}
+    layers = _in_order(checks, kinds)
     y = category_axis(layers)
     series = tuple(
-        _exponents(check, rows[check.parametrization], layers, 0.16 * (1 if i == 0 else -1))
+        _exponents(check, kinds[check.parametrization], layers, 0.16 * (1 if i == 0 else -1))
         for i, check in enumerate(checks)
     )
     values = [v for line in series for v in (*line.x, *line.low, *line.high)]
-    bands = [row.band for group in rows.values() for row in group]
+    bands = [kind.row.band for group in kinds.values() for kind in group]
     panel = Panel(
         title="",
         x=linear_axis(
@@ -85,7 +86,7 @@ def exponent_figure(checks: Sequence[CoordinateCheck]) -> Figure:
         ),
         y=y,
         series=series,
-        bars=_bands(rows[checks[0].parametrization], layers),
+        bars=_bands(kinds[checks[0].parametrization], layers),
         references=(Reference(axis="x", value=0.0, label="Θ(1)", dash="solid"),),
         height=max(240, 26 * len(layers) + 90),
     )
@@ -94,12 +95,39 @@ def exponent_figure(checks: Sequence[CoordinateCheck]) -> Figure:
     return Figure(key="exponents", title=title, alt=alt, panels=(panel,))
 
 
-def _rows(check: CoordinateCheck, quantity: str) -> list[LayerVerdict]:
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Layers alike but for the number of their block: the one furthest from Θ(1) stands for all."""
+
+    name: str
+    row: LayerVerdict
+    count: int
+
+    @property
+    def words(self) -> str:
+        """Whom the row is of."""
+        alike = f", the furthest of {self.count} alike" if self.count > 1 else ""
+        return f"{self.row.layer}{alike}"
+
+
+def _kinds(check: CoordinateCheck, quantity: str) -> list[_Kind]:
     last = check.steps[-1]
-    return [row for row in check.rows if row.quantity == quantity and row.step == last]
+    alike: dict[tuple[str, bool], list[LayerVerdict]] = {}
+    for row in check.rows:
+        if row.quantity == quantity and row.step == last:
+            alike.setdefault((any_block(row.layer), row.passed), []).append(row)
+    return [
+        _Kind(name if len(rows) > 1 else rows[0].layer, max(rows, key=_distance), len(rows))
+        for (name, _), rows in alike.items()
+    ]
 
 
-def _line(row: LayerVerdict, sizes: Sequence[int]) -> Series:
+def _distance(row: LayerVerdict) -> float:
+    return math.inf if row.law is None else abs(row.law.exponent)
+
+
+def _line(kind: _Kind, sizes: Sequence[int]) -> Series:
+    row = kind.row
     by_size = [[v for v in at if math.isfinite(v)] for at in zip(*row.values, strict=True)]
     points = [(size, at) for size, at in zip(sizes, by_size, strict=True) if at and min(at) > 0]
     exponent = "no exponent" if row.law is None else f"exponent {signed(row.law.exponent)}"
@@ -113,19 +141,19 @@ def _line(row: LayerVerdict, sizes: Sequence[int]) -> Series:
         symbol=ROLE_SYMBOLS.get(row.role, "circle") if row.passed else "cross",
         dash="solid" if row.passed else "dash",
         width=1.3,
-        notes=(f"{row.layer} ({row.role or 'no role'}), {exponent}",) * len(points),
+        notes=(f"{kind.words} ({row.role or 'no role'}), {exponent}",) * len(points),
     )
 
 
 def _exponents(
-    check: CoordinateCheck, rows: Sequence[LayerVerdict], layers: Sequence[str], offset: float
+    check: CoordinateCheck, kinds: Sequence[_Kind], layers: Sequence[str], offset: float
 ) -> Series:
-    fitted = [(row, row.law) for row in rows if row.law is not None]
+    fitted = [(kind, kind.row.law) for kind in kinds if kind.row.law is not None]
     sp = check.parametrization == "sp"
     return Series(
         name=short_name(check.parametrization),
         x=tuple(law.exponent for _, law in fitted),
-        y=tuple(len(layers) - 1 - layers.index(row.layer) + offset for row, _ in fitted),
+        y=tuple(len(layers) - 1 - layers.index(kind.name) + offset for kind, _ in fitted),
         low=tuple(law.interval[0] for _, law in fitted),
         high=tuple(law.interval[1] for _, law in fitted),
         horizontal=True,
@@ -133,25 +161,36 @@ def _exponents(
         symbol="square" if sp else "circle",
         dash="none",
         notes=tuple(
-            f"{row.layer}: {'passes' if row.passed else 'fails, ' + (row.cause or 'no cause')}"
-            for row, _ in fitted
+            f"{kind.words}: "
+            + ("passes" if kind.row.passed else "fails, " + (kind.row.cause or "no cause"))
+            for kind, _ in fitted
         ),
     )
 
 
-def _bands(rows: Sequence[LayerVerdict], layers: Sequence[str]) -> tuple[Bars, ...]:
-    known = [row for row in rows if all(map(math.isfinite, row.band))]
+def _bands(kinds: Sequence[_Kind], layers: Sequence[str]) -> tuple[Bars, ...]:
+    bounded = [kind for kind in kinds if all(map(math.isfinite, kind.row.band))]
     return (
         Bars(
             name="counts as Θ(1)",
-            left=tuple(row.band[0] for row in known),
-            right=tuple(row.band[1] for row in known),
-            y=tuple(float(len(layers) - 1 - layers.index(row.layer)) for row in known),
+            left=tuple(kind.row.band[0] for kind in bounded),
+            right=tuple(kind.row.band[1] for kind in bounded),
+            y=tuple(float(len(layers) - 1 - layers.index(kind.name)) for kind in bounded),
             thickness=0.9,
             colour="strip",
             tabulate=False,
         ),
     )
+
+
+def _in_order(checks: Sequence[CoordinateCheck], kinds: dict[str, list[_Kind]]) -> tuple[str, ...]:
+    """Names of all kinds, in order of execution, whichever check knows them."""
+    names = dict.fromkeys(kind.name for group in kinds.values() for kind in group)
+    layers = [row.layer for check in checks for row in check.rows]
+    first = {layer: place for place, layer in reversed(list(enumerate(layers)))}
+    for place, layer in reversed(list(enumerate(layers))):
+        first[any_block(layer)] = place
+    return tuple(sorted(names, key=lambda name: first[name]))
 
 
 def _sentence(check: CoordinateCheck) -> str:
@@ -161,7 +200,7 @@ def _sentence(check: CoordinateCheck) -> str:
         return f"{name}: all {n_layers} layers pass."
     return (
         f"{name}: {len(check.failed_layers)} of {n_layers} layers fail: "
-        + ", ".join(check.failed_layers)
+        + listed(check.failed_layers)
         + "."
     )
 

@@ -20,6 +20,7 @@ from thetaone.report.drawing import (
 _GROUPS: dict[str, tuple[str, Symbol]] = {
     "agrees": ("mup", "circle"),
     "biased, and says so": ("sp", "diamond"),
+    "too noisy to tell": ("muted", "triangle"),
     "not to be trusted here": ("bad", "cross"),
 }
 
@@ -116,6 +117,8 @@ def _series(
 def _group(row: EstimatorRow) -> str:
     if not row.unbiased:
         return "biased, and says so"
+    if row.verdict == "too noisy to tell":
+        return row.verdict
     return "agrees" if row.trusted else "not to be trusted here"
 
 

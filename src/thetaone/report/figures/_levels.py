@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from thetaone.records import LevelVerdict
 from thetaone.report.drawing import (
-    Bars,
     Figure,
     Panel,
     Reference,
@@ -29,37 +28,37 @@ def levels_figure(levels: Sequence[LevelVerdict]) -> Figure:
         levels: The verdicts.
 
     Returns:
-        The figure; an interval without ends is left out.
+        The figure, with 95 % intervals; one without ends is left out.
     """
     rows = {id(level): float(len(levels) - 1 - index) for index, level in enumerate(levels)}
-    finite = [level for level in levels if math.isfinite(level.interval[0])]
-    bars = Bars(
-        name="95 % interval",
-        left=tuple(100 * level.interval[0] / abs(level.reference) for level in finite),
-        right=tuple(100 * level.interval[1] / abs(level.reference) for level in finite),
-        y=tuple(rows[id(level)] for level in finite),
-        thickness=0.18, colour="strip",
-    )  # fmt: skip
     series = tuple(
         Series(
             name=verdict,
-            x=tuple(relative(level) for level in levels if level.verdict == verdict),
-            y=tuple(rows[id(level)] for level in levels if level.verdict == verdict),
-            colour=colour, symbol=symbol, dash="none",
-            notes=tuple(str(level) for level in levels if level.verdict == verdict),
+            x=tuple(relative(level) for level in judged),
+            y=tuple(rows[id(level)] for level in judged),
+            low=tuple(_end(level, 0) for level in judged),
+            high=tuple(_end(level, 1) for level in judged),
+            horizontal=True, colour=colour, symbol=symbol, dash="none",
+            notes=tuple(str(level) for level in judged),
         )
         for verdict, (colour, symbol) in COLOURS.items()
-        if any(level.verdict == verdict for level in levels)
+        if (judged := [level for level in levels if level.verdict == verdict])
     )  # fmt: skip
-    ends = [*bars.left, *bars.right, *(relative(level) for level in levels), 0.0]
+    ends = [0.0, *(end for line in series for end in (*line.x, *line.low, *line.high))]
     panel = Panel(
         title="", x=linear_axis("loss above the other's [%]", ends, pad=0.08),
         y=category_axis([level.claim for level in levels]), series=series,
-        bars=(bars,) if finite else (), references=(Reference(axis="x", value=0.0, dash="solid"),),
+        references=(Reference(axis="x", value=0.0, dash="solid"),),
         height=90 + 48 * len(levels),
     )  # fmt: skip
     alt = " ".join(f"{level.claim}: {level}." for level in levels)
     return Figure(key="levels", title="Levels of the loss", alt=alt, panels=(panel,))
+
+
+def _end(level: LevelVerdict, side: int) -> float:
+    """An end of the interval, over the reference [%]; the difference itself where it has none."""
+    end = level.interval[side]
+    return 100 * end / abs(level.reference) if math.isfinite(end) else relative(level)
 
 
 def relative(level: LevelVerdict) -> float:

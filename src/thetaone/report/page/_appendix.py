@@ -1,9 +1,18 @@
 """The sections one looks things up in: prescription, laws, environment, definitions."""
 
-from thetaone.records import LawResult, Prescription, Rule, TransferResult
+from thetaone.records import LawResult, Prescription, Rule, TransferResult, counted
 from thetaone.report.drawing import clock, signed
 from thetaone.report.figures import laws_figure, z_score
-from thetaone.report.page._contents import Cell, Code, Paragraph, Section, Table, Verdict, Words
+from thetaone.report.page._contents import (
+    Cell,
+    Code,
+    Folded,
+    Paragraph,
+    Section,
+    Table,
+    Verdict,
+    Words,
+)
 
 DEFINITIONS: tuple[tuple[str, str], ...] = (
     (
@@ -89,23 +98,29 @@ def prescription_table(prescription: Prescription) -> Table:
     )
 
 
-def laws_section(result: TransferResult) -> Section:
-    """The laws that the parametrization and the plans stand on."""
-    laws = result.laws
+def laws_section(laws: tuple[LawResult, ...]) -> Section:
+    """The laws that the rest stands on: those that fail, and on demand all."""
+    title, text = laws_words(laws)
+    failed = tuple(law for law in laws if not law.passed)
+    every = Folded(
+        summary=f"All {len(laws)} measurements", blocks=(laws_figure(laws), laws_table(laws))
+    )
+    return Section(
+        key="the-laws", nav="Laws", title=title, text=(Paragraph(text=text),),
+        blocks=(laws_table(failed), every) if failed else (every,),
+    )  # fmt: skip
+
+
+def laws_words(laws: tuple[LawResult, ...]) -> tuple[str, str]:
+    """The finding in a line, and what it rests on."""
     held = sum(law.passed for law in laws)
     title = "The laws hold on this machine" if held == len(laws) else "Some laws do not hold here"
     text = (
-        f"{len(laws)} predictions were measured here; {held} hold. A true law lands outside the "
-        "strip of ±4.5 standard errors once in 150,000 measurements; a formula wrong by 2 % is "
-        "made to land outside by the number of samples."
+        f"{counted(len(laws), 'prediction')} were measured here; {held} hold. A true law lands "
+        "outside the strip of ±4.5 standard errors once in 150,000 measurements; a formula wrong "
+        "by 2 % is made to land outside by the number of samples."
     )
-    return Section(
-        key="the-laws",
-        nav="Laws",
-        title=title,
-        text=(Paragraph(text=text),),
-        blocks=(laws_figure(laws), laws_table(laws)),
-    )
+    return title, text
 
 
 def laws_table(laws: tuple[LawResult, ...]) -> Table:

@@ -35,6 +35,7 @@ class Table:
         numeric: Which columns are numbers, aligned right.
         style: ``wide`` fills the page; ``stack`` also folds each row on a phone.
         show_caption: Whether the caption is shown or only announced.
+        note: Below the rows: what is left out.
     """
 
     caption: str
@@ -43,6 +44,7 @@ class Table:
     numeric: tuple[bool, ...] = ()
     style: str = "wide"
     show_caption: bool = False
+    note: str = ""
     kind: Literal["table"] = "table"
 
     def __post_init__(self) -> None:
@@ -64,6 +66,20 @@ class Words:
 
     entries: tuple[tuple[str, str], ...]
     kind: Literal["words"] = "words"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """What a reader unfolds on demand.
+
+    Attributes:
+        summary: The line that is always there: what unfolding shows.
+        blocks: What is folded away.
+    """
+
+    summary: str
+    blocks: tuple[Figure | Table | Code | Words, ...]
+    kind: Literal["folded"] = "folded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +115,7 @@ class Section:
     nav: str
     title: str
     text: tuple[Paragraph, ...] = ()
-    blocks: tuple[Figure | Table | Code | Words, ...] = ()
+    blocks: tuple[Figure | Table | Code | Words | Folded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +128,7 @@ class Page:
         lead: The finding, in two sentences.
         meta: Task, optimizer, time.
         facts: The numbers of the headline.
-        verdicts: Claims, what was measured, whether they hold.
+        verdicts: Claims, what was measured, whether they hold; no rows where nothing is claimed.
         sections: In order.
         thetaone: Version that wrote it.
     """

@@ -1,6 +1,12 @@
 """The page of a bake-off of gradient estimators: words, tables and figure data; no HTML."""
 
-from thetaone.records import EstimatorBakeoff, EstimatorComparison, EstimatorRow, format_seconds
+from thetaone.records import (
+    EstimatorBakeoff,
+    EstimatorComparison,
+    EstimatorRow,
+    counted,
+    format_seconds,
+)
 from thetaone.report.drawing import signed
 from thetaone.report.figures import estimators_figure
 from thetaone.report.page._contents import (
@@ -58,8 +64,9 @@ def describe_bakeoff(bakeoff: EstimatorBakeoff) -> Page:
         title="thetaone: gradient estimators",
         headline=_headline(comparisons),
         lead=(
-            f"{rows} gradients on {len(comparisons)} problem(s) were judged against a reference; "
-            f"{caught} of those that claim to be unbiased {'is' if caught == 1 else 'are'} not. "
+            f"{counted(rows, 'gradient')} on {counted(len(comparisons), 'problem')} were judged "
+            f"against a reference; {caught} of those that claim to be unbiased "
+            f"{'is' if caught == 1 else 'are'} not. "
             "What can be trusted is ranked by the variance that it leaves for the time it takes."
         ),
         meta=f"thetaone gradients · {seconds}",
@@ -78,7 +85,7 @@ def _headline(comparisons: tuple[EstimatorComparison, ...]) -> str:
 
 
 def _fact(found: EstimatorComparison) -> Fact:
-    note = found.reason or "nothing here can be trusted: make more estimates"
+    note = found.reason or "no estimator is both right and precise enough: make more estimates"
     return Fact(label=found.problem, value=found.recommendation or "none", note=note)
 
 
@@ -107,7 +114,7 @@ def _reference(found: EstimatorComparison) -> str:
 
 
 def _section(found: EstimatorComparison) -> Section:
-    take = f"take {found.recommendation}" if found.recommendation else "nothing can be trusted"
+    take = f"take {found.recommendation}" if found.recommendation else "none of these yet"
     setting = (
         f"{found.n_samples} samples an estimate, {found.repeats} estimates of each, judged against "
         f"{_reference(found)}."

@@ -1,5 +1,7 @@
-"""A result as one HTML file that needs nothing else."""
+"""A page as one HTML file that needs nothing else and allows itself nothing else."""
 
+import base64
+import hashlib
 import json
 import re
 from typing import Any
@@ -7,93 +9,44 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from thetaone.records import EstimatorBakeoff, TransferResult
-from thetaone.report.drawing import THEMES, Figure, legend, plotly_spec
-from thetaone.report.page._answer import levels_section, recipe_section
-from thetaone.report.page._appendix import (
-    definitions_section,
-    laws_section,
-    prescription_section,
-    reproduction_section,
-)
-from thetaone.report.page._contents import Page, Section
-from thetaone.report.page._gradients import describe_bakeoff
-from thetaone.report.page._sections import (
-    coordinates_section,
-    drift_section,
-    learning_rate_section,
-    memory_section,
-    target_section,
-)
-from thetaone.report.page._summary import duration, facts, headline, lead, verdicts
+from thetaone.report.drawing import SYMBOLS, THEMES, Figure, legend, plotly_spec, svg_panel
+from thetaone.report.page._contents import Folded, Section
+from thetaone.report.page._pages import Result, describe
 from thetaone.report.page._tables import figure_table
-from thetaone.version import __version__
 
 
-def describe(result: TransferResult | EstimatorBakeoff) -> Page:
-    """The page of a result: words, tables and figure data; no HTML yet.
-
-    Args:
-        result: What a transfer, or a bake-off of gradient estimators, found.
-
-    Returns:
-        The page.
-    """
-    if isinstance(result, EstimatorBakeoff):
-        return describe_bakeoff(result)
-    sections = [
-        learning_rate_section(result),
-        drift_section(result),
-        coordinates_section(result),
-        memory_section(result),
-        *([levels_section(result)] if result.levels else []),
-        target_section(result),
-        *([recipe_section(result.recipe)] if result.recipe else []),
-        prescription_section(result),
-        *([laws_section(result)] if result.laws else []),
-        reproduction_section(result),
-        definitions_section(),
-    ]
-    return Page(
-        title=f"thetaone: {result.task}, width {result.base_width} → {result.target_width}",
-        headline=headline(result),
-        lead=lead(result),
-        meta=f"thetaone transfer · {result.task} · {result.optimizer} · {duration(result)}",
-        facts=facts(result),
-        verdicts=verdicts(result),
-        sections=tuple(sections),
-        thetaone=__version__,
-    )
-
-
-def render(result: TransferResult | EstimatorBakeoff) -> str:
-    """The report of a result as HTML: styles, data, figures and plotly.js inlined.
+def render(result: Result, *, interactive: bool = False) -> str:
+    """The report of a result as HTML: styles, figures and data inlined.
 
     Args:
-        result: What a transfer, or a bake-off of gradient estimators, found.
+        result: Whatever ``describe`` takes.
+        interactive: Draw with plotly.js, which is put into the page and makes it 5 MB larger.
 
     Returns:
         A page that loads nothing from anywhere.
     """
-    from plotly.offline import get_plotlyjs
-
     page = describe(result)
-    specifications: dict[str, Any] = {}
+    specifications: dict[str, Any] | None = {} if interactive else None
     sections = [_with_drawings(section, specifications) for section in page.sections]
     environment = Environment(
         loader=PackageLoader("thetaone.report.page"), autoescape=True, undefined=StrictUndefined
     )
     variables = {name: Markup(_variables(name)) for name in THEMES}
     css = environment.get_template("report.css").render(variables=variables)
-    script = environment.get_template("report.js").render()
+    names = ("interactive.js",) if interactive else ("static.js",)
+    scripts = [environment.get_template(name).render() for name in names]
+    if interactive:
+        scripts.insert(0, _plotly())
     return environment.get_template("report.html.j2").render(
         page=page,
         sections=sections,
         css=Markup(css),
-        js=Markup(script),
-        plotly=Markup(inlined(get_plotlyjs())),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(css, scripts, interactive=interactive),
+        interactive=interactive,
+        symbols=SYMBOLS,
         themes=_data(THEMES),
-        specifications=_data(_rounded(specifications)),
+        specifications=_data(_rounded(specifications or {})),
     )
 
 
@@ -107,34 +60,68 @@ def inlined(script: str) -> str:
     return re.sub(r"<(/script|!--)", r"<\\\1", script, flags=re.IGNORECASE)
 
 
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return inlined(get_plotlyjs())
+
+
+def _policy(css: str, scripts: list[str], *, interactive: bool) -> Markup:
+    """What the page may do: run its own scripts and styles, known by their digests; no more.
+
+    plotly.js writes styles of its own while it draws, so that these cannot be named beforehand.
+    """
+    style = "'unsafe-inline'" if interactive else _digest(css)
+    script = " ".join(map(_digest, scripts))
+    images = "data: blob:" if interactive else "data:"
+    return Markup(
+        f"default-src 'none'; style-src {style}; script-src {script}; img-src {images}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
 def _data(value: Any) -> Markup:
     """JSON that may stand inside a page."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _with_drawings(section: Section, specifications: dict[str, Any]) -> dict[str, Any]:
-    blocks = [
-        _drawing(block, specifications) if isinstance(block, Figure) else block
-        for block in section.blocks
-    ]
+def _with_drawings(section: Section, specifications: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "key": section.key,
         "nav": section.nav,
         "title": section.title,
         "text": section.text,
-        "blocks": blocks,
+        "blocks": [_shown(block, specifications) for block in section.blocks],
     }
 
 
-def _drawing(figure: Figure, specifications: dict[str, Any]) -> dict[str, Any]:
+def _shown(block: Any, specifications: dict[str, Any] | None) -> Any:
+    if isinstance(block, Figure):
+        return _drawing(block, specifications)
+    if isinstance(block, Folded):
+        blocks = [_shown(inner, specifications) for inner in block.blocks]
+        return {"kind": block.kind, "summary": block.summary, "blocks": blocks}
+    return block
+
+
+def _drawing(figure: Figure, specifications: dict[str, Any] | None) -> dict[str, Any]:
     panels: list[dict[str, Any]] = []
     for index, panel in enumerate(figure.panels):
         key = f"{figure.key}-{index}"
-        specifications[key] = plotly_spec(panel)
         name = f"{figure.title}. {panel.title}" if panel.title else figure.title
-        alt = f"{name}. {figure.alt}"
-        panels.append({"title": panel.title, "spec": key, "height": panel.height, "alt": alt})
+        shown = {"title": panel.title, "alt": f"{name}. {figure.alt}", "y": panel.y.label}
+        if specifications is None:
+            shown |= {"spec": "", "picture": svg_panel(panel, key)}
+        else:
+            specifications[key] = plotly_spec(panel)
+            shown |= {"spec": key, "picture": ""}
+        panels.append(shown)
     return {
         "kind": "figure",
         "key": figure.key,

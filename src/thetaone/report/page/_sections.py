@@ -12,8 +12,10 @@ from thetaone.records import (
     Schedule,
     TargetMemory,
     TransferResult,
+    counted,
+    listed,
 )
-from thetaone.report.drawing import bytes_words, clock, listed, percent, signed
+from thetaone.report.drawing import bytes_words, clock, percent, signed
 from thetaone.report.figures import (
     TOLERANCE_OCTAVES,
     account_figure,
@@ -35,9 +37,10 @@ def learning_rate_section(result: TransferResult) -> Section:
     seeds = len({trial.seed for trial in mup.trials})
     axis, reference = mup.axis, mup.reference_size
     sees = (
-        f"Each point is the mean over {seeds} seed(s) of the loss at the end of training; the star "
-        f"is the fitted minimum of its {axis}, the dotted line the minimum at {axis} {reference}. "
-        f"SP is on the left: {_moves(result.sp.drift)}. µP is on the right: {_moves(mup.drift)}, "
+        f"Each point is the mean over {counted(seeds, 'seed')} of the loss at the end of "
+        f"training; the star is the fitted minimum of its {axis}, the dotted line the minimum at "
+        f"{axis} {reference}. SP is on the left: {_moves(result.sp.drift)}. "
+        f"µP is on the right: {_moves(mup.drift)}, "
         f"and training every {axis} at that line costs at most {percent(worst_penalty(result))} "
         "of loss."
     )
@@ -77,8 +80,9 @@ def coordinates_section(result: TransferResult) -> Section:
     """Coordinate checks, µP beside SP."""
     mup, sp = result.check_mup, result.check_sp
     sees = (
-        f"After {mup.steps[-1]} step(s), how far each layer's output has moved (RMS), at widths "
-        f"{', '.join(map(str, mup.sizes))}; squares are input layers, circles hidden, diamonds "
+        f"After {counted(mup.steps[-1], 'step')}, how far each layer's output has moved (RMS), "
+        f"at {mup.axis}s {', '.join(map(str, mup.sizes))}; of layers alike the furthest from Θ(1); "
+        f"squares are input layers, circles hidden, diamonds "
         f"output, triangles vectors, crosses what fails. {_failures(mup, 'µP')} "
         f"{_failures(sp, 'SP')}"
     )
@@ -93,7 +97,7 @@ def coordinates_section(result: TransferResult) -> Section:
     return Section(
         key="coordinates",
         nav="Coordinate check",
-        title=_coordinates_title(mup),
+        title=coordinates_title(mup),
         text=(Paragraph(text=sees), Paragraph(text=false, aside=True)),
         blocks=(update_figure(checks), exponent_figure(checks)),
     )
@@ -164,10 +168,15 @@ def _failures(check: CoordinateCheck, name: str) -> str:
     return sentence + "."
 
 
-def _coordinates_title(check: CoordinateCheck) -> str:
+def coordinates_title(check: CoordinateCheck) -> str:
+    """The finding of a coordinate check in a line."""
     if check.passed:
-        return "Every layer learns alike at every width"
-    return f"{len(check.failed_layers)} layer(s) change their pace with width"
+        return f"Every layer learns alike at every {check.axis}"
+    changing = len(check.failed_layers)
+    return (
+        f"{counted(changing, 'layer')} {'changes its' if changing == 1 else 'change their'} pace "
+        + (f"with {check.axis}")
+    )
 
 
 def _memory_words(plan: TargetMemory, schedule: Schedule, cost: Cost) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from thetaone.report.drawing import Axis, Bars, Figure, Panel, Series, format_value
 from thetaone.report.page._contents import Table
 
+MOST_ROWS = 400  # of a table beside a figure: what nobody reads makes a page large
+
 
 def figure_table(figure: Figure) -> Table:
     """Every tabulated point of a figure, in reading order.
@@ -14,6 +16,8 @@ def figure_table(figure: Figure) -> Table:
         Panel, series, position, value, interval and note, without the columns that stay empty.
     """
     rows = [row for panel in figure.panels for row in _panel_rows(panel)]
+    left_out = len(rows) - MOST_ROWS
+    rows = rows[:MOST_ROWS]
     columns = ("panel", "series", _label(figure, "x"), _label(figure, "y"), "interval", "note")
     kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
     return Table(
@@ -22,6 +26,7 @@ def figure_table(figure: Figure) -> Table:
         rows=tuple(tuple(row[index] for index in kept) for row in rows),
         numeric=tuple(2 <= index <= 4 for index in kept),
         style="",
+        note=f"and {left_out:,} more, which are in result.json" if left_out > 0 else "",
     )
 
 

@@ -1,12 +1,14 @@
 """Puts a report on disk: ``index.html`` and ``result.json``, each whole or not at all."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import get_args
 
-from thetaone.errors import ReportError
-from thetaone.records import EstimatorBakeoff, TransferResult
+from thetaone.errors import RecordError, ReportError
 from thetaone.report.page._html import render
+from thetaone.report.page._pages import Result
 
 
 def ensure_writable(directory: str | Path) -> Path:
@@ -34,14 +36,40 @@ def ensure_writable(directory: str | Path) -> Path:
     return folder
 
 
-def write_report(result: TransferResult | EstimatorBakeoff, directory: str | Path) -> Path:
+def load_result(path: str | Path) -> Result:
+    """Read a result of any kind that has a page.
+
+    Args:
+        path: What ``--output`` wrote, or a report's ``result.json``.
+
+    Raises:
+        RecordError: It cannot be read, or is none of the kinds that have a page.
+    """
+    try:
+        stored: object = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecordError(f"cannot read a result from {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise RecordError(f"{path} is not JSON: {error}") from error
+    kinds = {kind.__name__: kind for kind in get_args(Result)}
+    name = stored.get("record") if isinstance(stored, dict) else None  # pyright: ignore
+    if name not in kinds:
+        raise RecordError(
+            f"{path} is not a result that has a page: record {name!r}; these have one: "
+            f"{', '.join(kinds)}"
+        )
+    return kinds[name].from_json(path)
+
+
+def write_report(result: Result, directory: str | Path, *, interactive: bool = False) -> Path:
     """Write ``index.html`` and ``result.json`` of a result.
 
     The result comes first: whatever happens to the page, what was computed is kept.
 
     Args:
-        result: What a transfer, or a bake-off of gradient estimators, found.
+        result: Whatever ``describe`` takes.
         directory: Where they go; made when it does not exist.
+        interactive: Draw with plotly.js, which makes the page 5 MB larger.
 
     Returns:
         Path of ``index.html``.
@@ -52,7 +80,7 @@ def write_report(result: TransferResult | EstimatorBakeoff, directory: str | Pat
     folder = ensure_writable(directory)
     _write_whole(folder / "result.json", result.to_json() + "\n")
     page = folder / "index.html"
-    _write_whole(page, render(result))
+    _write_whole(page, render(result, interactive=interactive))
     return page
 
 

@@ -224,6 +224,13 @@ def _slowest(answers: Sequence[object]) -> Measured:
     return max(measured, key=lambda one: one.stack_seconds or one.single_seconds)
 
 
+def _times(ratio: float) -> str:
+    """How many times faster, or slower, in words."""
+    if ratio < 1:
+        return f"{1 / ratio:.1f}× slower"
+    return f"{ratio:.1f}× faster" if ratio < 20 else "over 20× faster"
+
+
 def _compare(
     specs: Sequence[TrialSpec],
     stacks: dict[int, int],
@@ -255,8 +262,7 @@ def _compare(
         for spec in specs
     )
     ratio = serial_time / worker_time
-    times = f"{ratio:.1f}×" if ratio < 20 else "over 20×"
-    gain = f"{times} faster than one by one on {n_threads} threads"
+    gain = f"{_times(ratio)} than one by one on {n_threads} threads"
     if worker_time > MARGIN * serial_time:
         return _serial(f"{n_processes} workers would be {gain}", seconds)
     why = f"measured {gain}" + (f"; no stacks: {why_not}" if not stacks and why_not else "")

@@ -1,0 +1,29 @@
+"""The printed coordinate check: short however deep the model is."""
+
+from thetaone.records import FEATURE_UPDATE, Answer, CoordinateCheck, LayerVerdict, PowerLaw
+
+
+def test_a_printed_check_has_one_row_a_kind_of_layer() -> None:
+    def row(layer: str, exponent: float, answer: Answer) -> LayerVerdict:
+        law = PowerLaw(exponent=exponent, stderr=0.01, interval=(exponent - 0.02, exponent + 0.02),
+                       prefactor=1.0, n_points=3)  # fmt: skip
+        return LayerVerdict(
+            layer=layer, role="hidden", quantity=FEATURE_UPDATE, step=1, law=law,
+            band=(-0.25, 0.25), values=((1.0, 1.0),), answer=answer,
+            cause="too fast" if answer == "fails" else "",
+        )  # fmt: skip
+
+    blocks = [row(f"blocks.{i}.up", 0.01 * i, "holds") for i in range(20)]
+    check = CoordinateCheck(
+        parametrization="mup", optimizer="AdamW", lr=0.1, sizes=(8, 16), steps=(1,), seeds=1,
+        rows=(*blocks, row("blocks.20.up", 0.9, "fails"), row("head", 0.0, "holds")),
+    )  # fmt: skip
+    columns, rows = check.table()
+    assert columns == ("layer", "role", "layers", FEATURE_UPDATE, "verdict")
+    assert [(r[0], r[2], r[-1]) for r in rows] == [
+        ("blocks.*.up", "21", "✗ 1 of 21"), ("head", "1", "ok"),
+    ]  # fmt: skip
+    assert rows[0][3].startswith("+0.900")  # the one furthest from holding
+    assert "✗ blocks.20.up: too fast" in str(check)
+    assert "FAILED in 1 layer; exponents in width: mup, AdamW" in str(check)
+    assert "width 8, 16, 1 seed, step 1" in str(check)
