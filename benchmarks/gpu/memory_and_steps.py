@@ -2,7 +2,8 @@
 
 Four budgets, the last one the floor. Schemes: store-all, a schedule of
 one region a block, Hugging Face's own ``gradient_checkpointing_enable``, and ours within the bytes
-of one region a block. Gradients of all of them are compared with store-all's, bit by bit.
+of one region a block. Gradients of all of them are compared with store-all's, bit by bit, under
+deterministic kernels (attention's backward adds in any order otherwise).
 """
 
 import copy
@@ -23,7 +24,9 @@ FRACTIONS = (0.6, 0.3, 0.1, 0.0)
 
 def gradients(model: nn.Module, step: Any) -> list[Tensor]:
     model.zero_grad()
+    torch.use_deterministic_algorithms(True, warn_only=True)
     step()
+    torch.use_deterministic_algorithms(False)
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
@@ -46,6 +49,7 @@ def measure(device: torch.device, *, toy: bool) -> dict[str, Any]:
     ours = planner.plan(blockwise.peak_bytes)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
+        "one region a block, planned_bytes": blockwise.peak_bytes,
         "shape": list(inputs["input_ids"].shape), "budgets": rows,
         "steps": schemes(inputs, blockwise, ours, device, toy=toy),
     }  # fmt: skip

@@ -24,7 +24,7 @@ def judge(rows: torch.Tensor, truth: torch.Tensor, resolution: float) -> None:
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_gradient_of_a_normals_mean(device: torch.device, name: str) -> None:
     """F = E[(x − 1)³], x ∼ N(µ, 1): F' = 3((µ − 1)² + 1)."""
-    mu = torch.tensor([0.3, -0.2], requires_grad=True)
+    mu = torch.tensor([0.3, -0.2], device=device, requires_grad=True)
     rows = t1.gradient_samples(
         lambda x: (x - 1).pow(3).sum(-1), lambda m: D.Independent(D.Normal(m, 1.0), 1), mu,
         estimator=getattr(estimators, name)(), n_samples=N,
@@ -37,7 +37,7 @@ def test_gradient_of_a_normals_mean(device: torch.device, name: str) -> None:
 @pytest.mark.parametrize("name", DISCRETE)
 def test_gradient_of_a_bernoullis_logit(device: torch.device, name: str) -> None:
     """F = E[(b − t)²], b ∼ Bernoulli(σ(θ)): F' = σ(1 − σ)(1 − 2t)."""
-    logit, t = torch.tensor([0.4], requires_grad=True), 0.2
+    logit, t = torch.tensor([0.4], device=device, requires_grad=True), 0.2
     rows = t1.gradient_samples(
         lambda b: (b - t).pow(2).sum(-1), lambda o: D.Independent(D.Bernoulli(logits=o), 1), logit,
         estimator=getattr(estimators, name)(), n_samples=N,
@@ -49,7 +49,7 @@ def test_gradient_of_a_bernoullis_logit(device: torch.device, name: str) -> None
 
 
 def test_the_gradient_lands_on_the_parameter(device: torch.device) -> None:
-    mu = torch.zeros(3, requires_grad=True)
+    mu = torch.zeros(3, device=device, requires_grad=True)
     e = t1.expectation(
         lambda x: x.square().sum(-1), D.Independent(D.Normal(mu, 1.0), 1), n_samples=64,
         estimator=estimators.LeaveOneOut(), generator=torch.Generator(device).manual_seed(0),

@@ -16,7 +16,7 @@ def mlp(width: int) -> nn.Sequential:
 
 
 def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    x = torch.linspace(-1, 1, 8 * 16).view(8, 16)
+    x = torch.linspace(-1, 1, 8 * 16, device=next(model.parameters()).device).view(8, 16)
     for _ in range(3):
         optimizer.zero_grad()
         model(x).square().mean().backward()
@@ -26,10 +26,11 @@ def trained(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Te
 
 def test_at_the_base_width_it_trains_as_plain_torch(device: torch.device) -> None:
     torch.manual_seed(0)
-    ours = mlp(32)
-    plain = mlp(32)
+    ours = mlp(32).to(device)
+    plain = mlp(32).to(device)
     plain.load_state_dict(ours.state_dict())
-    optimizer = t1.parametrize(ours, base=mlp(32), optimizer=torch.optim.AdamW, lr=0.01)
+    base = mlp(32).to(device)
+    optimizer = t1.parametrize(ours, base=base, optimizer=torch.optim.AdamW, lr=0.01)
     beside = torch.optim.AdamW(plain.parameters(), lr=0.01)
     for a, b in zip(trained(ours, optimizer), trained(plain, beside), strict=True):
         assert a.device.type == device.type
@@ -37,23 +38,21 @@ def test_at_the_base_width_it_trains_as_plain_torch(device: torch.device) -> Non
 
 
 def test_the_prescription_is_that_of_the_cpu(device: torch.device) -> None:
-    def rules() -> dict[str, tuple[float, ...]]:
+    def rules(place: torch.device) -> dict[str, tuple[float, ...]]:
         torch.manual_seed(0)
-        with torch.device("cpu"):
-            target, base = mlp(128), mlp(32)
-        place = torch.get_default_device()
-        found = t1.prescribe(target.to(place), base=base.to(place), optimizer=torch.optim.AdamW)
-        return {rule.name: (rule.lr_factor, round(rule.init_factor, 5)) for rule in found.rules}
+        target, base = mlp(128).to(place), mlp(32).to(place)
+        prescription = t1.prescribe(target, base=base, optimizer=torch.optim.AdamW)
+        return {
+            rule.name: (rule.lr_factor, round(rule.init_factor, 5)) for rule in prescription.rules
+        }
 
-    on_device = rules()
-    with torch.device("cpu"):
-        assert rules() == on_device
+    assert rules(torch.device("cpu")) == rules(device)
 
 
 def test_a_wider_model_trains_where_it_is(device: torch.device) -> None:
     torch.manual_seed(0)
-    model = mlp(128)
-    optimizer = t1.parametrize(model, base=mlp(32), optimizer=torch.optim.AdamW, lr=0.01)
+    model = mlp(128).to(device)
+    optimizer = t1.parametrize(model, base=mlp(32).to(device), optimizer=torch.optim.AdamW, lr=0.01)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     after = trained(model, optimizer)
     moved = [float((a - b).abs().max()) for a, b in zip(after, before, strict=True)]

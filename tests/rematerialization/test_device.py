@@ -28,8 +28,8 @@ def schedules(chain: Chain) -> dict[str, Schedule]:
 def test_gradients_are_bitwise_those_of_store_all(
     device: torch.device, kind: str, dropout: float
 ) -> None:
-    plain = looping(6, dropout=dropout)
-    ours, x = copy.deepcopy(plain), torch.randn(32, 16)
+    plain = looping(6, dropout=dropout).to(device)
+    ours, x = copy.deepcopy(plain), torch.randn(32, 16, device=device)
     rematerialize(ours, schedules(profile(ours, x, repeats=1))[kind])
     for model in (plain, ours):
         torch.manual_seed(5)  # seeds every device
@@ -61,7 +61,8 @@ def measured_peak(model: nn.Module, x: torch.Tensor) -> int:
 @pytest.mark.parametrize("kind", ["store-all", "per block", "floor"])
 def test_the_peak_is_the_plans(device: torch.device, kind: str) -> None:
     torch.manual_seed(0)
-    model, x = nn.Sequential(*[Residual(64) for _ in range(12)]), torch.randn(512, 64)
+    model = nn.Sequential(*[Residual(64) for _ in range(12)]).to(device)
+    x = torch.randn(512, 64, device=device)
     chain = profile(model, x, repeats=1)
     schedule = (schedules(chain) | {"store-all": store_all(chain)})[kind]
     rematerialize(model, schedule)

@@ -86,11 +86,13 @@ def make_update(hypers: Hypers, p_kp: Tensor) -> Update:
 
     The formulas are those of ``torch.optim``; results agree to rounding.
     """
+    values = {
+        name: value.to(p_kp.device) if isinstance(value, Tensor) else value
+        for name, value in hypers.values.items()
+    }
     if hypers.kind is torch.optim.SGD:
-        return _sgd(hypers.values, torch.zeros_like(p_kp))
-    return _adam(
-        hypers.values, torch.zeros_like(p_kp), torch.zeros_like(p_kp), decoupled=hypers.decoupled
-    )
+        return _sgd(values, torch.zeros_like(p_kp))
+    return _adam(values, torch.zeros_like(p_kp), torch.zeros_like(p_kp), decoupled=hypers.decoupled)
 
 
 def _sgd(h: Mapping[str, Hyper], momentum_kp: Tensor) -> Update:
