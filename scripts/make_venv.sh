@@ -21,7 +21,13 @@ if [ ! -x "$venv/bin/pip" ]; then
     exit 2
   }
 fi
+rm -f "$venv/install.log" # pip appends
 # shellcheck disable=SC2086 # PIP_OPTIONS is a list of options
 "$venv/bin/pip" install --quiet --disable-pip-version-check ${PIP_OPTIONS:-} \
-  --constraint "$constraints" --editable ".[$extras]"
+  --progress-bar off --log "$venv/install.log" \
+  --constraint "$constraints" --editable ".[$extras]" || {
+  sed -n '/The conflict is caused by/,/^[^ ]* *$/p' "$venv/install.log" >&2 # --quiet leaves it out
+  echo "installing [$extras] failed; every step is in $venv/install.log" >&2
+  exit 1
+}
 touch "$venv/.installed"

@@ -1,10 +1,12 @@
 """What importing and asking for help may load, and the frozen public surface."""
 
+import ast
 import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +71,26 @@ def test_every_name_that_a_room_exports_resolves(stub: Path) -> None:
     for name, alias in names:
         assert name == alias
         assert hasattr(package, name)
+
+
+def imported_at_the_top(file: Path) -> set[str]:
+    names: list[str] = []
+    for statement in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(statement, ast.Import):
+            names += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            names.append(statement.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+def test_modules_of_tests_import_no_peer_library_unless_left_out_without_it(
+    pytestconfig: pytest.Config,
+) -> None:
+    """Else collecting the suite ends in an ImportError where the library is absent."""
+    root = pytestconfig.rootpath
+    conftest: Any = pytestconfig.pluginmanager.get_plugin(str(root / "conftest.py"))
+    peers: dict[str, list[str]] = conftest.PEERS
+    for file in sorted((root / "tests").rglob("*.py")):
+        for name in peers.keys() & imported_at_the_top(file):
+            left_out = any(file.is_relative_to(root / path) for path in peers[name])
+            assert left_out, f"{file} imports {name}; call pytest.importorskip where it is used"
