@@ -69,8 +69,8 @@ types: setup
 contracts: setup
 	$(BIN)/lint-imports
 
-docs: setup
-	$(BIN)/mkdocs build --strict
+docs: setup ## the documentation, in site/
+	$(BIN)/zensical build --clean --strict # fails on a broken link or anchor
 
 check: lint types contracts docs coverage gpu-dry-run ## everything that the gate runs
 

@@ -99,7 +99,7 @@ def judge(
     the layer's own update does not is no fault, nor is what it passes on.
 
     Args:
-        observed: Measured over expected values, shape [seeds][sizes], by layer, quantity, step.
+        observed: Measured over expected values, shape [seeds, sizes], by layer, quantity, step.
         sizes: Widths or depths [count].
         context: Order, roles and bands.
 

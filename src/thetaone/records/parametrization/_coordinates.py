@@ -47,7 +47,7 @@ class LayerVerdict(Record):
         law: Power law of value over expected value, fitted over the sizes; ``None`` when a value
             was zero or not finite.
         band: Exponents that count as Θ(1).
-        values: Measured over expected values, shape [seeds][sizes].
+        values: Measured over expected values, shape [seeds, sizes].
         answer: ``holds``: the interval lies in the band; ``fails``: outside of it;
             ``undecided``: across an edge.
         seeds_needed: Seeds that would decide it, as far as its spread tells [count]; 0 when it is
