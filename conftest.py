@@ -31,10 +31,17 @@ PEERS: dict[str, list[str]] = {
         "tests/studies/test_policy.py",
         "tests/studies/test_cartpole.py",
     ],
-    "lightning": ["tests/integrations/test_lightning.py"],
+    "lightning": [
+        "tests/integrations/test_lightning.py",
+        "tests/integrations/test_recipe.py",
+        "docs/guide/trainers.md",
+    ],
     "matplotlib": ["tests/report/test_renderers.py", "tests/estimators/test_examples.py"],
+    "peft": [],
     "ray": ["tests/sweeps/test_ray.py"],
     "transformers": [
+        "docs/guide/trainers.md",
+        "tests/integrations/test_recipe.py",
         "tests/integrations/test_transformers.py",
         "tests/rematerialization/test_transformers.py",
     ],

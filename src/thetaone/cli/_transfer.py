@@ -65,11 +65,10 @@ def transfer(
 
 def _confirm(check: "CoordinateCheck") -> bool:
     """Ask before a target is trained whose check failed; where nobody can answer, go on."""
-    layers = ", ".join(check.failed_layers)
     if not sys.stdin.isatty():
-        print(f"thetaone: the coordinate check failed in {layers}; going on", file=sys.stderr)
+        print(f"thetaone: the coordinate check {check.outcome}; going on", file=sys.stderr)
         return True
-    return typer.confirm(f"The coordinate check failed in {layers}. Train the target?")
+    return typer.confirm(f"The coordinate check {check.outcome}. Train the target?")
 
 
 def _print(result: "TransferResult", report: Path | None) -> None:

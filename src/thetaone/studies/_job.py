@@ -140,8 +140,8 @@ class Job:
         checks = {rule: _check(self, rule, lr) for rule in ("mup", "sp")}
         if confirm is not None and not checks["mup"].passed and not confirm(checks["mup"]):
             raise InputError(
-                f"the coordinate check failed in {', '.join(checks['mup'].failed_layers)}, so the "
-                "target was not trained; what was swept is kept. Mend the model, or use force"
+                f"the coordinate check {checks['mup'].outcome}, so the target was not "
+                "trained; what was swept is kept. Mend the model, or use force"
             )
         recipe = self.recipe(optimum, plan.schedule if plan else None, sweeps["mup"])
         trained = self.train(recipe)

@@ -146,6 +146,16 @@ class CoordinateCheck(Record):
         return tuple(dict.fromkeys(row.layer for row in self.failures))
 
     @property
+    def outcome(self) -> str:
+        """``passed``, ``failed in …`` or ``undecided in …``: for a line of a summary."""
+        if self.passed:
+            return "passed"
+        if self.failures:
+            return f"failed in {', '.join(self.failed_layers)}"
+        layers = dict.fromkeys(row.layer for row in self.undecided if not row.passed)
+        return f"undecided in {', '.join(layers)}"
+
+    @property
     def culprit(self) -> LayerVerdict | None:
         """The first fault in order of execution: at the earliest step, in the earliest layer."""
         return min(self.failures, key=lambda row: row.step, default=None)

@@ -112,6 +112,32 @@ class Recipe(Record):
         """A ``torch.optim.lr_scheduler`` of the recipe's schedule; step it once a step."""
         return self._act("recipe_scheduler", optimizer)
 
+    def optimizer_and_scheduler(self, model: Any) -> tuple[Any, Any]:
+        """Optimizer and scheduler of a fresh model, as ``Trainer(optimizers=...)`` takes them.
+
+        For Hugging Face's ``Trainer`` and what is built on it, such as TRL's ``SFTTrainer``.
+
+        Raises:
+            MismatchError: The model is another one; names the first parameter that differs.
+        """
+        optimizer = self.optimizer(model)
+        return optimizer, self.scheduler(optimizer)
+
+    def configure_optimizers(self, model: Any) -> dict[str, Any]:
+        """What ``LightningModule.configure_optimizers`` returns: stepped once a step.
+
+        Args:
+            model: Of the task; where a Lightning module holds it as ``self.model``, that.
+
+        Raises:
+            MismatchError: The model is another one; names the first parameter that differs.
+        """
+        optimizer, scheduler = self.optimizer_and_scheduler(model)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
     def rematerialize(self, model: Any, sample: Any = None) -> Any:
         """The model under the recipe's memory schedule; the model itself when there is none.
 
@@ -153,7 +179,9 @@ class Recipe(Record):
         Raises:
             InputError: Another trainer.
         """
-        return snippet(self.loop, trainer, path, rematerialized=self.memory is not None)
+        return snippet(
+            self.loop, trainer, path, n_steps=self.n_steps, rematerialized=self.memory is not None
+        )
 
     def _act(self, function: str, *arguments: Any) -> Any:
         return getattr(importlib.import_module(self.acts), function)(self, *arguments)

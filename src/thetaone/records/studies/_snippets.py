@@ -6,13 +6,16 @@ from thetaone.records._training import TrainingLoop
 TRAINERS = ("loop", "transformers", "lightning", "fsdp")
 
 
-def snippet(loop: TrainingLoop, trainer: str, path: str, *, rematerialized: bool) -> str:
+def snippet(
+    loop: TrainingLoop, trainer: str, path: str, *, n_steps: int, rematerialized: bool
+) -> str:
     """Code that builds the optimizer of a recipe and trains with it.
 
     Args:
         loop: What a step does beside the optimizer's update.
         trainer: One of ``TRAINERS``.
         path: Of the recipe.
+        n_steps: Steps of the training [count].
         rematerialized: Whether the recipe has a memory schedule.
 
     Raises:
@@ -20,23 +23,22 @@ def snippet(loop: TrainingLoop, trainer: str, path: str, *, rematerialized: bool
     """
     if trainer not in TRAINERS:
         raise InputError(f"trainer={trainer!r}: choose {', '.join(TRAINERS)}")
-    run = "run" if rematerialized and trainer != "fsdp" else "model"
     body = {"loop": _loop, "transformers": _transformers, "lightning": _lightning, "fsdp": _fsdp}
     head = ["import thetaone as t1", "", f'recipe = t1.Recipe.load("{path}")']
-    return "\n".join([*head, *body[trainer](loop, run)])
+    if rematerialized and trainer != "fsdp":
+        head.append("recipe.rematerialize(model)  # in place")
+    return "\n".join([*head, *body[trainer](loop, n_steps)])
 
 
-def _build(loop: TrainingLoop, run: str) -> list[str]:
-    lines = ["optimizer = recipe.optimizer(model)"]
-    if loop.schedule != "constant":
-        lines.append("scheduler = recipe.scheduler(optimizer)")
-    if run != "model":
-        lines.append(f"{run} = recipe.rematerialize(model)")
-    return lines
+def _build(loop: TrainingLoop) -> list[str]:
+    if loop.schedule == "constant":
+        return ["optimizer = recipe.optimizer(model)"]
+    return ["optimizer, scheduler = recipe.optimizer_and_scheduler(model)"]
 
 
-def _loop(loop: TrainingLoop, run: str) -> list[str]:
-    lines = [*_build(loop, run), "for batch in batches:", "    optimizer.zero_grad()"]
+def _loop(loop: TrainingLoop, n_steps: int) -> list[str]:
+    lines = [*_build(loop), f"for batch in itertools.islice(batches, {n_steps}):"]
+    lines.append("    optimizer.zero_grad()")
     indent, part, value = " " * 4, "batch", "value"
     if loop.accumulate > 1:
         lines.append(f"    for part in split(batch, {loop.accumulate}):")
@@ -45,7 +47,7 @@ def _loop(loop: TrainingLoop, run: str) -> list[str]:
     if loop.precision == "bf16":
         lines.append(f"{indent}with torch.autocast(device, torch.bfloat16):")
         deeper = " " * 4
-    lines += [f"{indent}{deeper}value = loss({run}, {part})", f"{indent}{value}.backward()"]
+    lines += [f"{indent}{deeper}value = loss(model, {part})", f"{indent}{value}.backward()"]
     if loop.clip is not None:
         lines.append(f"    torch.nn.utils.clip_grad_norm_(model.parameters(), {loop.clip})")
     lines.append("    optimizer.step()")
@@ -54,47 +56,36 @@ def _loop(loop: TrainingLoop, run: str) -> list[str]:
     return lines
 
 
-def _arguments(loop: TrainingLoop) -> str:
-    arguments = ["..."]
-    arguments += [f"max_grad_norm={0.0 if loop.clip is None else loop.clip}"]
+def _transformers(loop: TrainingLoop, n_steps: int) -> list[str]:
+    arguments = ["...", f"max_steps={n_steps}"]
+    arguments.append(f"max_grad_norm={0.0 if loop.clip is None else loop.clip}")
     arguments += ["bf16=True"] if loop.precision == "bf16" else []
     if loop.accumulate > 1:
         arguments.append(f"gradient_accumulation_steps={loop.accumulate}")
-    return ", ".join(arguments)
-
-
-def _transformers(loop: TrainingLoop, run: str) -> list[str]:
-    scheduler = "recipe.scheduler(optimizer)"
-    if loop.schedule == "constant":
-        scheduler = "torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)"
     return [
-        "optimizer = recipe.optimizer(model)",
         "trainer = transformers.Trainer(",
-        "    recipe.rematerialize(model)," if run != "model" else "    model,",
-        f"    transformers.TrainingArguments({_arguments(loop)}),",
-        f"    optimizers=(optimizer, {scheduler}), train_dataset=...,",
+        f"    model, transformers.TrainingArguments({', '.join(arguments)}),",
+        "    optimizers=recipe.optimizer_and_scheduler(model), train_dataset=...,",
         ")",
         "trainer.train()",
     ]
 
 
-def _lightning(loop: TrainingLoop, run: str) -> list[str]:
-    lines = ["", "class Module(lightning.LightningModule):", "    def configure_optimizers(self):"]
-    lines.append("        optimizer = recipe.optimizer(self.model)")
-    if loop.schedule == "constant":
-        lines.append("        return optimizer")
-    else:
-        lines.append("        scheduler = recipe.scheduler(optimizer)")
-        lines.append('        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]')
-    arguments = [f"gradient_clip_val={loop.clip}"] if loop.clip is not None else []
+def _lightning(loop: TrainingLoop, n_steps: int) -> list[str]:
+    arguments = [f"max_steps={n_steps}"]
+    arguments += [f"gradient_clip_val={loop.clip}"] if loop.clip is not None else []
     arguments += ['precision="bf16-mixed"'] if loop.precision == "bf16" else []
     arguments += [f"accumulate_grad_batches={loop.accumulate}"] if loop.accumulate > 1 else []
-    return [*lines, "", f"trainer = lightning.Trainer({', '.join([*arguments, '...'])})"]
+    return [
+        "", "class Module(lightning.LightningModule):", "    def configure_optimizers(self):",
+        "        return recipe.configure_optimizers(self.model)", "",
+        f"trainer = lightning.Trainer({', '.join([*arguments, '...'])})",
+    ]  # fmt: skip
 
 
-def _fsdp(loop: TrainingLoop, run: str) -> list[str]:
-    lines = ["for block in model.layers:", "    fully_shard(block)", "fully_shard(model)"]
-    lines.append("optimizer = recipe.optimizer(model)  # names are kept, so the recipe still fits")
-    if loop.schedule != "constant":
-        lines.append("scheduler = recipe.scheduler(optimizer)")
-    return lines
+def _fsdp(loop: TrainingLoop, n_steps: int) -> list[str]:
+    return [
+        "for block in model.layers:", "    fully_shard(block)", "fully_shard(model)",
+        *_build(loop)[:1], "# names are kept, so the recipe still fits; or, all of it at once:",
+        f"# torchrun --nproc-per-node 8 -m thetaone train recipe.json --shard  ({n_steps} steps)",
+    ]  # fmt: skip

@@ -192,8 +192,8 @@ def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
         ("µP", str(mup.drift or "no drift: fewer than two optima")),
         ("SP", str(sp.drift or "no drift: fewer than two optima")),
         ("transfer penalty", f"{penalty:.2%} at worst over {mup.axis}s {_join(mup.sizes)} (µP)"),
-        ("coordinate check µP", _verdict(result.check_mup)),
-        ("coordinate check SP", _verdict(result.check_sp)),
+        ("coordinate check µP", result.check_mup.outcome),
+        ("coordinate check SP", result.check_sp.outcome),
         ("memory", _memory_line(result)),
         ("target", f"width {result.target_width}: loss {result.target.final_loss:.4f}"),
         (
@@ -224,12 +224,6 @@ def advice(result: TransferResult) -> str:
 def _level_line(level: LevelVerdict) -> str:
     text = f"{level.claim}: {level.what} {level.loss:.4f}, {level.against} {level.reference:.4f}"
     return f"{text}; {level.advice}" if level.advice else text
-
-
-def _verdict(check: CoordinateCheck) -> str:
-    if check.passed:
-        return "passed"
-    return f"failed in {_join(check.failed_layers)}"
 
 
 def _memory_line(result: TransferResult) -> str:

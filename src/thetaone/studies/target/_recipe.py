@@ -1,5 +1,6 @@
 """The recipe of a transfer: written from a settled request, and what its methods do to a model."""
 
+import functools
 import importlib
 import re
 from collections import defaultdict
@@ -133,22 +134,19 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
     return value
 
 
-class RateFactor:
-    """Factor on the rate after so many scheduler steps; a class, so that it can be pickled."""
-
-    def __init__(self, loop: TrainingLoop, n_steps: int) -> None:
-        self.loop, self.n_steps = loop, n_steps
-
-    def __call__(self, step: int) -> float:
-        """The factor of step ``step``, counted from 0; behind the last step the last one's."""
-        return self.loop.factor(min(step, self.n_steps - 1), self.n_steps)
+def _factor(loop: TrainingLoop, n_steps: int, step: int) -> float:
+    """The factor of step ``step``, counted from 0; behind the last step the last one's."""
+    return loop.factor(min(step, n_steps - 1), n_steps)
 
 
 def recipe_scheduler(
     recipe: Recipe, optimizer: torch.optim.Optimizer
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """The recipe's schedule on an optimizer; see ``Recipe.scheduler``."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, RateFactor(recipe.loop, recipe.n_steps))
+    # partial: it can be pickled, and LambdaLR puts nothing of it into its state, which must load
+    # with weights_only
+    factor = functools.partial(_factor, recipe.loop, recipe.n_steps)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def recipe_rematerialize(recipe: Recipe, model: nn.Module, sample: Any = None) -> nn.Module:
