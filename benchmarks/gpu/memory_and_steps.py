@@ -24,7 +24,7 @@ FRACTIONS = (0.6, 0.3, 0.1, 0.0)
 
 def gradients(model: nn.Module, step: Any) -> list[Tensor]:
     model.zero_grad()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(True)
     step()
     torch.use_deterministic_algorithms(False)
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
@@ -42,6 +42,7 @@ def measure(device: torch.device, *, toy: bool) -> dict[str, Any]:
         f"floor + {fraction:.0%} of the way to store-all": floor + int(fraction * (whole - floor))
         for fraction in FRACTIONS
     }
+    repeated = all(map(torch.equal, gradients(model, step), expected))
     rows: dict[str, Any] = {"store-all": compare(model, step, planner.store_all, expected, device)}
     for name, budget in budgets.items():
         rows[name] = compare(model, step, planner.plan(budget), expected, device)
@@ -49,6 +50,7 @@ def measure(device: torch.device, *, toy: bool) -> dict[str, Any]:
     ours = planner.plan(blockwise.peak_bytes)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
+        "plain_step_repeats_bitwise": repeated,
         "one region a block, planned_bytes": blockwise.peak_bytes,
         "shape": list(inputs["input_ids"].shape), "budgets": rows,
         "steps": schemes(inputs, blockwise, ours, device, toy=toy),
