@@ -228,7 +228,6 @@ TASKS: dict[str, Callable[[int], ZooTask]] = {
     ),
     "graph": lambda f: ZooTask(lambda w: TokenModel(w, Mixing(w)), True, 48, f),
 }
-ROLES = {"einsum": {"body.w?": "hidden"}}  # ambiguous by shape, where a pass does not tell
 
 Edit = Callable[[nn.Module, torch.optim.Optimizer, float], None]
 
