@@ -55,7 +55,7 @@ Expected = dict[str, tuple[str, float, float, float]]
 HIDDEN = ("hidden", R**-0.5, 1 / R, 1.0)
 INPUT = ("input", 1.0, 1.0, R)
 OUTPUT = ("output", 1 / R, 1 / R, 1 / R)
-BOTTLENECK = ("bottleneck", R**-0.5, 1 / R, 1 / R)
+BOTTLENECK = ("bottleneck", 1 / R, 1 / R, 1 / R)
 VECTOR = ("vector", 1.0, 1.0, R)
 FIXED = ("fixed", 1.0, 1.0, 1.0)
 

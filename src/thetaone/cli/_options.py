@@ -69,7 +69,7 @@ Anchor = Annotated[
     int | None,
     typer.Option(
         "--anchor", "--base-width", "--base",
-        help="Width at which rates are meant and nothing is rescaled; the target's by default.",
+        help="Width at which rates are meant and nothing is rescaled: the target's, or the least.",
     ),
 ]  # fmt: skip
 Engine = Annotated[str, typer.Option(help="auto, serial, processes, stacked or ray.")]

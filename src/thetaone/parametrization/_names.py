@@ -66,6 +66,8 @@ def place(name: str, stacks: frozenset[str]) -> str:
         >>> place("decoder.3.layer.1.weight", frozenset({"decoder"}))
         'decoder.*.layer.1.weight'
     """
+    if not stacks:
+        return name
     parts: list[str] = []
     for part in name.split("."):
         counts = part.isdigit() and ".".join(parts) in stacks

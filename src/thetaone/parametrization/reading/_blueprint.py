@@ -4,10 +4,8 @@ Uses come from one forward pass under fake tensors. Where none can be run, param
 ``torch.nn`` classes are read by their class, and the rest is left open.
 """
 
-import weakref
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +21,9 @@ from thetaone.parametrization.reading._modules import (
 )
 from thetaone.parametrization.reading._sample_inputs import FirstBatch, Sample, passes
 from thetaone.parametrization.reading._site import assemble
-from thetaone.parametrization.reading.program import (
-    Linearity,
-    Program,
-    read_products,
-    read_reductions,
-    read_uses,
-    trace,
-)
+from thetaone.parametrization.reading._stored import Readings, Signature
+from thetaone.parametrization.reading.paths import Linearity, read_products, read_reductions
+from thetaone.parametrization.reading.program import Program, read_uses, trace
 from thetaone.records import Blueprint, Branch, Site
 
 # what a forward pass raises that is given inputs it was not made for
@@ -38,14 +31,14 @@ _REFUSALS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
     NotImplementedError, UnsupportedFakeTensorException,
 )  # fmt: skip
-_READ: "weakref.WeakKeyDictionary[nn.Module, tuple[Any, Blueprint]]" = weakref.WeakKeyDictionary()
+_READ = Readings()
 
 
 def read_blueprint(model: nn.Module, *, sample: Sample = None, measure: bool = True) -> Blueprint:
     """The blueprint of a model.
 
     The pass runs in evaluation mode, without arithmetic, with torch's RNG forked; nothing of the
-    model is changed. Without a sample, a model read before and unchanged since is not read again.
+    model is changed. Without a sample, a model read before, or one built alike, is not read again.
 
     Args:
         model: Any module; on the meta device nothing can be measured.
@@ -64,14 +57,11 @@ def read_blueprint(model: nn.Module, *, sample: Sample = None, measure: bool = T
         3
     """
     plain = _unwrapped(model)
-    signature = _signature(plain)
-    stored = _READ.get(plain) if sample is None else None
-    if stored is not None and stored[0] == signature:
-        blueprint = stored[1]
-    else:
-        blueprint = _read(plain, sample)
-        if sample is None:
-            _READ[plain] = (signature, blueprint)
+    signature = Signature(plain)
+    stored = _READ.find(plain, signature) if sample is None else None
+    blueprint = stored or _read(plain, sample)
+    if sample is None:
+        _READ.keep(plain, signature, blueprint)
     return _measured(plain, blueprint) if measure else blueprint
 
 
@@ -203,22 +193,3 @@ def _with_size(site: Site, parameter: Tensor) -> Site:
             f"{site.name} holds NaN or inf (RMS {value}): initialize the model before prescribing"
         )
     return site.model_copy(update={"rms": value})
-
-
-def _signature(model: nn.Module) -> tuple[Any, ...]:
-    """What a reading depends on, as far as it can be compared cheaply."""
-    return tuple(_module_signature(name, module) for name, module in model.named_modules())
-
-
-def _module_signature(name: str, module: nn.Module) -> tuple[Any, ...]:
-    parameters = tuple(
-        (local, id(p), p.shape, p.requires_grad) if p is not None else (local,)
-        for local, p in module._parameters.items()
-    )
-    hooks = (*module._forward_hooks, *module._forward_pre_hooks)
-    return (name, type(module), parameters, hooks, tuple(_plain(vars(module).items())))
-
-
-def _plain(attributes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    simple = (bool, int, float, str, type(None))
-    return [(k, v) for k, v in attributes if isinstance(v, simple) and k != "training"]

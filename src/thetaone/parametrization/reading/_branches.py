@@ -7,14 +7,8 @@ from torch import nn
 
 from thetaone.errors import RoleError
 from thetaone.parametrization._names import block, canonical
-from thetaone.parametrization.reading.program import (
-    MOVES,
-    Linearity,
-    Program,
-    Residual,
-    Residuals,
-    Value,
-)
+from thetaone.parametrization.reading.paths import Linearity, Residual, Residuals
+from thetaone.parametrization.reading.program import MOVES, Program, Value
 from thetaone.records import Branch
 
 

@@ -6,15 +6,13 @@ from typing import Any
 from torch import nn
 
 from thetaone.parametrization.reading._modules import class_name
-from thetaone.parametrization.reading.program import (
+from thetaone.parametrization.reading.paths import (
+    Folding,
     Linearity,
-    Operation,
-    ParameterUse,
-    Value,
     backward_factor,
-    factors_of,
     forward_factor,
 )
+from thetaone.parametrization.reading.program import Operation, ParameterUse, Value, factors_of
 from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR, FoldTarget, Site, Use
 
 Leaves = Mapping[int, list[tuple[str, nn.Module, str, nn.Parameter]]]
@@ -176,7 +174,8 @@ def _readout_fields(
     features = [v for v in factors_of(operation) if v not in linearity.uses.weights]
     folds: tuple[FoldTarget, ...] = ()
     if features:
-        folds = linearity.fold((features[0],), operation)
+        fold = Folding(linearity).fold((features[0],), operation)
+        folds = fold.targets if fold is not None and not fold.elsewhere else ()
     names = {name.rpartition(".")[0] for name, *_ in entries[1:]}
     module = readout.where if readout.where in names else ""
     return {"readout": readout, "readout_folds": folds, "readout_module": module}

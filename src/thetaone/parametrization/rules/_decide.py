@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -27,14 +28,14 @@ from thetaone.records import LOOKUP, RAW, Blueprint, Prescription, RowFactor, Ru
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """One optimizer of a set-up, and the options it is built with."""
 
     cls: type
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
-    @property
+    @cached_property
     def family(self) -> UpdateFamily:
         """Its update family."""
         return update_family(self.cls)
@@ -219,7 +220,6 @@ def _rule(
         s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
     s = _with_matrices(s, site, base, spectral=role == MATRIX)
     lr = member.family.lr_factor(s, member.options)
-    early = replace(s, gradient=s.gradient * change.late**-0.5)  # at the rate that holds later
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
         decay = 0.0
@@ -239,13 +239,21 @@ def _rule(
         eps_factor=s.gradient,
         fold=fold,
         update_factor=s.size,
-        early_factor=lr / member.family.lr_factor(early, member.options),
+        early_factor=_early_factor(s, member, change.late, lr),
         rows=change.rows,
         readout=site.readout_module if change.multiplier != 1.0 else "",
         multiplier=change.multiplier,
         optimizer=member.cls.__name__,
         why=_why(site, s, member.family, change),
     )
+
+
+def _early_factor(s: Scales, member: Member, late: float, lr: float) -> float:
+    """What a gradient that starts smaller takes off the first updates, at the rate for later."""
+    if late == 1.0:
+        return 1.0
+    early = replace(s, gradient=s.gradient * late**-0.5)
+    return lr / member.family.lr_factor(early, member.options)
 
 
 def _with_matrices(s: Scales, site: Site, base: Site, *, spectral: bool) -> Scales:

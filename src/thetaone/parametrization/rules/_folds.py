@@ -11,13 +11,13 @@ and base, and what differs from the rule is folded: initial values and updates a
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
 from thetaone.parametrization.rules._width import FIXED, INPUT, VECTOR, init_factor
-from thetaone.records import FeatureProduct, FoldTarget, RowFactor
+from thetaone.records import FeatureProduct, FoldTarget, Reduction, RowFactor
 
 _SAME = 1e-6  # relative; factors are products of a few rounded numbers
 
@@ -30,12 +30,14 @@ class Folds:
         parameters: Factor on whole parameters.
         rows: Factors on some rows of a parameter, which stay in the forward pass.
         readouts: By embedding: factor on the input of its readout, which stays there too.
+        shared: By the first of the products that share their sides: the factor they want.
         problems: What can be folded nowhere, in words.
     """
 
     parameters: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: 1.0))
     rows: dict[str, list[RowFactor]] = field(default_factory=lambda: defaultdict(list))
     readouts: dict[str, float] = field(default_factory=dict[str, float])
+    shared: dict[Hashable, float] = field(default_factory=dict[Hashable, float])
     problems: list[str] = field(default_factory=list[str])
 
     def put(self, targets: tuple[FoldTarget, ...], factor: float) -> None:
@@ -77,14 +79,7 @@ def forward_folds(
     for name, assignment in assignments.items():
         if pair.target.by_name[name].readout is not None:
             _fold_readout(pair, name, assignment, folds)
-    for reduction, base in pair.reductions():
-        ratio = reduction.size / base.size
-        if not _same(ratio) and not _same(ratio * reduction.factor / base.factor):
-            folds.problems.append(
-                f"{reduction.operation} in {reduction.where or 'the model'} runs over "
-                f"{base.size} -> {reduction.size} features as they are, so that its result grows "
-                "with width: take the mean, or multiply it by base width / width"
-            )
+    folds.problems += [p for r, base in pair.reductions() if (p := _reduction_problem(r, base))]
     return folds
 
 
@@ -100,7 +95,19 @@ def _fold_norms(pair: Pair, assignments: Mapping[str, Assignment], folds: Folds)
 
 def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, folds: Folds) -> None:
     missing = base.size / product.size / (product.factor / base.factor)
-    if _same(missing) or missing != missing:
+    if missing != missing or product.cancels:
+        return
+    if product.shared is not None:
+        first = folds.shared.setdefault((product.shared, product.sides), missing)
+        if not _same(first / missing):
+            folds.problems.append(
+                f"{product.operation} in {product.where or 'the model'} wants a factor "
+                f"{missing:.4g} more where another call of the same layer wants {first:.4g}: let "
+                "the forward pass divide each by the number of its features"
+            )
+        if product.order != product.shared:
+            return
+    if _same(missing):
         return
     trained = {site.name for site in pair.target.sites if site.trainable}
     for side in product.sides:
@@ -112,6 +119,21 @@ def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, fol
         f"{base.size} -> {product.size} of them and wants a factor {missing:.4g} more, which can "
         "be moved into no parameter that makes one of them alone: let the forward pass divide by "
         "their number, as q @ k / d_head"
+    )
+
+
+def _reduction_problem(reduction: Reduction, base: Reduction) -> str:
+    """Why a reduction is not right at both widths; empty when it is."""
+    ratio = reduction.size / base.size
+    growth = ratio**reduction.power * reduction.factor / base.factor
+    if _same(ratio) or _same(growth):
+        return ""
+    cure = "take the mean, or multiply it by" if reduction.power == 1 else "multiply it by"
+    power = "" if reduction.power == 1 else f" to the power {reduction.power:g}"
+    return (
+        f"{reduction.operation} in {reduction.where or 'the model'} runs over "
+        f"{base.size} -> {reduction.size} features as they are, so that its result changes with "
+        f"width: {cure} (base width / width){power}"
     )
 
 

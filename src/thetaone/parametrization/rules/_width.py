@@ -9,7 +9,7 @@ input      1              1        r_out       fan_out only
 vector     1              1        r_out       biases, gains: one a unit
 hidden     1/√r_in        1/r_in   r_out/r_in  both
 output     1/r_in         1/r_in   1/r_in      fan_in only
-bottleneck 1/√r_in        1/r_in   1/r_in      fan_in only, and the result feeds wide features
+bottleneck 1/r_in         1/r_in   1/r_in      fan_in only, and the result feeds wide features
 fixed      1              1        1           neither
 =========  =============  =======  ==========  =========================
 
@@ -43,7 +43,7 @@ TABLE_3: Mapping[str, Row] = MappingProxyType(
         VECTOR: Row(init=(0, 0), adam=(0, 0), sgd=(0, 1)),
         HIDDEN: Row(init=(-0.5, 0), adam=(-1, 0), sgd=(-1, 1)),
         OUTPUT: Row(init=(-1, 0), adam=(-1, 0), sgd=(-1, 0)),
-        BOTTLENECK: Row(init=(-0.5, 0), adam=(-1, 0), sgd=(-1, 0)),
+        BOTTLENECK: Row(init=(-1, 0), adam=(-1, 0), sgd=(-1, 0)),
         FIXED: Row(init=(0, 0), adam=(0, 0), sgd=(0, 0)),
         MATRIX: Row(init=(-0.5, 0), adam=(-1, 0), sgd=(-1, 1)),
     }

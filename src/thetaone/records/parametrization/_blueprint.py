@@ -114,6 +114,9 @@ class FeatureProduct(Record):
         factor: What the forward pass multiplies the sum with.
         sides: What can be multiplied in place of either factor, if anything.
         same: Whether both sides are made by the same parameters.
+        shared: Order of the first of the products whose sides are the same rows of the same
+            parameters, as of a layer that is called several times; ``None`` for one by itself.
+        cancels: Whether its size is of no effect, as of a sum that is divided by one like it.
         behind: Parameters that reach the pass's result through its factors alone.
     """
 
@@ -124,6 +127,8 @@ class FeatureProduct(Record):
     factor: float = 1.0
     sides: tuple[tuple[FoldTarget, ...], ...] = ()
     same: bool = False
+    shared: int | None = None
+    cancels: bool = False
     behind: tuple[str, ...] = ()
 
 
@@ -135,6 +140,7 @@ class Reduction(Record):
         operation: Name of the operation.
         order: Its place in the order of execution.
         size: Features reduced [count].
+        power: The result grows as size^power: 1 of a sum, 1/2 of a norm.
         factor: What the forward pass multiplies the result with.
     """
 
@@ -142,6 +148,7 @@ class Reduction(Record):
     operation: str
     order: int
     size: int
+    power: float = 1.0
     factor: float = 1.0
 
 

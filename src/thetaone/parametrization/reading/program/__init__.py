@@ -1,11 +1,10 @@
-"""The program of a model: the operations of one forward pass, and what follows from them.
+"""The program of a model: the operations of one forward pass, and its parameters' uses.
 
 - ``_trace``: runs the pass under fake tensors and writes down every operation.
 - ``_uses``: follows each parameter to the operations in which it meets features.
-- ``_linear``: where a factor on features can be moved to.
-- ``_products``, ``_residuals``: products of features, reductions, residual connections.
+- ``_contractions``, ``_axes``: what operations do to the axes of their inputs.
 
-Must not import: ``rules``, ``applying``, ``checking``.
+Must not import: ``paths``, ``rules``, ``applying``, ``checking``.
 """
 
 import lazy_loader

@@ -145,3 +145,11 @@ def attention_scale(operation: Operation) -> float:
     """The factor that a fused attention puts on its logits."""
     scale = operation.arguments.get("scale")
     return float(scale) if scale is not None else operation.arguments["query"].shape[-1] ** -0.5
+
+
+def kept_axes(operation: Operation, value: Value) -> tuple[int, ...]:
+    """The axes of one factor of a contraction that its result keeps; empty where it is none."""
+    if operation.name not in FACTORS:
+        return ()
+    factors = FACTORS[operation.name](operation)
+    return next((f.kept for key, f in factors.items() if operation.arguments[key] is value), ())

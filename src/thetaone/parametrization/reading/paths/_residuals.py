@@ -3,9 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thetaone.parametrization.reading.program._contractions import scalar, summed_axes
-from thetaone.parametrization.reading.program._linear import Linearity, backward_factor
-from thetaone.parametrization.reading.program._program import ACTIVATION, INPUT, Operation, Value
+from thetaone.parametrization.reading.paths._factors import backward_factor
+from thetaone.parametrization.reading.paths._linear import Linearity
+from thetaone.parametrization.reading.program import (
+    ACTIVATION,
+    INPUT,
+    Operation,
+    Value,
+    scalar,
+    summed_axes,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,159 @@
+"""The parameters in which features are linear.
+
+Past a positively homogeneous operation (``relu``) features are linear for factors > 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from thetaone.parametrization.reading.program import (
+    MOVES,
+    NORMS,
+    PARAMETER,
+    Operation,
+    Program,
+    Uses,
+    Value,
+    factors_of,
+)
+from thetaone.records import LOOKUP, MATRIX
+
+SUMS = (
+    "add",
+    "sub",
+    "cat",
+    "stack",
+    "index_add",
+    "index_put",
+    "scatter_add",
+    "write",
+    "sum",
+    "mean",
+)
+HOMOGENEOUS = frozenset(
+    """relu leaky_relu abs threshold _prelu_kernel amax amin max_pool2d_with_indices
+    max_pool2d max_pool1d hardtanh_ rrelu_with_noise""".split()  # noqa: SIM905
+)
+
+
+@dataclass(slots=True, eq=False)
+class Path:
+    """The way from some features back to the parameters in which they are linear.
+
+    Attributes:
+        parameters: In the order met; each with the operation in which it is used.
+        values: All values on the way.
+        taken: Indices of all operations in which the parameters are used on it.
+    """
+
+    parameters: dict[str, Operation] = field(default_factory=dict[str, Operation])
+    values: list[Value] = field(default_factory=list[Value])
+    taken: set[int] = field(default_factory=set[int])
+
+
+class Linearity:
+    """Finds paths in one program."""
+
+    def __init__(self, program: Program, uses: Uses) -> None:
+        self.program, self.uses = program, uses
+        live = 0
+        for value in program.outputs:
+            live |= program.closure(value)
+        self._live = live
+
+    def is_live(self, operation: Operation) -> bool:
+        """Whether the pass's result depends on an operation."""
+        return bool(self._live >> operation.index & 1)
+
+    def live(self) -> Iterator[Operation]:
+        """The operations that the pass's result depends on, in order."""
+        return (one for one in self.program.operations if self.is_live(one))
+
+    def users(self, value: Value) -> list[Operation]:
+        """The operations that take a value and on which the pass's result depends."""
+        return [user for user in value.users if self._live >> user.index & 1]
+
+    def path(self, value: Value, *, homogeneous: bool = True) -> Path | None:
+        """The parameters in which features are linear, one in every product.
+
+        Args:
+            value: The features.
+            homogeneous: Whether to go on past ``relu`` and its like.
+
+        Returns:
+            ``None`` when they are linear in none, or something else is added to them.
+        """
+        path = Path()
+        return path if self._walk(value, path, homogeneous) else None
+
+    def joint_path(self, values: tuple[Value, ...]) -> Path | None:
+        """The parameters in which all of some features are linear, or homogeneous."""
+        path = Path()
+        return path if all(self._walk(value, path, True) for value in values) else None
+
+    def _walk(self, value: Value, path: Path, homogeneous: bool) -> bool:
+        if value in path.values:
+            return True
+        path.values.append(value)
+        if value in self.uses.weights:
+            return False  # a parameter is taken where it is used
+        operation = value.source
+        if operation is None:
+            return False
+        if operation.name in MOVES or (homogeneous and operation.name in HOMOGENEOUS):
+            return self._walk(operation.inputs[0], path, homogeneous)
+        if operation.name in SUMS:
+            return all(self._term(operation, term, path, homogeneous) for term in operation.inputs)
+        return self._product(operation, path, homogeneous)
+
+    def _term(self, operation: Operation, term: Value, path: Path, homogeneous: bool) -> bool:
+        if term in self.uses.weights:
+            return self._take(operation, path, only=term)
+        if term.kind in ("data",):
+            return term.number == 0.0
+        return self._walk(term, path, homogeneous)
+
+    def _product(self, operation: Operation, path: Path, homogeneous: bool) -> bool:
+        if operation.name in NORMS:
+            return operation.arguments.get("weight") is not None and self._take(operation, path)
+        if self.uses.by_operation.get(operation.index):
+            kinds = {use.kind for use in self.uses.by_operation[operation.index]}
+            named = operation.name in (
+                "mul",
+                "embedding",
+                "_embedding_bag",
+                "index",
+                "index_select",
+            )
+            if kinds & {MATRIX, LOOKUP} or named:
+                return self._take(operation, path)
+            return False
+        if operation.name in ("mul", "div"):
+            factors = [v for v in operation.inputs if v.kind != "data"]
+            factors = factors[:1] if operation.name == "div" else factors
+            if operation.name == "div" and operation.arguments["self"] not in factors:
+                return False
+            return any(self._tried(factor, path, homogeneous) for factor in factors)
+        return any(self._tried(factor, path, homogeneous) for factor in factors_of(operation))
+
+    def _tried(self, value: Value, path: Path, homogeneous: bool) -> bool:
+        attempt = Path(dict(path.parameters), list(path.values), set(path.taken))
+        if not self._walk(value, attempt, homogeneous):
+            return False
+        path.parameters, path.values = attempt.parameters, attempt.values
+        path.taken = attempt.taken
+        return True
+
+    def _take(self, operation: Operation, path: Path, only: Value | None = None) -> bool:
+        """The parameters that an operation uses, less those under a norm of their own."""
+        for use in self.uses.by_operation.get(operation.index, []):
+            if only is not None and use.parameter not in self.uses.weights[only]:
+                continue
+            if use.how == "nonlinear" or use.kind == "raw":
+                return False
+            path.parameters.setdefault(use.parameter, operation)
+            path.taken.add(operation.index)
+        added = operation.arguments.get("self") if operation.name in ("addmm", "baddbmm") else None
+        if isinstance(added, Value) and added.kind != PARAMETER and added not in self.uses.weights:
+            return False
+        return bool(path.parameters)

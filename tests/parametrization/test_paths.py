@@ -1,0 +1,211 @@
+"""Where factors go in spellings that share, slice or normalize: exact factors, computed by hand."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import thetaone as t1
+from thetaone.errors import RoleError
+
+N, W, R, HEADS = 16, 64, 4, 2  # narrow, wide, their ratio; heads whose size grows
+
+
+def prescribed(make: Callable[[int], nn.Module], *x: Tensor) -> t1.Prescription:
+    return t1.prescribe(make(W), base=lambda: make(N), sample=x, optimizer="Adam")
+
+
+def rows(prescription: t1.Prescription, name: str) -> list[tuple[int, int, float]]:
+    return [(row.start, row.stop, row.factor) for row in prescription[name].rows]
+
+
+class Shared(nn.Module):
+    """One layer of attention, called several times; 1/√d in the forward pass."""
+
+    def __init__(self, width: int, calls: int = 2, other: float = 1.0) -> None:
+        super().__init__()
+        self.emb, self.calls, self.other = nn.Linear(3, width), calls, other
+        self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.head = nn.Linear(width, 5)
+
+    def attend(self, x: Tensor, scale: float) -> Tensor:
+        q, k, v = (
+            f(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for f in (self.q, self.k, self.v)
+        )
+        return x + ((q @ k.mT * scale).softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.emb(x)
+        size = x.shape[-1] // HEADS
+        for call in range(self.calls):
+            x = self.attend(x, size**-0.5 if call == 0 else size ** (-0.5 * self.other))
+        return self.head(x)
+
+
+def test_a_layer_called_several_times_is_folded_once() -> None:
+    prescription = prescribed(lambda w: Shared(w, 3), torch.randn(2, 4, 3))
+    folds = [prescription[f"{name}.weight"].fold for name in "qkv"]
+    assert sorted(folds) == [R**-0.5, 1.0, 1.0]
+
+
+def test_calls_of_one_layer_that_want_different_factors_are_refused() -> None:
+    with pytest.raises(RoleError, match=r"wants a factor 1 more where another call .* wants 0.5"):
+        prescribed(lambda w: Shared(w, 2, other=2.0), torch.randn(2, 4, 3))
+
+
+class Cross(nn.Module):
+    """Queries from one sequence, keys and values from another, one fused parameter."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, width), nn.Linear(3, width)
+        self.attn = nn.MultiheadAttention(width, HEADS, batch_first=True)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), self.b(x.flip(1))
+        return self.head(a + self.attn(a, b, b)[0])
+
+
+def test_cross_attention_scales_the_rows_of_one_side() -> None:
+    prescription = prescribed(Cross, torch.randn(2, 4, 3))
+    for name in ("attn.in_proj_weight", "attn.in_proj_bias"):
+        assert rows(prescription, name) == [(0, W, R**-0.5)]
+
+
+class Rotary(nn.Module):
+    """Fused projection, rotated as complex numbers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.emb, self.qkv, self.head = (
+            nn.Linear(3, width),
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, 5),
+        )
+
+    def turned(self, x: Tensor) -> Tensor:
+        z = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
+        return torch.view_as_real(z * torch.polar(torch.ones(4, 1), torch.rand(4, 1))).flatten(-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.emb(x)
+        q, k, v = (z.unflatten(-1, (HEADS, -1)).transpose(1, 2) for z in self.qkv(x).chunk(3, -1))
+        out = F.scaled_dot_product_attention(self.turned(q), self.turned(k), v)
+        return self.head(x + out.transpose(1, 2).flatten(2))
+
+
+def test_rows_are_followed_through_complex_numbers() -> None:
+    assert rows(prescribed(Rotary, torch.randn(2, 4, 3)), "qkv.weight") == [(0, W, R**-0.5)]
+
+
+class Linear(nn.Module):
+    """Linear attention, each sum over features divided by one like it, or not."""
+
+    def __init__(self, width: int, normalized: bool, guard: float = 1e-6) -> None:
+        super().__init__()
+        self.emb, self.head = nn.Linear(3, width), nn.Linear(width, 5)
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.normalized, self.guard = normalized, guard
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.emb(x)
+        q, k, v = F.elu(self.q(x)) + 1, F.elu(self.k(x)) + 1, self.v(x)
+        out = torch.einsum("btd,bde->bte", q, torch.einsum("btd,bte->bde", k, v))
+        if self.normalized:
+            out = out / (torch.einsum("btd,bd->bt", q, k.sum(1)) + self.guard)[..., None]
+        return self.head(x + out)
+
+
+def test_a_sum_that_is_divided_by_one_like_it_asks_for_nothing() -> None:
+    prescription = prescribed(lambda w: Linear(w, True), torch.randn(2, 4, 3))
+    assert {rule.fold for rule in prescription.rules} == {1.0}
+
+
+def test_a_sum_that_is_not_divided_is_folded_into_the_values() -> None:
+    prescription = prescribed(lambda w: Linear(w, False), torch.randn(2, 4, 3))
+    folds = {rule.name: rule.fold for rule in prescription.rules if rule.fold != 1}
+    assert folds == {"v.weight": 1 / R, "v.bias": 1 / R}
+
+
+def test_a_guard_that_is_no_epsilon_does_not_cancel() -> None:
+    with pytest.raises(RoleError, match="sums products of two features over 16 -> 64 of them"):
+        prescribed(lambda w: Linear(w, True, guard=1.0), torch.randn(2, 4, 3))
+
+
+class Contrast(nn.Module):
+    """CLIP's score: both sides normalized, one times a learned temperature."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, width), nn.Linear(3, width)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), self.b(x)
+        a, b = a / a.norm(dim=-1, keepdim=True), b / b.norm(dim=-1, keepdim=True)
+        return self.scale.exp() * a @ b.T
+
+
+def test_a_learned_temperature_does_not_hide_a_norm() -> None:
+    prescription = prescribed(Contrast, torch.randn(4, 3))
+    assert {rule.fold for rule in prescription.rules} == {1.0}
+
+
+class Distance(nn.Module):
+    """A distance of two encodings, over a power of the width."""
+
+    def __init__(self, width: int, power: float) -> None:
+        super().__init__()
+        self.a, self.b, self.power = nn.Linear(3, width), nn.Linear(3, width), power
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.a(x), self.b(x)
+        return torch.linalg.vector_norm(a - b, dim=-1, keepdim=True) * a.shape[-1] ** -self.power
+
+
+def test_the_cure_that_a_refused_distance_names_is_accepted() -> None:
+    with pytest.raises(RoleError, match=r"multiply it by \(base width / width\) to the power 0.5"):
+        prescribed(lambda w: Distance(w, 0.0), torch.randn(4, 3))
+    prescribed(lambda w: Distance(w, 0.5), torch.randn(4, 3))
+
+
+def latent(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(3, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3),
+        nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 5),
+    )  # fmt: skip
+
+
+def latent_change(width: int, power: float) -> float:
+    """RMS of a latent's change after 4 steps of Adam, from initial values times r^power."""
+    total = 0.0
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, x = latent(width), torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+        optimizer = t1.parametrize(
+            model, base=lambda: latent(64), optimizer="Adam", lr=2**-9, sample=(x,)
+        )
+        with torch.no_grad():
+            model.get_parameter("4.weight").mul_((width / 64) ** power)
+        encoder = nn.Sequential(*list(model.children())[:5])
+        before = encoder(x).detach()
+        for _ in range(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), torch.arange(6) % 5).backward()
+            optimizer.step()
+        total += float((encoder(x) - before).detach().square().mean().sqrt()) / 3
+    return total
+
+
+def latent_slope(power: float) -> float:
+    changes = torch.tensor([latent_change(width, power) for width in (64, 512)])
+    return float(changes.log2().diff()) / 3
+
+
+def test_a_latent_starts_small_so_that_its_change_keeps_its_size() -> None:
+    """Initial values r^-1/2 let the aligned change before it add up to √r."""
+    assert abs(latent_slope(0.0)) < 0.15
+    assert latent_slope(0.5) > 0.25
