@@ -10,10 +10,12 @@ optimizers. ``readout``: the proxies' readout starts plain or at zero. ``depth``
 target's width and less depth, and of less width and depth.
 
 Run: ``python benchmarks/bench_anchor.py --storage anchor.journal`` (about 25 minutes on one core;
-a killed run goes on with the same command; ``--page`` writes the results page).
+a killed run goes on with the same command, several at once share the trials of one journal;
+``--page`` writes the results page from ``--results``).
 """
 
 import argparse
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -145,7 +147,7 @@ CASES = (
     Case(part="main", name="lm", task=lm, widths=(32, 64, 128), target=256, steps=40,
          lrs="2^-12:2^-7"),
     Case(part="main", name="nanoGPT", task=Task(NanoGPT), widths=(32, 64, 128), target=320,
-         steps=60, lrs="2^-14:2^-10", options=NANO),
+         steps=60, lrs="2^-14:2^-9", options=NANO),
     Case(part="depth", name="lm, depth", task=lm, widths=(32,), target=32, depths=(2, 4),
          target_depth=16, steps=40, lrs="2^-12:2^-6"),
     Case(part="depth", name="lm, width and depth", task=lm, widths=(16, 32), target=64,
@@ -244,12 +246,12 @@ def page(results: list[tuple[Case, dict[str, Any]]]) -> str:
     """The results page."""
     lines = [
         "# Proxies anchored at the target", "",
-        "`python benchmarks/bench_anchor.py --storage anchor.journal --page PAGE` at commit "
-        f"{commit()}, torch {torch.__version__}, {machine()}, one thread a training, seeds "
-        f"{', '.join(map(str, SEEDS))}. Best rates are log2, of the plain target on the grid and",
-        "of each proxy; the error is their difference in octaves. The excess is the plain target's",
-        "mean loss at the proxy's rate over its lowest on the grid, ± the standard error of the",
-        "paired seeds; it may be negative, since the rate of a proxy lies between grid points.",
+        "`python benchmarks/bench_anchor.py --storage anchor.journal --page PAGE`, "
+        f"{measured_on(results)}, one thread a training, seeds {', '.join(map(str, SEEDS))}.",
+        "Best rates are log2, of the plain target on the grid and of each proxy; the error is",
+        "their difference in octaves. The excess is the plain target's mean loss at the proxy's",
+        "rate over its lowest on the grid, ± the standard error of the paired seeds; it may be",
+        "negative, since the rate of a proxy lies between grid points.",
     ]  # fmt: skip
     for part in dict.fromkeys(case.part for case, _ in results):
         lines += ["", f"## {TITLES[part]}", "", *HEAD_ROWS]
@@ -257,6 +259,12 @@ def page(results: list[tuple[Case, dict[str, Any]]]) -> str:
             if case.part == part:
                 lines += table_rows(case, figures)
     return "\n".join(lines) + "\n"
+
+
+def measured_on(results: list[tuple[Case, dict[str, Any]]]) -> str:
+    """Commits, versions and machines of the results."""
+    said = (f"commit {f['commit']}, torch {f['torch']}, {f['machine']}" for _, f in results)
+    return "; ".join(dict.fromkeys(said))
 
 
 TITLES = {
@@ -284,31 +292,54 @@ def table_rows(case: Case, figures: dict[str, Any]) -> Iterator[str]:
         yield f"| {' | '.join(map(str, cells))} |"
 
 
+def key(case: Case) -> str:
+    """What names a case in the results."""
+    return f"{case.part}: {case.name}, {case.optimizer}"
+
+
+def stored(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Case -> figures, of the runs before."""
+    if path is None or not path.exists():
+        return {}
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {line["case"]: line["figures"] for line in lines}
+
+
+def run(case: Case, options: argparse.Namespace) -> None:
+    """Measure a case and append its figures."""
+    figures = {**measure(case, options.storage, options.engine), "machine": machine(),
+               "commit": commit(), "torch": torch.__version__}  # fmt: skip
+    line = json.dumps({"case": key(case), "figures": figures})
+    print(line, flush=True)
+    with options.results.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", nargs="+", choices=TITLES, default=list(TITLES))
+    parser.add_argument("--name", nargs="+", help="tasks, as the table names them; all by default")
     parser.add_argument("--storage", help="journal of the trials: a killed run goes on from it")
     parser.add_argument("--engine", default="serial", help="as `thetaone sweep` takes it")
-    parser.add_argument("--page", type=Path, help="results page to write")
+    parser.add_argument("--results", type=Path, default=Path("anchor.jsonl"),
+                        help="figures of each case, which is then not measured again")  # fmt: skip
+    parser.add_argument("--page", type=Path, help="results page to write, and a line of history")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results: list[tuple[Case, dict[str, Any]]] = []
     for case in CASES:
-        if case.part in options.part:
-            results.append((case, measure(case, options.storage, options.engine)))
-            described = {"part": case.part, "name": case.name, "optimizer": case.optimizer}
-            print(described, results[-1][1], flush=True)
-            if options.page:
-                options.page.write_text(page(results), encoding="utf-8")
-    widest = {
-        f"{case.part}: {case.name}, {case.optimizer}": list(figures["proxies"].values())[-1]
-        for case, figures in results
-    }
-    record("anchor", {"parts": options.part, "seeds": len(SEEDS)}, {
-        "octaves": {name: row["error"] for name, row in widest.items()},
-        "excess": {name: row["excess"] for name, row in widest.items()},
-        "training_seconds": sum(figures["training_seconds"] for _, figures in results),
-    })  # fmt: skip
+        chosen = case.part in options.part and (not options.name or case.name in options.name)
+        if chosen and key(case) not in stored(options.results):
+            run(case, options)
+    if options.page:
+        figures = stored(options.results)
+        results = [(case, figures[key(case)]) for case in CASES if key(case) in figures]
+        options.page.write_text(page(results), encoding="utf-8")
+        widest = {key(case): list(measured["proxies"].values())[-1] for case, measured in results}
+        record("anchor", {"cases": len(results), "seeds": len(SEEDS)}, {
+            "octaves": {name: row["error"] for name, row in widest.items()},
+            "excess": {name: row["excess"] for name, row in widest.items()},
+            "training_seconds": sum(measured["training_seconds"] for _, measured in results),
+        })  # fmt: skip
 
 
 if __name__ == "__main__":
