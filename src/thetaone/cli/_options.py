@@ -72,6 +72,12 @@ Anchor = Annotated[
         help="Width at which rates are meant and nothing is rescaled: the target's, or the least.",
     ),
 ]  # fmt: skip
+Search = Annotated[
+    str, typer.Option(help="grid, or auto: fewer trainings, and beyond the grid where needed.")
+]
+Choose = Annotated[
+    str, typer.Option(help="What trials are compared by: loss, or the task's evaluate.")
+]
 Engine = Annotated[str, typer.Option(help="auto, serial, processes, stacked or ray.")]
 Optimizer = Annotated[
     str | None,

@@ -25,6 +25,8 @@ def sweep(
     clip: o.Clip = None,
     precision: o.Precision = None,
     accumulate: o.Accumulate = None,
+    search: o.Search = "grid",
+    choose: o.Choose = "loss",
     engine: o.Engine = "auto",
     processes: int | None = typer.Option(None, help="Workers; the cores at hand by default."),
     storage: str = typer.Option(
@@ -45,7 +47,8 @@ def sweep(
             lrs=None if lrs is None else parse_lrs(lrs), seeds=o.integers(seeds, "--seeds"),
             axes=o.axes(axis), steps=steps, parametrization=parametrization, target=target,
             target_depth=target_depth, base_width=anchor, optimizer=optimizer, schedule=schedule,
-            clip=clip, precision=precision, accumulate=accumulate, engine=engine,
+            clip=clip, precision=precision, accumulate=accumulate, search=search,
+            choose=choose, engine=engine,
             n_processes=processes, storage=storage, fresh=fresh,
             progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),

@@ -32,6 +32,8 @@ def transfer(
     clip: o.Clip = None,
     precision: o.Precision = None,
     accumulate: o.Accumulate = None,
+    search: o.Search = "grid",
+    choose: o.Choose = "loss",
     engine: o.Engine = "auto",
     storage: str = typer.Option(
         "", help="Journal file or database URL; REPORT/sweep.journal if empty."
@@ -55,7 +57,8 @@ def transfer(
             memory=memory or None, report=report,
             lrs=parse_lrs(lrs) if lrs else None, seeds=o.integers(seeds, "--seeds"), steps=steps,
             base_width=anchor, optimizer=optimizer, schedule=schedule, clip=clip,
-            precision=precision, accumulate=accumulate, engine=engine, storage=storage or None,
+            precision=precision, accumulate=accumulate, search=search,
+            choose=choose, engine=engine, storage=storage or None,
             target_steps=target_steps, confirm=None if force else _confirm,
             command=command_line(), progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),

@@ -104,6 +104,9 @@ from .sweeps import Drift as Drift
 from .sweeps import EngineDecision as EngineDecision
 from .sweeps import Progress as Progress
 from .sweeps import ProgressEvent as ProgressEvent
+from .sweeps import SearchCost as SearchCost
 from .sweeps import SweepResult as SweepResult
 from .sweeps import Trial as Trial
 from .sweeps import TrialSpec as TrialSpec
+from .sweeps import comparable as comparable
+from .sweeps import final_loss as final_loss

@@ -42,7 +42,7 @@ from thetaone.studies.target import (
     write_recipe,
     write_run_file,
 )
-from thetaone.sweeps import Work, check_task, count_flops
+from thetaone.sweeps import Work, check_task, count_flops, grid_steps
 
 CHECK_STEPS = (1, 2, 4)
 RECIPE = "recipe.json"
@@ -279,11 +279,14 @@ def _cost(job: Job, result: SweepResult, lr: float) -> DirectSweepCost:
     """
     engine, largest, target = result.engine, job.request.sizes[-1], job.training(lr)
     direct = [t for t in result.trials if (t.width, t.depth) == (largest.width, largest.depth)]
-    n_steps = sum(len(trial.losses) for trial in direct)
+    n_steps, n_trials = sum(len(trial.losses) for trial in direct), len(direct)
+    if result.search is not None:
+        grid = [lr for lr in job.request.lrs for _ in job.request.seeds]
+        n_steps, n_trials = grid_steps(direct, grid, job.request.steps), len(grid)
     trained = sum(t.wall_seconds for t in result.trials) / engine.n_processes
     return DirectSweepCost(
         transfer_seconds=trained if result.n_reused else result.wall_seconds,
         transfer_flops=sum(trial.cost_flops for trial in result.trials),
         direct_seconds=step_seconds(target, engine.n_threads) * n_steps / engine.n_processes,
-        direct_flops=count_flops(target.work, target.spec) * n_steps, n_trials=len(direct),
+        direct_flops=count_flops(target.work, target.spec) * n_steps, n_trials=n_trials,
     )  # fmt: skip

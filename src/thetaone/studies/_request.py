@@ -16,7 +16,7 @@ from thetaone.parametrization import (
     prescribe,
     read_members,
 )
-from thetaone.records import TrainingLoop, TrialSpec, training_loop
+from thetaone.records import Choose, TrainingLoop, TrialSpec, training_loop
 from thetaone.sweeps import (
     blamed_on_task,
     combinations,
@@ -67,6 +67,8 @@ class Request:
         choices: Of ``prescribe``, those that were made.
         training: What a step does beside the optimizer's update: arguments of ``training_loop``.
         axes: Further axes, by name: values of each.
+        search: ``"grid"`` or ``"auto"``.
+        choose: What trials are compared by.
     """
 
     task: LoadedTask
@@ -80,6 +82,8 @@ class Request:
     choices: dict[str, Any]
     training: dict[str, Any]
     axes: dict[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    search: str = "grid"
+    choose: Choose = "loss"
 
     @property
     def loop(self) -> TrainingLoop:
@@ -161,6 +165,8 @@ def settle(
     choices: Mapping[str, Any],
     options: Mapping[str, Any],
     base: Size | None = None,
+    search: str = "grid",
+    choose: str = "loss",
 ) -> Request:
     """Fill in what the caller leaves open: from the task, else from ``DEFAULTS``.
 
@@ -172,6 +178,8 @@ def settle(
         choices: Choices of ``prescribe``.
         options: Of the optimizer's constructor.
         base: Where nothing is rescaled; None: the smallest size.
+        search: ``"grid"`` or ``"auto"``.
+        choose: What trials are compared by: ``"loss"`` or ``"evaluate"``.
 
     Returns:
         The request.
@@ -194,10 +202,29 @@ def settle(
         seeds=settled["seeds"], steps=settled["steps"], optimizer=optimizer,
         options=taken, choices=made_choices(choices),
         training={name: value for name, value in loop.items() if value is not None},
-        axes=read_axes(axes.get("axes")),
+        axes=read_axes(axes.get("axes")), search=_search(search), choose=_choose(loaded, choose),
     )  # fmt: skip
     request.loop_of(request.steps)  # refuses what is out of range
     return request
+
+
+def _search(search: str) -> str:
+    if search not in ("grid", "auto"):
+        raise InputError(f"search={search!r}: choose 'grid' or 'auto'")
+    return search
+
+
+def _choose(task: LoadedTask, choose: str) -> Choose:
+    if choose == "loss":
+        return "loss"
+    if choose != "evaluate":
+        raise InputError(f"choose={choose!r}: choose 'loss' or 'evaluate'")
+    if task.evaluate is None:
+        raise InputError(
+            f"choose='evaluate': task {task.name} has no evaluate; write "
+            "def evaluate(model): return <held-out loss>, or leave choose out"
+        )
+    return "evaluate"
 
 
 def _require_axes(rule: Rule, optimizer: Any, axes: Mapping[str, Sequence[float]]) -> None:

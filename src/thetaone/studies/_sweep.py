@@ -1,5 +1,6 @@
 """The sweep: a task's best learning rate at every width, and whether it stays put."""
 
+import functools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 from thetaone._contents import contents_digest
 from thetaone.parametrization import Parametrization
-from thetaone.records import Progress, RateSchedule, SweepResult, Trial
+from thetaone.records import Choose, Progress, RateSchedule, SweepResult, Trial, comparable
 from thetaone.studies._request import Request, Rule, Size, settle
 from thetaone.sweeps import (
     TrialRuns,
@@ -21,6 +22,7 @@ from thetaone.sweeps import (
     open_store,
     require_engine,
     run_trials,
+    search_trials,
     transfer_penalties,
 )
 from thetaone.version import __version__
@@ -52,6 +54,8 @@ def sweep(
     branches: Sequence[str] = (),
     frozen: str = "error",
     sample: Any = None,
+    search: str = "grid",
+    choose: str = "loss",
     engine: str = "auto",
     n_processes: int | None = None,
     storage: str | Path | None = None,
@@ -99,6 +103,10 @@ def sweep(
         branches: What ends residual branches.
         frozen: What to do with parameters that need no gradient.
         sample: Inputs of one forward pass.
+        search: ``"grid"`` trains every rate; ``"auto"`` finds the best one of each size with fewer
+            trainings, a stopped part of a training at every octave first, and goes beyond the
+            rates of the grid where the best lies on its edge.
+        choose: What trials are compared by: ``"loss"`` of training, or the task's ``"evaluate"``.
         engine: ``"auto"`` measures which mix of processes, threads and stacked models is fastest;
             ``"serial"``, ``"processes"``, ``"stacked"``, ``"ray"`` decide it.
         n_processes: Workers; the cores at hand when None [count].
@@ -135,6 +143,7 @@ def sweep(
                  "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen,
                  "sample": sample},
         options=options, base=None if width is None else Size(width, target_depth),
+        search=search, choose=choose,
     )  # fmt: skip
     return run_sweep(
         request, parametrization, engine=engine, n_processes=n_processes, storage=storage,
@@ -167,21 +176,27 @@ def run_sweep(
     parametrization = request.parametrization(rule)
     specs = request.specs(parametrization.label)
     require_engine(engine)
-    work = Work(task=request.task, make_optimizer=parametrization, loop=request.loop)
+    work = Work(
+        task=request.task, make_optimizer=parametrization, loop=request.loop,
+        evaluated=request.choose == "evaluate",
+    )  # fmt: skip
     starts = check_task(work, specs, task_name=request.task.name, every_seed=storage is not None)
     store = open_store(
         storage, experiment=_experiment(request, parametrization), starts=starts, fresh=fresh
     )
-    runs = run_trials(
-        work, specs, store=store, engine=engine, n_processes=n_processes, progress=progress
-    )
+    train = functools.partial(run_trials, work, store=store, engine=engine, n_processes=n_processes)
+    if request.search == "auto":
+        runs, cost = search_trials(
+            specs, train, loop=request.loop, choose=request.choose, progress=progress
+        )
+    else:
+        runs, cost = train(specs, progress=progress), None
     label = parametrization.label
-    trials = [runs.trials[s].model_copy(update={"spec": replace(s, rule=label)}) for s in specs]
+    trials = [t.model_copy(update={"spec": replace(s, rule=label)}) for s, t in runs.trials.items()]
     return _conclude(
-        trials, runs, task=request.task.name, parametrization=label,
-        optimizer=parametrization.optimizer_name, base=request.base, axis=request.axis,
-        axes=request.axes,
-        wall_seconds=time.perf_counter() - started,
+        trials, runs, search=cost, choose=request.choose, task=request.task.name,
+        parametrization=label, optimizer=parametrization.optimizer_name, base=request.base,
+        axis=request.axis, axes=request.axes, wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
@@ -190,6 +205,7 @@ def _experiment(request: Request, parametrization: Parametrization) -> str:
     digest = contents_digest(
         __version__, request.task.fingerprint, request.options, request.choices,
         request.optimizer, request.loop.to_json(), parametrization.builder,
+        *(["evaluated"] if request.choose == "evaluate" else []),
     )  # fmt: skip
     return f"{request.task.name}, {parametrization.optimizer_name}, {digest[:12]}"
 
@@ -201,18 +217,21 @@ def _conclude(
     base: Size,
     axis: Literal["width", "depth"],
     axes: Mapping[str, tuple[float, ...]],
+    choose: Choose,
     **named: Any,
 ) -> SweepResult:
     """The result: optima, drift and penalties of the trials."""
-    combinations = combine(trials, getattr(base, axis), axis)
+    ended = comparable(trials)
+    combinations = combine(ended, getattr(base, axis), axis, choose)
     chosen = min(combinations, key=lambda one: one.loss)
-    curves = loss_curves([t for t in trials if t.axes == chosen.values], axis)
+    curves = loss_curves([t for t in ended if t.axes == chosen.values], axis, choose)
     optima = chosen.optima
     best = nearest_optimum(optima, getattr(base, axis))
     drift = find_drift(curves, optima)
     return SweepResult(
         trials=tuple(trials), engine=runs.decision, base_width=base.width, base_depth=base.depth,
         axis=axis, optima=optima, combinations=combinations if axes else (), axes=dict(axes),
+        choose=choose,
         drift=None if drift is None else drift.model_copy(update={"axis": axis}),
         penalties=transfer_penalties(curves, optima, best.log2_lr) if best else {},
         n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes, **named,

@@ -47,6 +47,8 @@ def transfer(
     branches: Sequence[str] = (),
     frozen: str = "error",
     sample: Any = None,
+    search: str = "grid",
+    choose: str = "loss",
     engine: str = "auto",
     storage: str | None = None,
     target_steps: int | None = None,
@@ -92,6 +94,8 @@ def transfer(
         branches: What ends residual branches.
         frozen: What to do with parameters that need no gradient.
         sample: Inputs of one forward pass.
+        search: ``"grid"`` or ``"auto"``; see ``sweep``.
+        choose: What trials are compared by: ``"loss"`` of training, or the task's ``"evaluate"``.
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.
         target_steps: Steps of the target's training; None: ``steps`` [count].
@@ -125,6 +129,7 @@ def transfer(
                  "sample": sample},
         options=options,
         base=Size(target if base_width is None else base_width, target_depth),
+        search=search, choose=choose,
     )  # fmt: skip
     if target_steps is not None and target_steps < 1:
         raise InputError(f"target_steps={target_steps}: need at least 1 step of training")

@@ -30,4 +30,6 @@ from .engines import run_local as run_local
 from .identity import Start as Start
 from .identity import blamed_on_task as blamed_on_task
 from .identity import check_task as check_task
+from .search import grid_steps as grid_steps
+from .search import search_trials as search_trials
 from .storage import open_store as open_store

@@ -30,11 +30,13 @@ class Work:
         make_optimizer: ``(model, width, lr, **axes) -> optimizer``; may rescale the model's
             weights.
         loop: Schedule, clipping, precision and accumulation.
+        evaluated: Whether the task's ``evaluate`` judges each model at the end of its training.
     """
 
     task: Task
     make_optimizer: MakeOptimizer
     loop: TrainingLoop = PLAIN
+    evaluated: bool = False
 
     def build(self, spec: TrialSpec) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Model and optimizer of a spec, drawn from the global generators as they are."""
@@ -44,6 +46,14 @@ class Work:
     def optimizer(self, model: nn.Module, spec: TrialSpec, lr: float) -> torch.optim.Optimizer:
         """The optimizer of a spec's model at a rate."""
         return self.make_optimizer(model, spec.width, lr, **dict(spec.axes))
+
+    def evaluation(self, model: nn.Module, spec: TrialSpec, reason: str) -> float | None:
+        """The task's judgement of a trained model, where it is asked for and there is one."""
+        evaluate = getattr(self.task, "evaluate", None)
+        if not self.evaluated or evaluate is None or reason or spec.stop:
+            return None
+        with seeded(spec.seed), torch.no_grad():
+            return float(evaluate(model))
 
 
 def train_trial(work: Work, spec: TrialSpec) -> Trial:
@@ -72,9 +82,10 @@ def train_trial(work: Work, spec: TrialSpec) -> Trial:
             reason = divergence(losses)
             if reason:
                 break
+        evaluation = work.evaluation(model, spec, reason)
     return make_trial(
         spec, losses, reason=reason, wall_seconds=time.perf_counter() - started,
-        n_parameters=count_parameters(model),
+        n_parameters=count_parameters(model), evaluation=evaluation,
     )  # fmt: skip
 
 
@@ -180,12 +191,12 @@ def batches_of(task: Task, spec: TrialSpec) -> Iterator[Any]:
         TaskError: The task's batches end too early.
     """
     stream = iter(task.batches(spec.seed))
-    for step in range(spec.n_steps):
+    for step in range(spec.n_planned):
         try:
             batch = next(stream)
         except StopIteration:
             raise TaskError(
-                f"batches({spec.seed}) ended after {step} of {spec.n_steps} steps: "
+                f"batches({spec.seed}) ended after {step} of {spec.n_planned} steps: "
                 "make it endless (while True: yield ...) or ask for fewer steps"
             ) from None
         yield batch
@@ -212,8 +223,10 @@ def divergence(losses: list[float]) -> str:
 
 
 def make_trial(spec: TrialSpec, losses: list[float], *, reason: str, **measured: Any) -> Trial:
-    """The record of a training that was carried to its end or to its divergence."""
+    """The record of a training that was carried to its end, its divergence or its stop."""
     status = "diverged" if reason else "finished"
+    if spec.stop and not reason:
+        status, reason = "stopped", f"stopped after {spec.stop} of {spec.n_steps} steps"
     return Trial(spec=spec, losses=tuple(losses), status=status, reason=reason, **measured)
 
 

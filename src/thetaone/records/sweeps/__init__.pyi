@@ -1,6 +1,8 @@
 from ._combination import Combination as Combination
+from ._combination import comparable as comparable
 from ._progress import Progress as Progress
 from ._progress import ProgressEvent as ProgressEvent
+from ._search import SearchCost as SearchCost
 from ._spec import AxisValues as AxisValues
 from ._spec import TrialSpec as TrialSpec
 from ._sweep import Drift as Drift
@@ -8,3 +10,4 @@ from ._sweep import EngineDecision as EngineDecision
 from ._sweep import SweepResult as SweepResult
 from ._trial import Choose as Choose
 from ._trial import Trial as Trial
+from ._trial import final_loss as final_loss

@@ -18,6 +18,7 @@ class TrialSpec:
         depth: Depth of the model; None when the task's model takes none.
         axes: Values of further axes (``("weight_decay", 0.1)``), sorted by name: a mapping that can
             be hashed.
+        stop: Steps after which a search stops it [count]; 0: it is trained to its end.
     """
 
     width: int
@@ -27,3 +28,9 @@ class TrialSpec:
     rule: str
     depth: int | None = None
     axes: AxisValues = ()
+    stop: int = 0
+
+    @property
+    def n_planned(self) -> int:
+        """Steps that are trained unless it diverges [count]."""
+        return self.stop or self.n_steps

@@ -10,7 +10,8 @@ from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
 from thetaone.records.laws import Optimum
-from thetaone.records.sweeps._combination import Combination
+from thetaone.records.sweeps._combination import Combination, comparable
+from thetaone.records.sweeps._search import SearchCost
 from thetaone.records.sweeps._trial import Choose, Trial
 
 _LOSS: dict[Choose, str] = {"loss": "loss", "evaluate": "evaluation"}
@@ -93,6 +94,7 @@ class SweepResult(Record):
         axes: Further axes: name -> values.
         combinations: Each combination of these values with its own best rates.
         choose: What trials are compared by: training loss, or the task's ``evaluate``.
+        search: What a search cost in place of the grid; None for a grid.
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_sweep"
@@ -115,6 +117,7 @@ class SweepResult(Record):
     axes: dict[str, tuple[float, ...]] = Field(default_factory=dict[str, tuple[float, ...]])
     combinations: tuple[Combination, ...] = ()
     choose: Choose = "loss"
+    search: SearchCost | None = None
 
     @property
     def best_axes(self) -> dict[str, float]:
@@ -126,10 +129,11 @@ class SweepResult(Record):
     def judged(self) -> tuple[Trial, ...]:
         """The trials that optima, drift and penalties are read from.
 
-        Those of the best combination of the further axes that a search did not stop.
+        Those of the best combination of the further axes; of a search, the rates that it trained
+        to their end with every seed.
         """
         best = tuple(sorted(self.best_axes.items()))
-        return tuple(t for t in self.trials if t.spec.axes == best and t.status != "stopped")
+        return comparable(trial for trial in self.trials if trial.spec.axes == best)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -207,6 +211,7 @@ class SweepResult(Record):
             f"{format_seconds(self.wall_seconds)}; engine {self.engine.engine}: "
             f"{self.engine.reason}"
         )
+        lines += [] if self.search is None else [str(self.search)]
         failed = [trial for trial in self.trials if trial.status == "failed"]
         if failed:
             lines.append(f"{len(failed)} trials failed; the first: {failed[0].reason}")

@@ -17,7 +17,7 @@ Choose = Literal["loss", "evaluate"]
 
 _FLAT = {  # fields of the spec, as JSON calls them, beside the others
     "width": "width", "depth": "depth", "lr": "lr", "seed": "seed", "n_steps": "n_steps",
-    "parametrization": "rule", "axes": "axes",
+    "parametrization": "rule", "axes": "axes", "stop": "stop",
 }  # fmt: skip
 
 
@@ -131,6 +131,8 @@ class Trial(Record):
 
     def score(self, choose: Choose = "loss") -> float:
         """What trials are compared by: the final loss, or the evaluation of the trained model."""
-        if choose == "evaluate" and self.status == "finished":
-            return math.nan if self.evaluation is None else self.evaluation
-        return self.final_loss
+        if choose == "loss" or self.status != "finished":
+            return self.final_loss
+        if self.evaluation is None:
+            return math.nan
+        return math.inf if math.isnan(self.evaluation) else self.evaluation

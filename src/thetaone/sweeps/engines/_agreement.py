@@ -25,7 +25,7 @@ def require_agreement(work: Work, specs: Sequence[TrialSpec]) -> None:
         NotStackableError: A loss or a parameter differs, or the specs cannot be stacked.
     """
     with stackable(), Stack(work, specs) as stack:
-        n_steps = min(N_STEPS, specs[0].n_steps)
+        n_steps = min(N_STEPS, specs[0].n_planned)
         losses = torch.stack([stack.step() for _ in range(n_steps)])  # [steps, k]
         stacked = {index: stack.parameters(index) for index in {0, len(specs) - 1}}
     for index, parameters in stacked.items():

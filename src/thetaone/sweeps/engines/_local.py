@@ -86,7 +86,7 @@ def _serial_reason(work: Work, specs: Sequence[TrialSpec], engine: str) -> str:
         return ""
     if len(specs) == 1:
         return "a single trial"
-    n_steps = sum(spec.n_steps for spec in specs)
+    n_steps = sum(spec.n_planned for spec in specs)
     return f"{n_steps} steps in all, too few to measure" if n_steps < WORTH_MEASURING else ""
 
 
@@ -253,12 +253,12 @@ def _compare(
         width = group[0].width
         size = stacks.get(width, 1)
         key = f"width {width}, " + (f"stack of {size}" if size > 1 else "one thread")
-        return seconds[key] * sum(spec.n_steps for spec in group)
+        return seconds[key] * sum(spec.n_planned for spec in group)
 
     worker_time = makespan(map(on_workers, chunks(specs, stacks)), n_processes)
     one_thread = seconds[f"width {widest}, one thread"]
     serial_time = sum(
-        spec.n_steps * seconds[f"width {spec.width}, one thread"] * all_threads / one_thread
+        spec.n_planned * seconds[f"width {spec.width}, one thread"] * all_threads / one_thread
         for spec in specs
     )
     ratio = serial_time / worker_time

@@ -52,7 +52,7 @@ def chunks(specs: Sequence[TrialSpec], stacks: Mapping[int, int]) -> list[tuple[
         chosen = [spec for spec in specs if spec.width == width]
         chosen.sort(key=lambda spec: (spec.rule, spec.seed, spec.axes, spec.lr))
         size = stacks.get(width, 1)
-        for rule in dict.fromkeys((spec.rule, spec.depth) for spec in chosen):
-            of_rule = [spec for spec in chosen if (spec.rule, spec.depth) == rule]
+        for like in dict.fromkeys((spec.rule, spec.depth, spec.stop) for spec in chosen):
+            of_rule = [spec for spec in chosen if (spec.rule, spec.depth, spec.stop) == like]
             items += [tuple(of_rule[i : i + size]) for i in range(0, len(of_rule), size)]
     return items

@@ -106,6 +106,15 @@ class Stack:
             for name, view in self._views.items()
         }
 
+    def evaluation(self, index: int) -> float | None:
+        """The task's judgement of a member."""
+        tensors = {**self._views, **self._fixed}
+        own = dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+        with torch.no_grad():
+            for name, stacked in tensors.items():
+                own[name.removeprefix("model.")].copy_(stacked[index])
+        return self._work.evaluation(self._model, self._specs[index], "")
+
     def _batch(self) -> Any:
         """The next batch, or (several seeds) the members' batches along a new first axis.
 
@@ -153,10 +162,11 @@ def train_stack(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
             specs[index], losses[index], reason=reasons[index],
             wall_seconds=(time.perf_counter() - started) / len(specs),
             n_parameters=stack.n_parameters,
+            evaluation=stack.evaluation(index) if work.evaluated and not reasons[index] else None,
         )  # fmt: skip
 
     with stackable(), Stack(work, specs) as stack:
-        for _ in range(specs[0].n_steps):
+        for _ in range(specs[0].n_planned):
             for index, loss in enumerate(stack.step().tolist()):
                 if not reasons[index]:
                     losses[index].append(loss)
@@ -165,7 +175,7 @@ def train_stack(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
                         yield trial(index)
             if all(reasons):
                 return
-    yield from (trial(index) for index, reason in enumerate(reasons) if not reason)
+        yield from (trial(index) for index, reason in enumerate(reasons) if not reason)
 
 
 class stackable:

@@ -146,7 +146,7 @@ def _fastest(step: Callable[[], float], spec: TrialSpec) -> float:
     """Fastest of a few steps after the first."""
     clock = _clock()
     times: list[float] = []
-    for _ in range(min(spec.n_steps, 1 + PROBE_STEPS)):
+    for _ in range(min(spec.n_planned, 1 + PROBE_STEPS)):
         started = clock()
         step()
         times.append(clock() - started)

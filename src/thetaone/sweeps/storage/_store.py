@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from thetaone.records import Trial, TrialSpec
+from thetaone.records import Trial, TrialSpec, final_loss
 from thetaone.sweeps._space import LARGEST, LARGEST_LR, LARGEST_VALUE, SMALLEST_LR
 from thetaone.sweeps.identity import Starts, place_of
 from thetaone.sweeps.storage._journal import Journal
@@ -151,13 +151,16 @@ class OptunaStore:
         from optuna.trial import TrialState
         from sqlalchemy import text
 
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
         with self._translated():
             study, engine = self._study(example), getattr(self._storage, "engine", None)
             if engine is None:
-                return self._storage.get_n_trials(study, state=(TrialState.COMPLETE,))
-            query = text("SELECT COUNT(*) FROM trials WHERE study_id = :study AND state = :state")
+                return self._storage.get_n_trials(study, state=ended)
+            query = text(
+                "SELECT COUNT(*) FROM trials WHERE study_id = :study AND state IN (:a, :b)"
+            )
             with engine.connect() as connection:
-                values = {"study": study, "state": TrialState.COMPLETE.name}
+                values = {"study": study, "a": ended[0].name, "b": ended[1].name}
                 return int(connection.execute(query, values).scalar_one())
 
     def describe_hits(self, specs: Iterable[TrialSpec]) -> str:
@@ -174,7 +177,9 @@ class OptunaStore:
 
         with self._translated():
             trials = self._storage.get_all_trials(
-                self._study(example), deepcopy=False, states=(TrialState.COMPLETE,)
+                self._study(example),
+                deepcopy=False,
+                states=(TrialState.COMPLETE, TrialState.PRUNED),
             )
         self._n_seen[self._name(example)] = len(trials)
         return [t for t in reversed(trials) if t.datetime_complete >= self._since]
@@ -212,14 +217,15 @@ class OptunaStore:
     def _key(self, spec: TrialSpec) -> str:
         """Name of a trial's lease."""
         start = self._starts.get(place_of(spec))
-        axes = f" {spec.axes}" if spec.axes else ""
+        further = f" {spec.axes}" * bool(spec.axes) + f" to {spec.stop}" * bool(spec.stop)
         text = f"{self._name(spec)} {spec.width} {spec.lr!r} {spec.seed} {start and start.digest}"
-        text += axes
+        text += further
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _checksum(self, spec: TrialSpec, attributes: Mapping[str, Any]) -> str:
         content = [self._name(spec), spec.width, spec.lr, spec.seed, attributes]
         content += [dict(spec.axes)] if spec.axes else []
+        content += [spec.stop] if spec.stop else []
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def _study(self, spec: TrialSpec) -> int:
@@ -242,18 +248,24 @@ def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
     from optuna.trial import FrozenTrial, TrialState
 
     now = datetime.datetime.now()
-    failed = trial.status == "failed"
+    failed, stopped = trial.status == "failed", trial.status == "stopped"
+    ended = TrialState.PRUNED if stopped else TrialState.COMPLETE
+    value = final_loss(trial.losses) if stopped else trial.final_loss
     return FrozenTrial(
-        number=-1, trial_id=-1, value=None if failed else trial.final_loss,
-        state=TrialState.FAIL if failed else TrialState.COMPLETE,
+        number=-1, trial_id=-1, value=None if failed else value,
+        state=TrialState.FAIL if failed else ended,
         datetime_start=now - datetime.timedelta(seconds=trial.wall_seconds),
         datetime_complete=now,
-        params={"width": spec.width, "lr": spec.lr, "seed": spec.seed, **dict(spec.axes)},
+        params={
+            "width": spec.width, "lr": spec.lr, "seed": spec.seed, **dict(spec.axes),
+            **({"stop": spec.stop} if spec.stop else {}),
+        },
         distributions={
             "width": IntDistribution(1, LARGEST),
             "lr": FloatDistribution(SMALLEST_LR, LARGEST_LR, log=True),
             "seed": IntDistribution(0, LARGEST),
             **{name: FloatDistribution(-LARGEST_VALUE, LARGEST_VALUE) for name, _ in spec.axes},
+            **({"stop": IntDistribution(1, LARGEST)} if spec.stop else {}),
         },
         user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial),
     )  # fmt: skip
@@ -277,13 +289,15 @@ def _one_a_study(specs: Iterable[TrialSpec]) -> list[TrialSpec]:
 
 def _spec_of(params: Mapping[str, Any], example: TrialSpec) -> TrialSpec | None:
     """The spec of a stored trial; None for one that something else has added to the study."""
-    axes = {name: value for name, value in params.items() if name not in _COORDINATES}
+    further = (*_COORDINATES, "stop")
+    axes = {name: value for name, value in params.items() if name not in further}
     if not params.keys() >= set(_COORDINATES) or any(isinstance(v, str) for v in axes.values()):
         return None
     return TrialSpec(
         width=int(params["width"]), lr=float(params["lr"]), seed=int(params["seed"]),
         rule=example.rule, n_steps=example.n_steps, depth=example.depth,
         axes=tuple(sorted((name, float(value)) for name, value in axes.items())),
+        stop=int(params.get("stop", 0)),
     )  # fmt: skip
 
 
