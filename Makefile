@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 PIP_OPTIONS ?=
 WORKERS ?= auto
 TESTS ?=
+BENCHES ?= norms estimators estimator_intervals parametrization sweeps disk rematerialization policy verdicts \
+	what_transfers transfer anchor
 PYTEST := python -m pytest -n $(WORKERS) -q
 MAKE_VENV := PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh
 
 .PHONY: help setup demo test test-all campaign test-lower test-newest test-core test-float64 coverage lint types contracts docs check \
-	bench-compare gpu-wheels gpu-check gpu-dry-run release clean
+	bench bench-compare gpu-wheels gpu-check gpu-dry-run release clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -74,6 +76,16 @@ docs: setup ## the documentation, in site/
 
 check: lint types contracts docs coverage gpu-dry-run ## everything that the gate runs
 
+# Peers live beside the rest, so that no test meets them.
+.venv-bench/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt scripts/make_venv.sh
+	$(MAKE_VENV) .venv-bench constraints.txt test,peers,plot,examples,ray
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/requirements.txt
+	touch $@
+
+bench: .venv-bench/.installed ## measures beside the pinned peers, an hour; BENCHES="norms sweeps" for some
+	set -e; for name in $(BENCHES); do .venv-bench/bin/python benchmarks/bench_$$name.py; done
+	.venv-bench/bin/python benchmarks/targets.py
+
 bench-compare: setup ## which figures of benchmarks/history moved since the run before
 	$(BIN)/python benchmarks/compare.py
 
@@ -93,4 +105,4 @@ release: setup ## VERSION=0.3.0 gathers changelog.d under it; builds dist/ and t
 	PYTHON=$(PYTHON) BIN=$(BIN) bash scripts/release.sh $(VERSION)
 
 clean:
-	rm -rf .venv .venv-core .venv-lower .venv-newest dist site out .coverage .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-core .venv-lower .venv-newest .venv-bench dist site out .coverage .pytest_cache .ruff_cache .hypothesis
