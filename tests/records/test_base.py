@@ -1,9 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 
-from thetaone.errors import RecordError
-from thetaone.records import Optimum, PowerLaw
+from thetaone.errors import InputError, RecordError
+from thetaone.records import Optimum, PowerLaw, Region, Schedule
 
 LAW = PowerLaw(exponent=1.0, stderr=math.inf, interval=(-1, 2.5), prefactor=3, n_points=4)
 
@@ -14,6 +15,33 @@ def test_json_round_trip_is_equal_and_keeps_infinities(tmp_path) -> None:
     assert math.isnan(
         PowerLaw.from_json(LAW.model_copy(update={"stderr": math.nan}).to_json()).stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"exponent": "steep"}, "PowerLaw: exponent: Input should be a valid number"),
+        ({"slope": 1.0}, "PowerLaw: slope: Extra inputs are not permitted"),
+    ],
+)
+def test_a_copy_is_checked_as_a_new_record_is(update: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        LAW.model_copy(update=update)
+    assert LAW.model_copy(update={"prefactor": 4}) == PowerLaw(
+        exponent=1.0, stderr=math.inf, interval=(-1, 2.5), prefactor=4, n_points=4
+    )
+
+
+def test_a_copy_of_a_schedule_keeps_to_the_rules_of_its_constructor() -> None:
+    schedule = Schedule(
+        length=4, policy="", total_seconds=1.0, peak_bytes=1, forwards=4, loads=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"region 3…2 of a chain of 4 stages"):
+        schedule.model_copy(update={"regions": (Region(start=3, stop=2),)})
+    with pytest.raises(InputError, match="Schedule: length: Input should be a valid integer"):
+        schedule.model_copy(update={"length": "four"})
+    copied = schedule.model_copy(update={"regions": (Region(start=0, stop=2),)})
+    assert copied.executions == (2, 2, 1, 1)
 
 
 def test_frozen() -> None:

@@ -193,7 +193,9 @@ def _step(model: Any, fault: str, rows: int, pick: float, seed: int) -> list[Any
         if fault != "no backward" and loss.requires_grad:
             loss.backward()
     if fault == "accumulate" and loss.requires_grad:
-        model(x).square().mean().backward()
+        again = model(x).square().mean()
+        if again.requires_grad:  # not if all that ran is frozen: blocks may be left out at random
+            again.backward()
     gradients = [torch.zeros(0) if p.grad is None else p.grad for p in model.parameters()]
     states = [one.observed() for one in model.modules() if hasattr(one, "observed")]
     return [output.detach(), *gradients, *model.buffers(), *states, torch.get_rng_state()]

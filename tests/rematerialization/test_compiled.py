@@ -1,21 +1,30 @@
 """Compiled models and blocks, before and after; function transforms and tracers."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.exc import Unsupported
 
 from tests.rematerialization.models import looping
 from tests.rematerialization.test_executor import backward, batch, state
+from thetaone.errors import ProfileError
 from thetaone.rematerialization import rematerialize
 
 
 def compiled_blocks(model: Any) -> Any:
     for block in model.blocks:
         block.compile(backend="eager")
+    return model
+
+
+def full_graphs(model: Any) -> Any:
+    for block in model.blocks:
+        block.compile(backend="eager", fullgraph=True)
     return model
 
 
@@ -30,6 +39,8 @@ def rematerialized(model: Any) -> Any:
 ORDERS: dict[str, Callable[[Any], Any]] = {
     "blocks before": lambda model: rematerialized(compiled_blocks(model)),
     "blocks after": lambda model: compiled_blocks(rematerialized(model)),
+    "full graphs before": lambda model: rematerialized(full_graphs(model)),
+    "full graphs after": lambda model: full_graphs(rematerialized(model)),
     "model after": lambda model: compiled_whole(rematerialized(model)),
     "model before": lambda model: rematerialized(compiled_whole(model)),
 }
@@ -49,6 +60,47 @@ def test_a_compiled_model_trains_bitwise_and_compiles_once(name: str) -> None:
     compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     backward(ours, batch())
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+    torch._dynamo.reset()
+
+
+def test_a_model_that_was_compiled_as_one_graph_is_refused() -> None:
+    model = torch.compile(looping(4), backend="eager", fullgraph=True)
+    with pytest.raises(
+        ProfileError, match=r"fullgraph=True.* or compile its blocks, block\.compile"
+    ):
+        rematerialized(model)
+
+
+def test_compiling_as_one_graph_afterwards_says_what_to_do() -> None:
+    torch._dynamo.reset()
+    model = torch.compile(rematerialized(looping(4)), backend="eager", fullgraph=True)
+    with pytest.raises(Unsupported, match=r"thetaone runs the blocks .* compile"):
+        model(batch())
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_blocks_of_inductor_train_as_without_a_plan(order: str, *, full: bool) -> None:
+    def compiled(model: Any) -> Any:
+        for block in model.blocks:
+            block.compile(fullgraph=full)
+        return model
+
+    torch._dynamo.reset()
+    plain = looping(6)
+    ours = copy.deepcopy(plain)
+    first, second = (compiled, rematerialized)[:: 1 if order == "before" else -1]
+    compiled(plain)
+    second(first(ours))
+    for _ in range(2):
+        for a, b in zip(
+            state(plain, backward, batch()), state(ours, backward, batch()), strict=True
+        ):
+            assert torch.equal(a, b)
     torch._dynamo.reset()
 
 

@@ -268,7 +268,8 @@ def test_hooks_see_real_outputs_and_fire_at_every_execution() -> None:
     expected = seen.pop()
     rematerialize(model, planned(model, x)[1])
     seen.clear()
-    model(x)
+    with pytest.warns(RuntimeWarning, match=r"blocks\.5 keeps .* or a forward hook keeps tensors"):
+        model(x)
     assert len(seen) == 1
     assert torch.equal(seen[0], expected)
 
@@ -422,7 +423,7 @@ def test_blocks_of_a_loop_that_does_more_are_recomputed_one_by_one(name: str) ->
 
 def test_a_spanning_schedule_is_refused_by_a_loop_that_does_more() -> None:
     model = Scaled(4, lambda: Residual(16))
-    schedule = planned(looping(4), batch())[1].model_copy(update={"input": ""})
+    schedule = planned(looping(4), batch())[1]
     with pytest.raises(RecomputationError, match=r"uses the output of blocks\.0 itself"):
         rematerialize(model, schedule)(batch())
 

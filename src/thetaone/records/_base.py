@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -51,6 +52,31 @@ class Record(BaseModel):
                 "Read it with the release that wrote it, or make it anew"
             )
         return fields
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with some fields replaced; what is replaced is checked as by the constructor.
+
+        Raises:
+            RecordError: A field that the record does not have, or a value that it may not have.
+
+        Examples:
+            >>> class Point(Record):
+            ...     x: float
+            >>> Point(x=1.0).model_copy(update={"x": 2})
+            Point(x=2.0)
+        """
+        same = super().model_copy(deep=deep)
+        if not update:
+            return same
+        fields = {name: getattr(same, name) for name in same.model_fields_set}
+        try:
+            return type(self)(**{**fields, **update})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the fields together"
+            raise RecordError(
+                f"model_copy(update=…) of a {type(self).__name__}: {place}: {first['msg']}"
+            ) from error
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The record as JSON text; also written to ``path`` when one is given."""

@@ -52,6 +52,7 @@ class Schedule(StepCost):
         moving: Names of large buffers that the blocks themselves change.
         stages: Names of the blocks in the order of their calls; empty if the chain was written by
             hand.
+        tapes: What each of these was measured to keep for its backward [bytes]; empty likewise.
         links: How each block's call follows from the one before; see ``Chain``.
         conditions: Of the step that was measured, by the names in ``CONDITIONS``; empty likewise.
     """
@@ -69,6 +70,7 @@ class Schedule(StepCost):
     parameters: str = ""
     moving: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    tapes: tuple[int, ...] = ()
     links: tuple[str, ...] = ()
     conditions: dict[str, str] = Field(default_factory=dict)
 

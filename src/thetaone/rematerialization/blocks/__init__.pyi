@@ -1,8 +1,5 @@
 from ._ambient import Ambient as Ambient
 from ._ambient import ambient as ambient
-from ._buffers import Copies as Copies
-from ._buffers import copied as copied
-from ._buffers import size_of as size_of
 from ._calls import Call as Call
 from ._calls import Flow as Flow
 from ._calls import first_call as first_call
@@ -30,11 +27,16 @@ from ._holders import INTERNAL as INTERNAL
 from ._holders import SMALL as SMALL
 from ._holders import slot_names as slot_names
 from ._reachable import ATOMS as ATOMS
+from ._registered import Copies as Copies
+from ._registered import copied as copied
+from ._registered import size_of as size_of
 from ._replay import Moment as Moment
 from ._replay import sharded as sharded
 from ._specialize import CALL as CALL
 from ._specialize import ENTRY as ENTRY
+from ._specialize import REASON as REASON
 from ._specialize import as_written as as_written
+from ._specialize import in_python as in_python
 from ._specialize import plain as plain
 from ._specialize import route_calls as route_calls
 from ._specialize import specialize as specialize

@@ -15,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
 
+_NO_CACHE = (torch.Tensor, bool, int, float, str, tuple)  # asking a tensor takes a microsecond
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -50,13 +52,14 @@ class Call:
 
     def run(self, block: Any, flowing: Sequence[torch.Tensor]) -> Any:
         """Call ``block`` with the flowing tensors back in their places."""
-        args, kwargs = replaced((self.args, self.kwargs), partial(_placed, flowing))
-        return block(*map(own_cache, args), **{name: own_cache(kwargs[name]) for name in kwargs})
+        args = [_argument(one, flowing) for one in self.args]
+        kwargs = {name: _argument(one, flowing) for name, one in self.kwargs.items()}
+        return block(*args, **kwargs)
 
     def again(self) -> "Call":
         """The same call for a recomputation: what a block puts into a list, it put there before."""
         args, kwargs = self.before
-        if not any(isinstance(value, list | dict | tuple) for value in (*args, *kwargs.values())):
+        if not any(map(_changeable, (*args, *kwargs.values()))):
             return self
         return Call(*mapped(self.before, lambda leaf: leaf))  # it will put it there again
 
@@ -101,8 +104,11 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
     Raises:
         ProfileError: No argument is a tensor.
     """
-    leaves = [*args, *kwargs.values(), *leaves_of((args, kwargs))]  # the outermost come first
-    flowing = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor)), None)
+    outermost = itertools.chain(args, kwargs.values())
+    flowing = next((leaf for leaf in outermost if isinstance(leaf, torch.Tensor)), None)
+    if flowing is None:
+        leaves = leaves_of((args, kwargs))
+        flowing = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor)), None)
     if flowing is None:
         raise ProfileError(
             "a block is called without a tensor; name the blocks: blocks='model.layers'"
@@ -200,6 +206,8 @@ def own_cache(value: Any) -> Any:
     Raises:
         RecomputationError: The cache is not empty.
     """
+    if value is None or isinstance(value, _NO_CACHE):
+        return value
     if not (hasattr(value, "update") and hasattr(value, "get_seq_length")):
         return value
     if value.get_seq_length() > 0:
@@ -217,6 +225,8 @@ def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:
     Raises:
         ProfileError: There is none in sight.
     """
+    if isinstance(output, torch.Tensor):
+        return [output]
     leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
     if not leaves:
         raise ProfileError(
@@ -228,6 +238,8 @@ def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:
 
 def with_tensors(output: Any, tensors: Sequence[Any], replacements: Sequence[Any]) -> Any:
     """``output`` with some of its tensors replaced."""
+    if len(tensors) == 1 and output is tensors[0]:
+        return replacements[0]
     table = {id(old): new for old, new in zip(tensors, replacements, strict=True)}
     return pytree.tree_map(lambda leaf: table.get(id(leaf), leaf), output)
 
@@ -286,6 +298,11 @@ def same_argument(mine: Any, other: Any) -> bool:
         return False
 
 
+def _changeable(value: Any) -> bool:
+    """Whether a block may put something into an argument."""
+    return type(value) in (list, dict) or (type(value) is tuple and any(map(_changeable, value)))
+
+
 def _shape(value: Any) -> Any:
     """The nesting of plain tuples, lists and dicts."""
     if type(value) in (tuple, list):
@@ -295,8 +312,15 @@ def _shape(value: Any) -> Any:
     return None
 
 
+def _argument(value: Any, flowing: Sequence[torch.Tensor]) -> Any:
+    """An argument with flowing tensors in their places."""
+    if type(value) in (tuple, list, dict):
+        return replaced(value, partial(_placed, flowing))
+    return own_cache(_placed(flowing, value))
+
+
 def _placed(flowing: Sequence[torch.Tensor], leaf: Any) -> Any:
-    return flowing[leaf.index] if isinstance(leaf, Flow) else leaf
+    return flowing[leaf.index] if type(leaf) is Flow else leaf
 
 
 def _noted(tensors: list[torch.Tensor], leaf: Any) -> Any:

@@ -1,9 +1,9 @@
 """What a recomputation needs to be the first execution again, and what must not have changed."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -13,14 +13,6 @@ from torch.utils.checkpoint import CheckpointError
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._ambient import Ambient, ambient
-from thetaone.rematerialization.blocks._buffers import (
-    Copies,
-    ModuleBuffers,
-    copied,
-    earlier_buffers,
-    kept_statistics,
-    size_of,
-)
 from thetaone.rematerialization.blocks._calls import Call, version_of
 from thetaone.rematerialization.blocks._generators import (
     generator_state,
@@ -30,18 +22,17 @@ from thetaone.rematerialization.blocks._generators import (
     set_generator_state,
 )
 from thetaone.rematerialization.blocks._holders import SMALL
+from thetaone.rematerialization.blocks._registered import (
+    Copies,
+    ModuleBuffers,
+    Parameters,
+    copied,
+    earlier_buffers,
+    earlier_parameters,
+    kept_statistics,
+    size_of,
+)
 from thetaone.rematerialization.blocks._watch import Note, Watch
-
-
-class ParameterNote(NamedTuple):
-    """A parameter as a region found it."""
-
-    module: nn.Module
-    name: str
-    parameter: nn.Parameter
-    version: int
-    place: int
-    trained: bool
 
 
 class Moment:
@@ -75,9 +66,8 @@ class Moment:
         self.notes: list[Note] = []
         self.drawn: list[tuple[Any, Any]] = []  # generators with their states at the start
         self.modules: list[nn.Module] = []
-        self.parameters: list[ParameterNote] = []
+        self.parameters: Parameters | None = None  # of wrappers that shard none are noted
         self.buffers: list[ModuleBuffers] = []
-        self.sharded = False
 
     def contexts(self) -> "tuple[First, Again]":
         """Around the first execution, and around every recomputation."""
@@ -87,21 +77,15 @@ class Moment:
         """Note the state that the region finds."""
         self.notes = [Note(watch.now()) for watch in self.watches]
         self.modules = [module for watch in self.watches for module in watch.modules]
-        generators = {id(one): one for one in global_generators(self.device)}
+        generators = global_generators(self.device)
         for watch in self.watches:
-            generators.update((id(one), one) for one in watch.generators)
-        self.drawn = [(one, generator_state(one)) for one in generators.values()]
+            if watch.generators:
+                generators += [one for one in watch.generators if not _among(one, generators)]
+        self.drawn = [(one, generator_state(one)) for one in generators]
         self.buffers = [
             self._noted(module) for module in self.modules if module._buffers and copied(module)
         ]
-        self.sharded = sharded()
-        if not self.sharded:
-            self.parameters = [
-                ParameterNote(module, name, p, p._version, p.data_ptr(), p.requires_grad)
-                for module in self.modules
-                for name, p in module._parameters.items()
-                if p is not None
-            ]
+        self.parameters = None if sharded() else Parameters(self.modules)
 
     def learn(self) -> None:
         """Note what the region wrote, and forget what it did not use."""
@@ -129,12 +113,10 @@ class Moment:
         Raises:
             RecomputationError: What changed, by name.
         """
-        for module, name, parameter, version, place, trained in self.parameters:
-            if parameter._version != version or parameter.data_ptr() != place:
-                self._refuse(module, name, "was changed")
-            if parameter.requires_grad is not trained:
-                self._refuse(module, name, "was frozen or unfrozen")
-        if not self.sharded:
+        if self.parameters is not None:
+            if (changed := self.parameters.changed()) is not None:
+                one, how = changed
+                self._refuse(one.module, one.name, how)
             for one in self.buffers:
                 for name, tensor in one.tensors.items():
                     if name in one.values or tensor is None:
@@ -147,14 +129,6 @@ class Moment:
                 f"an argument of {self.watches[0].name} was changed in place between the "
                 "forward and the backward: pass a copy, or change it after the backward"
             )
-
-    def replaced(self) -> list[ParameterNote]:
-        """Parameters that their modules no longer have."""
-        return [
-            note
-            for note in self.parameters
-            if note.module._parameters.get(note.name) is not note.parameter
-        ]
 
     @property
     def where(self) -> str:
@@ -228,23 +202,30 @@ class Again:
         self.open: list[ExitStack] = []
 
     def __enter__(self) -> None:
+        self.moment.require_unchanged()
+        stack = ExitStack()
+        try:
+            self._restore(stack)
+        except BaseException:
+            stack.close()
+            raise
+        self.open.append(stack)
+
+    def _restore(self, stack: ExitStack) -> None:
         moment = self.moment
-        moment.require_unchanged()
-        with ExitStack() as stack:
-            for watch, note in zip(moment.watches, moment.notes, strict=True):
-                if not watch.is_as_noted(note):
-                    stack.enter_context(watch.as_noted(note))
-            if replaced := moment.replaced():
-                stack.enter_context(_earlier_parameters(replaced))
-            if moment.buffers:
-                stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
-            if any(watch.normalizes for watch in moment.watches):
-                stack.enter_context(kept_statistics(moment.modules))
-            if moment.drawn:
-                stack.enter_context(restored_generators(one for one, _ in moment.drawn))
-                for generator, state in moment.drawn:
-                    set_generator_state(generator, state)
-            self.open.append(stack.pop_all())
+        for watch, note in zip(moment.watches, moment.notes, strict=True):
+            if not watch.is_as_noted(note):
+                stack.enter_context(watch.as_noted(note))
+        if moment.parameters is not None and (replaced := moment.parameters.replaced()):
+            stack.enter_context(earlier_parameters(replaced))
+        if moment.buffers:
+            stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
+        if any(watch.normalizes for watch in moment.watches):
+            stack.enter_context(kept_statistics(moment.modules))
+        if moment.drawn:
+            stack.enter_context(restored_generators(one for one, _ in moment.drawn))
+            for generator, state in moment.drawn:
+                set_generator_state(generator, state)
 
     def __exit__(
         self,
@@ -255,25 +236,13 @@ class Again:
         self.open.pop().close()
 
 
+def _among(value: Any, others: Iterable[Any]) -> bool:
+    return any(value is one for one in others)
+
+
 def sharded() -> bool:
     """Whether wrappers may move parameters about between forward and backward, as FSDP does."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-@contextmanager
-def _earlier_parameters(notes: list[ParameterNote]) -> Iterator[None]:
-    """Give modules the parameters that the region found, as ``functional_call`` replaces them."""
-    replaced = [(note, note.module._parameters.get(note.name)) for note in notes]
-    for note, _ in replaced:
-        note.module._parameters[note.name] = note.parameter
-    try:
-        yield
-    finally:
-        for note, now in replaced:
-            if now is None:
-                del note.module._parameters[note.name]
-            else:
-                note.module._parameters[note.name] = now
 
 
 def _typed_hooks(moment: Moment) -> saved_tensors_hooks:

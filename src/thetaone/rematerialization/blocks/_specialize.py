@@ -5,7 +5,7 @@ schedule sits in its ``__dict__``, so that it is copied and pickled with it. Blo
 share one subclass, so that a compiler that guards on classes compiles their code once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
@@ -14,6 +14,11 @@ import torch
 from torch import nn
 
 ENTRY = "_rematerialization"  # in a module's __dict__
+REASON = (
+    "thetaone runs the blocks of a rematerialized model by its schedule, which is Python: a "
+    "compiled model breaks into graphs there. Compile it without fullgraph=True, or compile its "
+    "blocks, block.compile(fullgraph=True), before or after rematerialize"
+)
 _specials: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 
 
@@ -73,13 +78,26 @@ def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
     entry = self.__dict__.get(ENTRY)
     if entry is None:
         return written(self).__call__(self, *args, **kwargs)
-    return _through(entry, self, args, kwargs)
+    return in_python(entry.runner.call_block, self, entry.place, args, kwargs)
 
 
-# a compiler that traces a whole model leaves this to Python, as it does torch's own checkpoint
-@torch._disable_dynamo
-def _through(entry: Entry, block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return entry.runner.call_block(block, entry.place, args, kwargs)
+def in_python(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that a compiler which traces the model leaves to Python."""
+    return _python(function, *args)
+
+
+def _plain_call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+_python = _plain_call
+
+
+def _leave_to_python() -> None:
+    """Tell torch's compiler, once a model needs it: this imports it."""
+    global _python
+    if _python is _plain_call:
+        _python = torch.compiler.disable(_plain_call, reason=REASON)
 
 
 CALL: dict[str, Any] = {"__call__": _call}
@@ -129,6 +147,7 @@ def _subclass(original: type[nn.Module], members: dict[str, Any]) -> type[nn.Mod
     key = (original, *members.values())
     if (known := _specials.get(key)) is not None:
         return known
+    _leave_to_python()
     named = {"__module__": original.__module__, "__qualname__": original.__qualname__}
     special = {"_specialized": members, "__reduce_ex__": _reduce}
     cls = _named(original.__name__, (original,), {**members, **named, **special})

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from thetaone.errors import ProfileError
@@ -12,6 +11,7 @@ from thetaone.rematerialization.blocks import (
     CALL,
     ENTRY,
     Blocks,
+    in_python,
     plain,
     route_calls,
     specialize,
@@ -99,11 +99,9 @@ def _forward(self: Any, activation: Any) -> Any:
     entry = self.__dict__.get(ENTRY)  # a slice of a Sequential has its class and not this
     if entry is None:
         return written(self).forward(self, activation)
-    return _run_container(entry.runner, self, activation)
+    return in_python(_run_container, entry.runner, self, activation)
 
 
-# a compiler that traces a whole model leaves this to Python, as it does torch's own checkpoint
-@torch._disable_dynamo
 def _run_container(chain: ChainRunner, container: nn.Sequential, activation: Any) -> Any:
     if chain.runs_as_written():
         return written(container).forward(container, activation)

@@ -140,7 +140,7 @@ class ChainRunner:
             refuse_between(f"{name} is not called with the output of {before}")
         self.next = (plan.sections[stage].stop) % len(plan.stages)
         if plan.sections[stage].items == [stage]:  # its tape is kept: nothing to prepare
-            return plan.runner.run_as_written(stage, call, flowing)
+            return plan.runner.run_taping(stage, call, flowing)
         return self._start(plan, stage, flowing, call)
 
     def run_container(self, container: nn.Sequential, activation: Any) -> Any:
@@ -300,6 +300,8 @@ def _placeholders(section: Section, stage: int) -> Any:
 
 def _filled(output: Any, tensors: Tensors) -> Any:
     """A stage's output with its tensors."""
+    if isinstance(output, Place):
+        return tensors[output.index]
 
     def fill(leaf: Any) -> Any:
         return tensors[leaf.index] if isinstance(leaf, Place) else leaf

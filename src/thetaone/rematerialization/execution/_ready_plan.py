@@ -42,7 +42,7 @@ class Plan:
         root = tree(schedule)
         sections = [root] if whole else cut_sections(root)
         return cls(
-            TreeRunner(stages, schedule.moving, disk),
+            TreeRunner(stages, schedule.moving, disk, schedule.tapes),
             {section.start: section for section in sections},
             dict(schedule.conditions),
             _places(stages),

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from thetaone.errors import InputError, ScheduleError
+from thetaone.errors import InputError, ProfileError, ScheduleError
 from thetaone.records import Chain, Schedule
-from thetaone.rematerialization.blocks import as_written, find_blocks
+from thetaone.rematerialization.blocks import REASON, as_written, find_blocks
 from thetaone.rematerialization.disk import DiskTier
 from thetaone.rematerialization.execution._attach import attach
 from thetaone.rematerialization.execution._replan import (
@@ -56,8 +56,8 @@ def rematerialize(
         InputError: Neither a schedule nor both ``sample`` and ``budget``, or all of them.
         ScheduleError: The schedule is for other blocks.
         BudgetTooSmallError: No schedule fits the budget.
-        ProfileError: The model has no chain of blocks, one cannot be recomputed, or ``chain`` is
-            a profile of something else.
+        ProfileError: The model has no chain of blocks, one cannot be recomputed, ``chain`` is a
+            profile of something else, or the model was compiled with ``fullgraph=True``.
 
     Examples:
         >>> model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
@@ -70,6 +70,7 @@ def rematerialize(
             f"got schedule={'yes' if schedule else 'no'}, "
             f"sample={'no' if sample is None else 'yes'}, budget={budget}"
         )
+    _require_graph_breaks(model)
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
     replan, adapt, sizes = None, None, None
     if schedule is None:
@@ -94,6 +95,17 @@ def rematerialize(
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
     return attach(model, links, schedule, replan=replan, adapt=adapt, disk=tier, sizes=sizes)
+
+
+def _require_graph_breaks(model: nn.Module) -> None:
+    """Refuse a model that was compiled as one graph.
+
+    Raises:
+        ProfileError: It was.
+    """
+    context = getattr(model, "dynamo_ctx", None)
+    if getattr(context, "fullgraph", False) or getattr(context, "error_on_graph_break", False):
+        raise ProfileError(f"the model was compiled with fullgraph=True: {REASON}")
 
 
 def as_call(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -24,6 +24,7 @@ from thetaone.rematerialization.blocks import (
     written,
 )
 from thetaone.rematerialization.disk import Boundary, DiskTier, Recover, boundary_of, ticket_for
+from thetaone.rematerialization.execution._first_step import FirstStep
 from thetaone.rematerialization.execution._prefetch import Prefetcher
 from thetaone.rematerialization.planning import Node
 from thetaone.rematerialization.profiling import dropped_tapes
@@ -79,12 +80,18 @@ class TreeRunner:
         stages: The calls of the chain.
         moving: Names of large buffers that the blocks change.
         disk: Where the inputs of regions with ``tier="disk"`` wait.
+        tapes: What each stage was measured to keep [bytes]; empty if nothing was.
     """
 
     def __init__(
-        self, stages: Sequence[StageCall], moving: Sequence[str], disk: DiskTier | None
+        self,
+        stages: Sequence[StageCall],
+        moving: Sequence[str],
+        disk: DiskTier | None,
+        tapes: Sequence[int] = (),
     ) -> None:
         self.stages = list(stages)
+        self.first_step = FirstStep(tapes)
         self.copies = Copies(moving)
         self.transfers = Prefetcher(disk)
         self.watches: dict[int, Watch] = {}
@@ -131,7 +138,8 @@ class TreeRunner:
             stage = item if isinstance(item, int) else item.start
             at, call = stage, self.call_of(stage, at, call)
             if isinstance(item, int):
-                flowing = self.run_block(item, flowing, call, None if again else execution)
+                noted = None if again else execution
+                flowing = self.run_block(item, flowing, call, noted, taping=taping)
                 recover = None
                 continue
             region = Region(self, item, call, execution, flowing[0].device, again=again)
@@ -152,11 +160,18 @@ class TreeRunner:
         return flowing
 
     def run_block(
-        self, stage: int, flowing: Tensors, call: Call, execution: Execution | None
+        self,
+        stage: int,
+        flowing: Tensors,
+        call: Call,
+        execution: Execution | None,
+        *,
+        taping: bool = False,
     ) -> Tensors:
         """Run one block; ``execution`` notes what it returned, for the model's own loop."""
         one = self.stages[stage]
-        output = self.run_as_written(stage, call, *flowing)
+        run = self.run_taping if taping else self.run_as_written
+        output = run(stage, call, *flowing)
         tensors = output_tensors(output, where=label(one.block, one.name))
         if execution is not None:
             places = [Place(index) for index in range(len(tensors))]
@@ -172,6 +187,13 @@ class TreeRunner:
             return self.stages[stage].run(call, flowing)
         finally:
             self.inside -= 1
+
+    def run_taping(self, stage: int, call: Call, *flowing: torch.Tensor) -> Any:
+        """Call a block that writes its tape."""
+        run = partial(self.run_as_written, stage, call, *flowing)
+        if not self.first_step.expected:
+            return run()
+        return self.first_step.run(stage, self.stages[stage].name, self.stages[stage].block, run)
 
     def call_of(self, stage: int, before: int, call: Call) -> Call:
         """How a stage is called, from the call of one before it."""

@@ -40,6 +40,7 @@ def judged(
         parameters=chain.context.get("parameters", ""),
         moving=chain.moving,
         stages=tuple(stage.name for stage in chain.stages) if chain.context else (),
+        tapes=tuple(stage.tape_bytes for stage in chain.stages) if chain.context else (),
         links=chain.links,
         conditions={name: chain.context[name] for name in CONDITIONS if name in chain.context},
     )

@@ -5,6 +5,7 @@ from ._isolation import dropped_tapes as dropped_tapes
 from ._isolation import unhooked as unhooked
 from ._isolation import untouched as untouched
 from ._profile import captured as captured
+from ._profile import cast_bytes as cast_bytes
 from ._profile import isolated as isolated
 from ._profile import measured_chain as measured_chain
 from ._profile import profile as profile

@@ -55,7 +55,10 @@ def measure_sizes(subject: Subject) -> Sizes:
     On CUDA a peak is the allocator's where that is higher: it sees the workspace of kernels.
     """
     device = subject.device
-    with substituted_parameters(subject.block, subject.call) as leaves, uncached_casts(device):
+    # no compiler traces what a tracker sees, and one that was asked for a full graph would raise
+    eager = torch.compiler.set_stance("force_eager")
+    substituted = substituted_parameters(subject.block, subject.call)
+    with eager, substituted as leaves, uncached_casts(device):
         with untouched([subject.watch], [device]), dropped_tapes(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
             flowing, outputs = subject.run()

@@ -1,10 +1,14 @@
-"""Buffers of a region: copies of those that may change, shared by the regions of a chain."""
+"""What modules of a region register: parameters, and buffers with copies of those that may change.
+
+Copies are shared by the regions of a chain.
+"""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter, eq, is_
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,6 +16,88 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.rematerialization.blocks._calls import version_of
 from thetaone.rematerialization.blocks._holders import SMALL
+
+
+class Registered(NamedTuple):
+    """A parameter, the module that has it, and its name there."""
+
+    module: nn.Module
+    name: str
+    parameter: nn.Parameter
+
+
+class Parameters:
+    """The parameters of some modules at one moment, in flat lists that are compared in C.
+
+    Args:
+        modules: All of the region's blocks.
+    """
+
+    __slots__ = ("modules", "names", "state", "tensors")
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.modules: list[nn.Module] = []
+        self.names: list[str] = []
+        self.tensors: list[nn.Parameter] = []
+        for module in modules:
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    self.modules.append(module)
+                    self.names.append(name)
+                    self.tensors.append(parameter)
+        self.state = _state(self.tensors)
+
+    def changed(self) -> tuple[Registered, str] | None:
+        """The first that was changed in place, frozen or unfrozen, and what happened to it."""
+        now = _state(self.tensors)
+        if now == self.state:
+            return None
+        alike = (map(eq, before, after) for before, after in zip(self.state, now, strict=True))
+        for one, version, place, trained in zip(self._named(), *alike, strict=True):
+            if not (version and place):
+                return one, "was changed"
+            if not trained:
+                return one, "was frozen or unfrozen"
+        return None
+
+    def replaced(self) -> list[Registered]:
+        """Those that their modules no longer have."""
+        held = [module._parameters for module in self.modules]
+        if all(map(is_, map(dict.get, held, self.names), self.tensors)):
+            return []
+        return [
+            one
+            for one in self._named()
+            if one.module._parameters.get(one.name) is not one.parameter
+        ]
+
+    def _named(self) -> Iterator[Registered]:
+        return map(Registered, self.modules, self.names, self.tensors)
+
+
+@contextmanager
+def earlier_parameters(replaced: Sequence[Registered]) -> Iterator[None]:
+    """Give modules the parameters that the region found, as ``functional_call`` replaces them."""
+    now = [one.module._parameters.get(one.name) for one in replaced]
+    for one in replaced:
+        one.module._parameters[one.name] = one.parameter
+    try:
+        yield
+    finally:
+        for one, parameter in zip(replaced, now, strict=True):
+            if parameter is None:
+                del one.module._parameters[one.name]
+            else:
+                one.module._parameters[one.name] = parameter
+
+
+def _state(parameters: Sequence[nn.Parameter]) -> tuple[list[int], list[int], list[bool]]:
+    """Version, address and requires_grad of each."""
+    return (
+        list(map(attrgetter("_version"), parameters)),
+        list(map(torch.Tensor.data_ptr, parameters)),
+        list(map(attrgetter("requires_grad"), parameters)),
+    )
 
 
 @dataclass
