@@ -212,6 +212,27 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(self.emb(tokens))[0])
 
 
+class Deep(nn.Module):
+    """A stack of residual blocks."""
+
+    def __init__(self, width: int, depth: int, residual: str) -> None:
+        super().__init__()
+        self.first, self.add = nn.Linear(FEATURES, width), RESIDUALS[residual]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+            )
+            for _ in range(depth)
+        )
+        self.last, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for block in self.blocks:
+            x = self.add(x, block(x))
+        return self.head(self.last(x))
+
+
 def autoencoder(width: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(FEATURES, width), nn.ReLU(), nn.Linear(width, 3), nn.Linear(3, width), nn.ReLU(),

@@ -1,0 +1,166 @@
+"""A probe of its own: how sizes and their changes move with width, by hooks and function modes.
+
+A module's output is looked at where the module owns parameters, and the pass's result; a factor
+that is folded into a module's parameters is taken off its output again. What goes into softmax,
+sigmoid and their like is looked at where it goes in, attention logits of the fused operation too:
+no factor can have been folded into those.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from attention_models import C, T
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+import thetaone as t1
+
+WIDTHS = (64, 128, 256, 512)
+STEPS = (4, 14)
+RATES = {"Adam": 2**-9, "AdamW": 2**-9, "SGD": 2**-5, "Muon+AdamW": 2**-9}
+INIT = "init"
+FUNCTIONS = ("softmax", "sigmoid", "tanh", "exp", "silu", "gelu", "softplus")
+Sizes = dict[tuple[str, Any], float]
+
+
+def inputs(kind: str) -> tuple[Tensor, ...]:
+    """Few different samples, so that gradients are of low rank at small widths already."""
+    g = torch.Generator().manual_seed(1)
+    tokens = torch.randint(6, (3, T), generator=g)
+    features = torch.randn(6, C, generator=g)
+    ids = torch.randint(3, (6, 3), generator=g)
+    image = torch.randn(2, 3, 8, 8, generator=g)
+    sequence = torch.randn(3, 5, C, generator=g)
+    edges = torch.randint(6, (2, 12), generator=g)
+    times, labels = torch.rand(2, generator=g) * 10, torch.randint(10, (2,), generator=g)
+    return {
+        "tokens": (tokens,), "tokens+seq": (tokens, sequence), "image": (image,), "ids": (ids,),
+        "features": (features,), "pair": (features, features.flip(0) + 1), "seq": (sequence,),
+        "image+t+y": (image, times, labels), "features+ids": (features, ids),
+        "graph": (features, edges),
+    }[kind]  # fmt: skip
+
+
+def loss_of(out: Tensor) -> Tensor:
+    g = torch.Generator().manual_seed(2)
+    if out.shape[-1] == 1:
+        return F.mse_loss(out, torch.randn(out.shape, generator=g))
+    flat = out.flatten(0, -2)
+    return F.cross_entropy(flat, torch.randint(out.shape[-1], (len(flat),), generator=g))
+
+
+class Arguments(TorchFunctionMode):
+    """Keeps what goes into functions that have a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        argument: Tensor | None = None
+        if name == "scaled_dot_product_attention":
+            q, k = (one.detach() for one in args[:2])
+            k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)
+            argument = q @ k.mT * (kwargs.get("scale") or q.shape[-1] ** -0.5)
+        elif name in FUNCTIONS and args[0].numel() > 1:  # a scalar's steps may cancel
+            argument = args[0].detach()
+        if argument is not None:
+            count = sum(key.startswith(f"<{name} ") for key in self.seen)
+            self.seen[f"<{name} {count}>"] = torch.nan_to_num(argument, 0, 0, 0)
+        return func(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model under its prescription, with hooks."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    x: tuple[Tensor, ...]
+    outputs: dict[str, Tensor]
+
+    def look(self) -> tuple[Tensor, dict[str, Tensor]]:
+        self.outputs.clear()
+        torch.manual_seed(7)
+        with Arguments() as arguments:
+            out = self.model(*self.x)
+        return out, {**self.outputs, **arguments.seen}
+
+
+def watched(make: Callable[[int], nn.Module], kind: str, width: int, optimizer: str) -> Watched:
+    model, x = make(width), inputs(kind)
+    owners = [
+        (name, module) for name, module in model.named_modules()
+        if not name or next(module.parameters(recurse=False), None) is not None
+    ]  # fmt: skip
+    frozen = "skip" if any(not p.requires_grad for p in model.parameters()) else "error"
+    prescription = t1.prescribe(
+        model, base=lambda: make(WIDTHS[0]), sample=x, optimizer=optimizer, frozen=frozen
+    )
+    stepped = t1.parametrize(
+        model, base=prescription, lr=RATES[optimizer], optimizer=optimizer, frozen=frozen
+    )
+    folds: dict[str, float] = {}
+    for rule in prescription.rules:
+        owner = rule.name.rpartition(".")[0]
+        folds[owner] = max(folds.get(owner, 1.0), rule.fold, key=lambda f: abs(math.log(f)))
+    outputs: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, taken: object, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            outputs[name or "(out)"] = first.detach() / (folds.get(name, 1.0) if name else 1.0)
+
+        return hook
+
+    for name, module in owners:
+        module.register_forward_hook(note(name))
+    return Watched(model, stepped, x, outputs)
+
+
+def sizes(one: Watched) -> tuple[Sizes, dict[str, int]]:
+    """Sizes at first and of the changes, and the numbers of entries."""
+    _, first = one.look()
+    measured: Sizes = {(name, INIT): rms(value) for name, value in first.items()}
+    for step in range(1, max(STEPS) + 1):
+        one.optimizer.zero_grad()
+        loss_of(one.look()[0]).backward()
+        one.optimizer.step()
+        if step in STEPS:
+            _, now = one.look()
+            measured |= {(name, step): rms(now[name] - first[name]) for name in first}
+    return measured, {name: value.numel() for name, value in first.items()}
+
+
+def rms(value: Tensor) -> float:
+    return max(float(value.double().square().mean().sqrt()), 1e-30)
+
+
+def slopes(
+    make: Callable[[int], nn.Module], kind: str, optimizer: str, seeds: int = 2
+) -> tuple[dict[tuple[str, Any], float], set[str]]:
+    """Exponents in width of the seeds' geometric means, and what has as many entries everywhere."""
+    torch.set_num_threads(1)
+    means: list[Sizes] = []
+    counts: list[dict[str, int]] = []
+    for width in WIDTHS:
+        rows: list[Sizes] = []
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            measured, entries = sizes(watched(make, kind, width, optimizer))
+            rows.append(measured)
+            counts.append(entries)
+        means.append({k: sum(math.log2(r[k]) for r in rows) / seeds for k in rows[0]})
+    x = torch.tensor(WIDTHS).double().log2()
+    x -= x.mean()
+    found = {k: torch.tensor([mean[k] for mean in means]).double() for k in means[0]}
+    fixed = {name for name in counts[0] if len({entries[name] for entries in counts}) == 1}
+    return {k: float((x * y).sum() / x.square().sum()) for k, y in found.items()}, fixed

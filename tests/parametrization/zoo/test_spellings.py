@@ -1,0 +1,72 @@
+"""Further spellings: right by the probe under every optimizer, or refused by name."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import thetaone as t1
+
+sys.path.insert(0, str(Path(__file__).parent))
+import attention_models
+import layer_models
+from probe import INIT, RATES, slopes
+
+MODELS = {**attention_models.MODELS, **layer_models.MODELS}
+BAND = 0.15
+EARLY = 0.85  # below 0: initial logits fall as r^-1/2, and what SGD does through them at first
+FEW = {("cross, module", "Adam"), ("NCF", "SGD"), ("towers clip", "Adam")}
+
+FUNCTION, NO_LAYER = "of a function of its entries", "can be moved into no layer before it"
+PRODUCT, AS_THEY_ARE = "sums products of two features", "features as they are"
+REFUSED = {
+    "linear attention, unnormalized grow": PRODUCT,
+    "DLRM": PRODUCT,
+    "DLRM sum": PRODUCT,
+    "FM": AS_THEY_ARE,
+    "towers l2": AS_THEY_ARE,
+    "towers cdist": AS_THEY_ARE,
+    "towers pairwise": AS_THEY_ARE,
+    "old old spectral": "used by mv",
+    "old orthogonal": FUNCTION,
+    "normalized standardized": FUNCTION,
+    "normalized softmax": FUNCTION,
+    "normalized tanh": FUNCTION,
+    "tied auto": NO_LAYER,
+    "tied auto deep": NO_LAYER,
+    "StyleGAN2": "used by convolution",
+}
+# features behind a latent, or made by a product of two, start as r^-1/2
+SMALL_AT_FIRST = {
+    "VAE", "VAE fused", "latent", "Mamba", "Mamba fixed rank", "MLA fixed", "LoRA frozen", "hyper",
+    "fast weights",
+}  # fmt: skip
+
+
+def wrong_sizes(name: str, optimizer: str) -> dict[str, float]:
+    """Exponents outside their bands."""
+    make, kind = MODELS[name]
+    exponents, fixed = slopes(make, kind, optimizer)
+    wrong: dict[str, float] = {}
+    for (what, when), exponent in exponents.items():
+        small = (what in fixed or name in SMALL_AT_FIRST) if when == INIT else optimizer == "SGD"
+        low = -EARLY if small else -BAND
+        if not low <= exponent <= BAND:
+            wrong[f"{what}, {when}"] = round(exponent, 2)
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        pytest.param(name, optimizer, marks=() if (name, optimizer) in FEW else pytest.mark.slow)
+        for name in MODELS
+        for optimizer in RATES
+    ],
+)
+def test_prescribed_right_or_refused_by_name(name: str, optimizer: str) -> None:
+    if name in REFUSED:
+        with pytest.raises(t1.ThetaOneError, match=REFUSED[name]):
+            wrong_sizes(name, optimizer)
+        return
+    assert wrong_sizes(name, optimizer) == {}
