@@ -1,7 +1,7 @@
 """The target's training: checkpoints, resuming after a kill, the recipe in another loop."""
 
 import json
-import os
+import multiprocessing
 import random
 import signal
 import subprocess
@@ -16,8 +16,9 @@ from torch import nn
 
 import thetaone as t1
 from thetaone.errors import CheckpointError, InputError, MismatchError
+from thetaone.records import Trial
 from thetaone.studies import train_recipe
-from thetaone.studies.target import Checkpoints
+from thetaone.studies.target import Checkpoints, require_plain_weights
 
 TASK = """
 import torch
@@ -68,6 +69,13 @@ def quiet(recipe):
     return lambda *_: None
 
 
+def trained(*arguments, **options) -> tuple[Trial, float | None]:
+    """What ``train_recipe`` gives in a process alone."""
+    answer = train_recipe(*arguments, on_step=quiet, **options)
+    assert answer is not None
+    return answer
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
@@ -77,7 +85,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_the_recipe_trains_the_same_weights_again(out: Path, tmp_path: Path) -> None:
-    trial, evaluation = train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    trial, evaluation = trained(out / "recipe.json", folder=tmp_path)
     result = json.loads((out / "result.json").read_text())
     assert list(trial.losses) == result["target"]["losses"]
     assert evaluation == result["evaluation"]
@@ -123,25 +131,89 @@ def test_a_stopped_training_goes_on_with_the_same_bits(out: Path, tmp_path: Path
                 on_step=stop_after(n_steps),
             )  # fmt: skip
         assert (tmp_path / "checkpoint.pt").exists()
-    trial, _ = train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet)
+    trial, _ = trained(out / "recipe.json", folder=tmp_path)
     assert len(trial.losses) == 60
     assert same(weights(tmp_path), weights(out))
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_twenty_kills_change_no_bit(out: Path, tmp_path: Path) -> None:
-    draw = random.Random(0)
-    call = [sys.executable, "-m", "thetaone.cli.main", "train", str(out / "recipe.json"),
-            "--out", str(tmp_path), "--minutes", "0"]  # fmt: skip
+    """Each lands at a random moment after the training has gone on, the writing of a checkpoint
+    among them: every step writes one."""
+    recipe = t1.Recipe.load(out / "recipe.json")
+    loop = recipe.loop.model_copy(update={"schedule": "warmup-cosine:0.1", "factors": ()})
+    recipe.model_copy(update={"loop": loop, "n_steps": 1000}).to_json(tmp_path / "recipe.json")
+    whole, _ = trained(tmp_path / "recipe.json", folder=tmp_path / "whole")
+
+    call = {"folder": tmp_path / "killed", "checkpoint_minutes": 0, "on_step": quiet}
+    checkpoint, draw, steps = tmp_path / "killed" / "checkpoint.pt", random.Random(0), [0]
     for _ in range(20):
-        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 2.0 + draw.random()
-        while time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(call, check=True, capture_output=True)
-    assert same(weights(tmp_path), weights(out))
+        arguments = (tmp_path / "recipe.json",)
+        process = multiprocessing.get_context("fork").Process(
+            target=train_recipe, args=arguments, kwargs=call
+        )
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        process.start()
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            time.sleep(0.001)
+        time.sleep(draw.random() / 10)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL  # it was still training
+        steps.append(len(torch.load(checkpoint, weights_only=True)["losses"]))
+    assert steps == sorted(set(steps))  # each went on from the one before
+    resumed, _ = trained(tmp_path / "recipe.json", folder=tmp_path / "killed")
+    assert resumed.losses == whole.losses
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+
+
+def torchrun(*arguments: str | Path) -> None:
+    """``torchrun -m thetaone train`` on two processes, which talk by gloo."""
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "thetaone", "train", *map(str, arguments)]  # fmt: skip
+    run = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_weights_of_one(out: Path, tmp_path: Path) -> None:
+    """Bit for bit those of one that splits its batches in two; in an even order of addition."""
+    recipe = t1.Recipe.load(out / "recipe.json")
+    (tmp_path / "task.py").write_text(TASK.replace("nn.Dropout(0.1)", "nn.Identity()"))
+    recipe = recipe.model_copy(update={"reference": str(tmp_path / "task.py")})
+    recipe.to_json(tmp_path / "recipe.json")
+    torchrun(tmp_path / "recipe.json", "--out", tmp_path / "two")
+
+    halves = recipe.loop.model_copy(update={"accumulate": 2})
+    recipe.model_copy(update={"loop": halves}).to_json(tmp_path / "halves.json")
+    one, _ = trained(tmp_path / "halves.json", folder=tmp_path / "one")
+    assert same(weights(tmp_path / "two"), weights(tmp_path / "one"))
+    two = Trial.from_json(tmp_path / "two" / "target.json")
+    assert two.losses == pytest.approx(one.losses, rel=1e-6)
+
+    whole, _ = trained(tmp_path / "recipe.json", folder=tmp_path / "whole")
+    assert two.losses == pytest.approx(whole.losses, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_one_process_goes_on_in_two(out: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train_recipe(
+            out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(30)
+        )
+    torchrun(out / "recipe.json", "--out", tmp_path)
+    two = Trial.from_json(tmp_path / "target.json")
+    whole = json.loads((out / "result.json").read_text())["target"]["losses"]
+    assert list(two.losses[:29]) == whole[:29]
+    assert len(two.losses) == 60
+
+
+@pytest.mark.slow
+def test_rows_that_cannot_be_shared_out_are_refused(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(TASK.replace("torch.randn(32, 8", "torch.randn(31, 8"))
+    with pytest.raises(AssertionError, match=r"processes=2: tensors of a batch have \[31\] rows"):
+        torchrun(out / "recipe.json", "--task", tmp_path / "task.py", "--out", tmp_path)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(out: Path, tmp_path: Path) -> None:
@@ -202,6 +274,58 @@ def test_a_recipe_of_an_object_asks_for_its_task(out: Path, tmp_path: Path) -> N
     recipe.to_json(tmp_path / "recipe.json")
     with pytest.raises(InputError, match="made from a task that is an object"):
         train_recipe(tmp_path / "recipe.json", on_step=quiet)
+
+
+TIED = """
+import torch
+from torch import nn
+
+class Tied(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.wte, self.up = nn.Embedding(12, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 12, bias=False)
+        self.head.weight = self.wte.weight
+
+    def forward(self, tokens):
+        x = self.wte(tokens)
+        return self.head(x + self.up(x))
+
+model = Tied
+
+def batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randint(12, (8, 6), generator=generator)
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+"""
+
+
+def test_weights_that_no_plain_model_has_are_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "task.py").write_text(TIED)
+    call = {**CALL, "report": tmp_path / "out", "base_width": 8}
+    message = r"weights would not be a plain model's: head shares .*Or anchor at the target"
+    with pytest.raises(InputError, match=message):
+        t1.transfer(tmp_path / "task.py", **call)
+    assert not (tmp_path / "out" / "sweep.journal").exists()
+
+
+def test_a_readout_that_export_unties_is_refused(tmp_path: Path) -> None:
+    """A config that says so lets export untie it; the bare weights would load as tied ones."""
+    scope: dict = {}
+    exec(TIED, scope)
+    model = scope["model"](32)
+    model.config = type("Config", (), {"tie_word_embeddings": True})()
+    require_plain_weights(model)
+    t1.parametrize(
+        model, base=scope["model"](8), lr=0.01, sample=torch.zeros(2, 5, dtype=torch.long)
+    )
+    with pytest.raises(InputError, match=r"no norm before it can hold the readout's factor"):
+        require_plain_weights(model)
 
 
 def test_groups_are_told_in_absolute_numbers(out: Path) -> None:

@@ -16,10 +16,13 @@ def train(
     from thetaone.studies import Watch, train_recipe
 
     with Progress() as progress:
-        trial, evaluation = train_recipe(
+        answer = train_recipe(
             recipe, task=task, folder=out, checkpoint_minutes=minutes,
-            on_step=lambda answer: Watch(progress).steps("target", answer.n_steps),
+            on_step=lambda told: Watch(progress).steps("target", told.n_steps),
         )  # fmt: skip
+    if answer is None:  # one of torchrun's processes, and not the first
+        return
+    trial, evaluation = answer
     print(f"width {trial.width}: {trial.status}, loss {trial.final_loss:.4f}")
     if evaluation is not None:
         print(f"evaluation {evaluation:.4f}")

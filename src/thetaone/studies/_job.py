@@ -36,6 +36,7 @@ from thetaone.studies.target import (
     Trained,
     levels,
     plan_memory,
+    require_plain_weights,
     save_weights,
     step_seconds,
     train,
@@ -122,10 +123,13 @@ class Job:
         folder = None if report is None else ensure_writable(report)
         if storage is None and folder is not None:
             storage = str(folder / "sweep.journal")
-        return cls(
+        job = cls(
             request=request, target=target, parametrization=parametrization, storage=storage,
             folder=folder, **run,
         )  # fmt: skip
+        if folder is not None and target != request.base:
+            require_plain_weights(job.training(request.lrs[0]).build()[0])
+        return job
 
     def run(self, command: str, confirm: Confirm | None) -> TransferResult:
         """The whole job, in order."""

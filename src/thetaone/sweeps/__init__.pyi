@@ -25,6 +25,7 @@ from ._trials import batches_of as batches_of
 from ._trials import count_parameters as count_parameters
 from ._trials import divergence as divergence
 from ._trials import make_trial as make_trial
+from ._trials import split_batch as split_batch
 from .engines import count_flops as count_flops
 from .engines import run_local as run_local
 from .identity import Start as Start

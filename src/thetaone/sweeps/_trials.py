@@ -155,8 +155,14 @@ def precision(loop: TrainingLoop, model: nn.Module) -> contextlib.AbstractContex
     return torch.autocast(device, dtype=torch.bfloat16)
 
 
-def split_batch(batch: Any, n_parts: int, *, axis: int = 0) -> list[Any]:
+def split_batch(batch: Any, n_parts: int, *, axis: int = 0, said: str = "accumulate") -> list[Any]:
     """The batch in equal parts along an axis of its tensors.
+
+    Args:
+        batch: Tensors in any nesting.
+        n_parts: Parts [count].
+        axis: Along which.
+        said: What asks for the parts, for the message.
 
     Raises:
         TaskError: A tensor's axis does not divide.
@@ -167,8 +173,8 @@ def split_batch(batch: Any, n_parts: int, *, axis: int = 0) -> list[Any]:
     sizes = {leaf.shape[axis] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > axis}
     if len(sizes) != 1 or min(sizes) % n_parts:
         raise TaskError(
-            f"accumulate={n_parts}: tensors of a batch have {sorted(sizes) or 'no'} rows; need "
-            f"one size that {n_parts} divides. Change the batch, or leave accumulate out"
+            f"{said}={n_parts}: tensors of a batch have {sorted(sizes) or 'no'} rows; need "
+            f"one size that {n_parts} divides. Change the batch, or this number"
         )
     columns = [
         leaf.chunk(n_parts, dim=axis) if isinstance(leaf, Tensor) else [leaf] * n_parts

@@ -86,6 +86,7 @@ def _lightning(loop: TrainingLoop, n_steps: int) -> list[str]:
 def _fsdp(loop: TrainingLoop, n_steps: int) -> list[str]:
     return [
         "for block in model.layers:", "    fully_shard(block)", "fully_shard(model)",
-        *_build(loop)[:1], "# names are kept, so the recipe still fits; or, all of it at once:",
-        f"# torchrun --nproc-per-node 8 -m thetaone train recipe.json --shard  ({n_steps} steps)",
+        f"{_build(loop)[0]}  # names are kept, so the recipe still fits",
+        f"# {n_steps} steps as in the loop; where the model fits on one device, all of it at once:",
+        "# torchrun --nproc-per-node 8 -m thetaone train recipe.json",
     ]  # fmt: skip

@@ -13,5 +13,6 @@ from ._train import WEIGHTS as WEIGHTS
 from ._train import Checkpoints as Checkpoints
 from ._train import OnStep as OnStep
 from ._train import Trained as Trained
+from ._train import require_plain_weights as require_plain_weights
 from ._train import save_weights as save_weights
 from ._train import train as train

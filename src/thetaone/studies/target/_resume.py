@@ -10,6 +10,7 @@ from torch import nn
 from thetaone.errors import InputError
 from thetaone.records import Recipe, Trial, TrialSpec
 from thetaone.studies.target._recipe import recipe_optimizer
+from thetaone.studies.target._replicas import replicas
 from thetaone.studies.target._train import (
     MINUTES,
     WEIGHTS,
@@ -42,8 +43,10 @@ def train_recipe(
     folder: str | Path | None = None,
     checkpoint_minutes: float = MINUTES,
     on_step: Callable[[Recipe], OnStep],
-) -> tuple[Trial, float | None]:
+) -> tuple[Trial, float | None] | None:
     """Train a recipe's target to the end and keep its weights; resume where it was stopped.
+
+    Under ``torchrun`` its processes share every batch, and the first one writes.
 
     Args:
         path: Of ``recipe.json``.
@@ -53,7 +56,8 @@ def train_recipe(
         on_step: Makes what is called after every step.
 
     Returns:
-        The trial, and the task's evaluation of the trained model where it has one.
+        The trial, and the task's evaluation of the trained model where it has one; None in all
+        processes but the first.
 
     Raises:
         InputError: The recipe names no task and none is passed.
@@ -75,13 +79,21 @@ def train_recipe(
         width=recipe.width, depth=recipe.depth, lr=recipe.lr, seed=recipe.seed,
         n_steps=recipe.n_steps, rule="recipe",
     )  # fmt: skip
-    trained = train(
-        work, spec, schedule=recipe.memory, on_step=on_step(recipe), memory=False,
-        checkpoints=Checkpoints(
-            folder=target, recipe=recipe.fingerprint, minutes=checkpoint_minutes
-        ),
-    )  # fmt: skip
-    save_weights(trained.model, target / WEIGHTS)
+    with replicas() as processes:
+        trained = train(
+            work, spec, schedule=recipe.memory, memory=False, replicas=processes,
+            on_step=on_step(recipe) if processes.first else _silent,
+            checkpoints=Checkpoints(
+                folder=target, recipe=recipe.fingerprint, minutes=checkpoint_minutes
+            ),
+        )  # fmt: skip
+        if not processes.first:
+            return None
+        save_weights(trained.model, target / WEIGHTS)
     trained.trial.to_json(target / TRIAL)
     evaluate = loaded.evaluate
     return trained.trial, None if evaluate is None else float(evaluate(trained.model))
+
+
+def _silent(*_: Any) -> None:
+    """The first process speaks."""

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from thetaone.errors import CheckpointError, InputError, ReportError
 from thetaone.parametrization import export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
+from thetaone.studies.target._replicas import Replicas
 from thetaone.sweeps import (
     Descent,
     GeneratorStates,
@@ -38,6 +38,8 @@ from thetaone.sweeps import (
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
 MINUTES = 5.0  # between two checkpoints
+ALONE = Replicas()
+ANCHOR = "Or anchor at the target (no --base), which is then trained as it is"
 
 OnStep = Callable[[int, list[float], float], None]  # steps done, losses, tokens a second
 
@@ -138,6 +140,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     on_step: OnStep,
     memory: bool = True,
+    replicas: Replicas = ALONE,
 ) -> Trained:
     """Train one model from its seed, or from its last checkpoint, to the end.
 
@@ -150,16 +153,20 @@ def train(
         checkpoints: Where they are kept; None keeps none.
         on_step: Called with steps done, all losses, and tokens a second.
         memory: Whether every storage is watched, for ``peak_bytes``.
+        replicas: Processes that share the batches; each must call this.
 
     Returns:
         The trained target.
 
     Raises:
         CheckpointError: A checkpoint cannot be read or written, or is of another training.
+        InputError: Weights are to be kept that no plain model computes the same with.
     """
     started = time.perf_counter()
     with seeded(spec.seed):
-        training = _Training(work, spec, schedule)
+        training = _Training(work, spec, schedule, replicas)
+        if checkpoints is not None:
+            require_plain_weights(training.model)
         resumed_at = 0 if checkpoints is None else training.resume(checkpoints)
         watch = TrainingMemory(training.model, training.optimizer) if memory else None
         with watch or contextlib.nullcontext():
@@ -178,10 +185,15 @@ def train(
 class _Training:
     """A model, its optimizer, its data, and how far it is."""
 
-    def __init__(self, work: Work, spec: TrialSpec, schedule: Schedule | None) -> None:
+    def __init__(
+        self, work: Work, spec: TrialSpec, schedule: Schedule | None, replicas: Replicas
+    ) -> None:
         self.model, self.optimizer = work.build(spec)
+        if not replicas.first:  # what is drawn in training differs from process to process
+            torch.manual_seed(spec.seed + replicas.rank)
         run = self.model if schedule is None else rematerialize(self.model, schedule)
-        self._descent = Descent(work, run, self.optimizer, spec.n_steps)
+        self._replicas = replicas
+        self._descent = Descent(work, replicas.wrap(run), self.optimizer, spec.n_steps)
         self._stream = batches_of(work.task, spec)
         self._n_steps = spec.n_steps
         self.losses: list[float] = []
@@ -201,7 +213,8 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.losses = list(state["losses"])
         self._descent.n_done = len(self.losses)
-        _generators(state["random"]).restore()
+        if self._replicas.rank < len(state["random"]):
+            _generators(state["random"][self._replicas.rank]).restore()
         return len(self.losses)
 
     def run(self, checkpoints: Checkpoints | None, on_step: OnStep) -> None:
@@ -209,28 +222,27 @@ class _Training:
         written = time.perf_counter()
         for batch in () if self.reason else self._stream:
             began = time.perf_counter()
-            self.losses.append(self._descent.step(batch))
+            loss = self._descent.step(self._replicas.part(batch))
             now = time.perf_counter()
+            due = checkpoints is not None and now - written > 60 * checkpoints.minutes
+            loss, due = self._replicas.agree(loss, due)
+            self.losses.append(loss)
             on_step(len(self.losses), self.losses, count_tokens(batch) / (now - began))
             ended = bool(self.reason) or len(self.losses) == self._n_steps
-            if checkpoints is not None and (ended or now - written > 60 * checkpoints.minutes):
-                checkpoints.write(self._state(batch))
+            if checkpoints is not None and (ended or due):
+                self._write(checkpoints, batch)
                 written = now
             if ended:
                 break
 
-    def _state(self, batch: Any) -> dict[str, Any]:
-        random = GeneratorStates.now()
-        kind, keys, *rest = random.numpy
-        return {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "losses": self.losses, "batch": _digest(batch),
-            "random": {
-                "torch_cpu": random.torch_cpu, "torch_cuda": random.torch_cuda,
-                "numpy": (kind, torch.from_numpy(keys.astype("int64")), *rest),
-                "python": random.python,
-            },
-        }  # fmt: skip
+    def _write(self, checkpoints: Checkpoints, batch: Any) -> None:
+        """Write a checkpoint: the random state of every process, the first one's all else."""
+        random = self._replicas.gather(_stored(GeneratorStates.now()))
+        if self._replicas.first:
+            checkpoints.write({
+                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses, "batch": _digest(batch), "random": random,
+            })  # fmt: skip
 
 
 def count_tokens(batch: Any) -> int:
@@ -249,20 +261,13 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """Write the state dict, under its plain names, for ``load_state_dict(load_file(path))``.
 
     Tied weights are written under each of their names; factors that a parametrization has put
-    beside the weights are multiplied into them, so that the file needs no thetaone. Where no weight
-    can hold a factor a warning says so, and the weights are those that were trained.
+    beside the weights are multiplied into them, so that the file needs no thetaone.
 
     Raises:
+        InputError: See ``require_plain_weights``.
         ReportError: The file cannot be written; an earlier one stays.
     """
-    try:
-        state = export(model).state_dict()
-    except InputError as error:
-        warnings.warn(
-            f"{path} holds the weights as they were trained, to be used with recipe.json: {error}",
-            stacklevel=2,
-        )
-        state = model.state_dict()
+    state = export(model).state_dict()
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     fresh = path.with_suffix(".new")
     try:
@@ -271,6 +276,31 @@ def save_weights(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         fresh.unlink(missing_ok=True)
         raise ReportError(f"{path} cannot be written: {error}") from error
+
+
+def require_plain_weights(model: nn.Module) -> None:
+    """Refuse a model that computes with a factor which none of its weights can hold.
+
+    Raises:
+        InputError: The factor of a tied readout or of a residual branch; says what to do.
+    """
+    try:
+        plain = export(model)
+    except InputError as error:
+        raise InputError(f"the weights would not be a plain model's: {error}. {ANCHOR}") from None
+    if len([*plain.parameters()]) != len([*model.parameters()]):  # untied to hold a factor
+        raise InputError(
+            "the weights would not be a plain model's: the readout shares its weight with the "
+            f"embedding, and no norm before it can hold the readout's factor. {ANCHOR}"
+        )
+
+
+def _stored(random: GeneratorStates) -> dict[str, Any]:
+    kind, keys, *rest = random.numpy
+    return {
+        "torch_cpu": random.torch_cpu, "torch_cuda": random.torch_cuda,
+        "numpy": (kind, torch.from_numpy(keys.astype("int64")), *rest), "python": random.python,
+    }  # fmt: skip
 
 
 def _generators(stored: dict[str, Any]) -> GeneratorStates:
