@@ -53,7 +53,7 @@ torch.set_default_dtype(DTYPE)  # also for the tensors that test modules make wh
 
 pytest_collect_file = Sybil(
     parsers=[SkipParser(), PythonCodeBlockParser()],
-    patterns=["README.md", "docs/**/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     excludes=["docs/course/[!i]*.md"],  # all but its index: tests/course runs them as notebooks
 ).pytest()
 

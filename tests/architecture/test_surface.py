@@ -6,6 +6,7 @@ is meant, write the list anew: ``python tests/architecture/test_surface.py``.
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +42,7 @@ def test_the_command_line_is_the_stored_one() -> None:
     assert command_line() == STORED.read_text(encoding="utf-8")
 
 
+BLOCK = r"^```python\n(.*?)^```"
 ROOMS = (thetaone.estimators, graphs, policy, thetaone.course)
 
 
@@ -121,6 +123,36 @@ def test_returned_types_are_seen_in_whatever_wraps_them() -> None:
 
     Part.__module__ = Whole.__module__ = "thetaone.anywhere"
     assert returned_types(Whole) == {Part}
+
+
+def executed_blocks() -> str:
+    """The Python of README and docs, as it runs there."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    return "\n".join(block for text in texts for block in re.findall(BLOCK, text, re.S | re.M))
+
+
+def has_example(name: str, value: object, blocks: str) -> bool:
+    """Whether a name has a doctest of its own, or stands in a block that runs."""
+    if ">>> " in (value.__doc__ or ""):
+        return True
+    return re.search(rf"\b{name.rpartition('.')[2]}\b", blocks) is not None
+
+
+def test_every_public_name_has_an_example_that_runs() -> None:
+    blocks = executed_blocks()
+    names = public_names().items()
+    assert [name for name, value in names if not has_example(name, value, blocks)] == []
+
+
+def test_an_example_is_a_doctest_or_a_block_with_the_name() -> None:
+    def bare() -> None:
+        """Do nothing."""
+
+    assert not has_example("thetaone.bare", bare, "barely = bare_name")
+    assert has_example("thetaone.bare", bare, "t1.bare()")
+    bare.__doc__ = "Do nothing.\n\n>>> bare()"
+    assert has_example("thetaone.bare", bare, "")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,14 @@ class Expectation:
         declared: ``unbiased``, or of what the gradient is the gradient instead.
         reason: Why this estimator, when it was chosen automatically.
         n_units: Independent numbers that the standard error is made of [count].
+
+    Examples:
+        >>> from torch.distributions import Bernoulli
+        >>> p = torch.tensor(0.25, requires_grad=True)
+        >>> e = expectation(lambda b: 8 * b, Bernoulli(p))
+        >>> e.backward()
+        >>> e.value.item(), e.stderr.item(), p.grad.item()
+        (2.0, 0.0, 8.0)
     """
 
     value: Tensor

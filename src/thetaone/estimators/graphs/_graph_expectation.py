@@ -48,6 +48,15 @@ class Graph:
     Attributes:
         n_samples: Runs of the program side by side [count].
         chosen: Estimator of each node drawn so far, by name.
+
+    Examples:
+        >>> from torch.distributions import Normal
+        >>> from thetaone.estimators.graphs import graph_expectation
+        >>> mu = torch.tensor(1.0, requires_grad=True)
+        >>> e = graph_expectation(lambda graph: graph.draw("x", Normal(mu, 1.0)), n_samples=4)
+        >>> e.backward()
+        >>> mu.grad.item()
+        1.0
     """
 
     def __init__(

@@ -23,6 +23,11 @@ class Problem:
         gradient: The exact gradient of each parameter.
         continuous: Whether f has no jump.
         objective: What is differentiated; ``E f`` but for multi-sample bounds.
+
+    Examples:
+        >>> problem = quadratic(d=2)
+        >>> problem.truth.tolist()
+        [1.0, 1.0, 2.0, 2.0]
     """
 
     name: str
@@ -50,7 +55,12 @@ def _normal(loc: Tensor, scale: Tensor) -> Distribution:
 
 
 def quadratic(d: int = 2, *, mu: float = 0.5, sigma: float = 1.0) -> Problem:
-    """Of f = ‖x‖², N(µ, σ²I): 2µ and 2σ for each coordinate."""
+    """Of f = ‖x‖², N(µ, σ²I): 2µ and 2σ for each coordinate.
+
+    Examples:
+        >>> quadratic(d=1, mu=0.5, sigma=1.0).truth.tolist()
+        [1.0, 2.0]
+    """
     loc, scale = torch.full((d,), mu).double(), torch.full((d,), sigma).double()
     return Problem(
         name=f"quadratic-{d}",
@@ -62,7 +72,12 @@ def quadratic(d: int = 2, *, mu: float = 0.5, sigma: float = 1.0) -> Problem:
 
 
 def quadratic_location(d: int = 2, *, mu: float = 0.5, sigma: float = 1.0) -> Problem:
-    """As ``quadratic``, with σ known: what evolution strategies apply to."""
+    """As ``quadratic``, with σ known: what evolution strategies apply to.
+
+    Examples:
+        >>> quadratic_location(d=1, mu=0.5).truth.tolist()
+        [1.0]
+    """
     loc = torch.full((d,), mu).double()
     return Problem(
         name=f"quadratic-location-{d}",
@@ -74,7 +89,12 @@ def quadratic_location(d: int = 2, *, mu: float = 0.5, sigma: float = 1.0) -> Pr
 
 
 def cosine(d: int = 3, *, mu: float = 0.3, sigma: float = 0.5) -> Problem:
-    """Of f = cos Σx: E f = cos(Σµ) exp(−½Σσ²)."""
+    """Of f = cos Σx: E f = cos(Σµ) exp(−½Σσ²).
+
+    Examples:
+        >>> [round(entry, 3) for entry in cosine(d=1, mu=0.0).truth.tolist()]
+        [-0.0, -0.441]
+    """
     loc, scale = torch.full((d,), mu).double(), torch.full((d,), sigma).double()
     damp = exp(-d * sigma**2 / 2)
     return Problem(
@@ -90,7 +110,12 @@ def cosine(d: int = 3, *, mu: float = 0.3, sigma: float = 0.5) -> Problem:
 
 
 def exponential_of_sum(d: int = 3, *, mu: float = 0.3, sigma: float = 0.5) -> Problem:
-    """Of f = exp Σx: E f = exp(Σµ + ½Σσ²)."""
+    """Of f = exp Σx: E f = exp(Σµ + ½Σσ²).
+
+    Examples:
+        >>> [round(entry, 3) for entry in exponential_of_sum(d=1, mu=0.0, sigma=1.0).truth.tolist()]
+        [1.649, 1.649]
+    """
     loc, scale = torch.full((d,), mu).double(), torch.full((d,), sigma).double()
     value = exp(d * mu + d * sigma**2 / 2)
     return Problem(
@@ -109,6 +134,10 @@ def tucker(theta: float = 0.0, *, t: float = 0.499, d: int = 1) -> Problem:
     """Σ_j (b_j − t)², b ~ Bernoulli(σ(θ)): p(1 − p)(1 − 2t) for each coordinate.
 
     Source: Tucker et al. 2017, arXiv 1703.07370, §4; Grathwohl et al. 2018 with t = 0.499.
+
+    Examples:
+        >>> [round(entry, 3) for entry in tucker(0.0, t=0.25).truth.tolist()]
+        [0.125]
     """
     logits = torch.full((d,), theta).double()
     p = logits.sigmoid()
@@ -134,7 +163,12 @@ def step(mu: float = 0.3) -> Problem:
 
 
 def jump(mu: float = 0.3) -> Problem:
-    """Of f = x² + 10·1[x > 1] on N(µ, 1): 2µ + 10φ(1 − µ). The jump hides behind a smooth term."""
+    """Of f = x² + 10·1[x > 1] on N(µ, 1): 2µ + 10φ(1 − µ). The jump hides behind a smooth term.
+
+    Examples:
+        >>> [round(entry, 3) for entry in jump(0.0).truth.tolist()]
+        [2.42]
+    """
     density = exp(-((1 - mu) ** 2) / 2) / (2 * pi) ** 0.5
     return Problem(
         name="jump",

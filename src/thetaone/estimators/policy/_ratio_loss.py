@@ -42,6 +42,14 @@ def clipped_ratio_loss(
         EstimatorError: A shape that would broadcast, or log π that is not finite.
 
     Source: Schulman et al. 2017, arXiv 1707.06347, eq. 7.
+
+    Examples:
+        >>> import torch
+        >>> from torch.distributions import Categorical
+        >>> pi, actions = Categorical(logits=torch.zeros(2, 2)), torch.tensor([0, 1])
+        >>> advantages = torch.tensor([1.0, 0.5])
+        >>> clipped_ratio_loss(pi, actions, pi.log_prob(actions), advantages).item()
+        -0.75
     """
     n = len(actions)
     for name, tensor in (("old_log_probs", old_log_probs), ("advantages", advantages)):

@@ -102,6 +102,16 @@ class EstimatorComparison(Record):
         reason: Why that one.
         score_check: What the test of E[score] = 0 says, in words.
         budget: Evaluations of f allowed, 0 for no limit [count].
+
+    Examples:
+        >>> import torch, thetaone as t1
+        >>> problem = t1.estimators.quadratic(d=1)
+        >>> comparison = t1.compare_estimators(
+        ...     problem.f, problem.make, problem.params, estimators=[t1.estimators.Pathwise()],
+        ...     reference=problem.gradient, generator=torch.Generator().manual_seed(0),
+        ... )
+        >>> comparison.recommendation
+        'Pathwise'
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:estimator_comparison"

@@ -13,6 +13,12 @@ class PowerLaw(Record):
         prefactor: Fitted value at size 1 [unit of the values].
         confidence: Coverage of ``interval``, in (0, 1).
         n_points: Points fitted [count].
+
+    Examples:
+        >>> import thetaone as t1
+        >>> law = t1.fit_exponent([64, 128, 256], [1.0, 2.0, 4.0])
+        >>> round(law.exponent, 6), law.n_points
+        (1.0, 3)
     """
 
     exponent: float

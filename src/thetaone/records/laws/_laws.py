@@ -22,6 +22,12 @@ class LawResult(Record):
         relation: How measured relates to predicted when the law holds.
         passed: The verdict.
         note: What the verdict rests on, or why it failed.
+
+    Examples:
+        >>> import thetaone as t1
+        >>> first = t1.verify_laws(["rematerialization"])[0]
+        >>> first.quantity, first.predicted, first.measured, first.passed
+        ('forwards in one backward pass', 20.0, 20.0, True)
     """
 
     name: str

@@ -98,6 +98,14 @@ class CoordinateCheck(Record):
         seeds: Seeds trained at each size, those added for undecided rows included [count].
         rows: One verdict per layer, quantity and step, in order of execution.
         notes: What was not judged, and why.
+
+    Examples:
+        >>> import thetaone as t1
+        >>> check = t1.coordinate_check(
+        ...     "digits", widths=[32, 64], optimizer="Adam", lr=2**-9, seeds=2, steps=[1]
+        ... )
+        >>> check.sizes, check.seeds >= 2
+        ((32, 64), True)
     """
 
     renderer = "thetaone.report.figures._plots:coordinate_check"

@@ -91,6 +91,12 @@ class Prescription(Record):
         spectral: ``True`` when made from each layer's own fans, without a base.
         outputs: Factor on the output of the modules that end a residual branch which is linear in
             no parameter; ``*`` stands for a block's number. Empty at the base depth.
+
+    Examples:
+        >>> import torch, thetaone as t1
+        >>> wide, narrow = torch.nn.Linear(64, 64), torch.nn.Linear(16, 16)
+        >>> t1.prescribe(wide, base=narrow, optimizer=torch.optim.Adam)["weight"].lr_factor
+        0.25
     """
 
     optimizer: str

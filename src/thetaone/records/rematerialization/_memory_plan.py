@@ -25,6 +25,12 @@ class MemoryPlan(Record):
         gradient_bytes: Gradients of the parameters [bytes].
         optimizer_bytes: State of the optimizer [bytes].
         optimizer: Its name; empty if it has none.
+
+    Examples:
+        >>> from thetaone.studies import memory_frontier
+        >>> memory = memory_frontier("lm", width=32, budget=0.6)
+        >>> memory.schedule.peak_bytes <= memory.schedule.budget_bytes
+        True
     """
 
     version: ClassVar[int] = 2

@@ -59,6 +59,16 @@ class Cost(StepCost):
     Attributes:
         peak_stage: Name of the stage at which the peak is reached.
         timeline: Every operation with its live bytes.
+
+    Examples:
+        >>> import thetaone as t1
+        >>> block = t1.Stage(
+        ...     name="block", forward_seconds=1, backward_seconds=2, output_bytes=1, tape_bytes=4
+        ... )
+        >>> chain = t1.Chain(input_bytes=1, stages=(block,) * 4)
+        >>> cost = t1.simulate(chain, t1.plan(chain, "60%"))
+        >>> cost.forwards > 4, cost.peak_bytes
+        (True, 9)
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_cost"

@@ -95,6 +95,14 @@ class SweepResult(Record):
         combinations: Each combination of these values with its own best rates.
         choose: What trials are compared by: training loss, or the task's ``evaluate``.
         search: What a search cost in place of the grid; None for a grid.
+
+    Examples:
+        >>> import thetaone as t1
+        >>> result = t1.sweep(
+        ...     "digits", widths=[16], lrs=[2**-7, 2**-5], seeds=[0], steps=2, engine="serial"
+        ... )
+        >>> len(result.trials), result.n_trained
+        (2, 2)
     """
 
     renderer: ClassVar[str] = "thetaone.report.figures._plots:plot_sweep"

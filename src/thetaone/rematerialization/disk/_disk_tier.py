@@ -70,6 +70,12 @@ class DiskTier:
     Raises:
         InputError: The path is empty, or the quota is not a quantity of bytes.
         DiskTierError: The path is not a directory, or no file can be made in it.
+
+    Examples:
+        >>> import tempfile
+        >>> tier = DiskTier(tempfile.gettempdir(), quota="1GiB")
+        >>> tier.quota
+        1073741824
     """
 
     def __init__(

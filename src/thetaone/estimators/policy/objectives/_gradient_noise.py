@@ -20,6 +20,13 @@ class GradientNoise:
         noise_scale: tr Σ/‖g‖², groups at which noise and signal are equal; inf where no signal is
             seen [groups].
         n_groups: Independent groups [count].
+
+    Examples:
+        >>> from thetaone.estimators.policy import gradient_noise
+        >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
+        >>> noise = gradient_noise(torch.stack([w.sum(), w.sum() + w[0]]), [w])
+        >>> noise.n_groups
+        2
     """
 
     norm: float

@@ -25,6 +25,12 @@ class GroupAdvantages:
         objective: What Σ A ∇log π ascends.
         degenerate: Groups whose rewards are all alike, ``[groups]``, bool: they teach nothing.
         epsilon: What was added to a standard deviation.
+
+    Examples:
+        >>> from thetaone.estimators.policy import group_advantages
+        >>> advantages = group_advantages(torch.tensor([[1.0, 0.0, 0.0]]))
+        >>> advantages.kind, advantages.values.tolist()
+        ('leave-one-out', [[1.0, -0.5, -0.5]])
     """
 
     values: Tensor

@@ -25,6 +25,12 @@ class KLTerm:
         place: ``loss`` or ``reward``.
         weighted: Whether it is multiplied with the importance ratio.
         objective: What minus this term ascends, for β = 1.
+
+    Examples:
+        >>> from thetaone.estimators.policy import kl_term
+        >>> log_probs, reference = torch.zeros(1, 2), torch.tensor([[-1.0, 0.0]])
+        >>> kl_term(log_probs, reference, kind="k1", place="reward").values.tolist()
+        [[1.0, 0.0]]
     """
 
     values: Tensor

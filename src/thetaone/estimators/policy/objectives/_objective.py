@@ -33,6 +33,11 @@ class Objective:
         formula: In symbols.
         exact: Whether E ĝ is its gradient at any batch size, up to a positive constant.
         caveats: What keeps it from being so, or from being what was meant.
+
+    Examples:
+        >>> from thetaone.estimators.policy import objective_of
+        >>> objective_of(ObjectiveSettings()).formula
+        'E[R]'
     """
 
     name: str
@@ -65,6 +70,10 @@ class ObjectiveSettings:
         entropy_weight: Weight of the entropy bonus.
         updates_per_batch: Optimizer steps from each batch; more than 1 is off-policy [count].
         clip: Clipping range of the ratio, None without.
+
+    Examples:
+        >>> ObjectiveSettings(advantage="mean", group_size=4).advantage
+        'mean'
     """
 
     advantage: AdvantageKind = "leave-one-out"

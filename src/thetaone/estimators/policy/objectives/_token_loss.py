@@ -28,6 +28,14 @@ class PolicyLoss:
         effective_samples: (Σ w)²/Σ w² of the completions' ratios π/π_old: their number on-policy,
             fewer the further π has moved [count].
         warning: Degenerate groups; empty when there are none.
+
+    Examples:
+        >>> from thetaone.estimators.policy import group_advantages, group_policy_loss
+        >>> log_probs = torch.full((2, 3), -1.0, requires_grad=True)
+        >>> advantages = group_advantages(torch.tensor([[1.0, 0.0]]))
+        >>> loss = group_policy_loss(log_probs, advantages, torch.ones(2, 3, dtype=torch.bool))
+        >>> loss.effective_samples, loss.objective.exact
+        (2.0, True)
     """
 
     value: Tensor
