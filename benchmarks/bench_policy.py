@@ -85,7 +85,7 @@ def page() -> str:
             newest[line["case"]["environment"], line["case"]["seed"]] = line
     text = [
         "# Policies: mean return within a stated budget\n",
-        "Command: `python benchmarks/bench_policy.py --page benchmarks/results/policy.md`, one "
+        "Command: `python benchmarks/bench_policy.py --page FILE`, one "
         "thread a run. Environment steps include those of finished environments that wait; the "
         f"target is the mean return of the last 80 training episodes, within {SECONDS:.0f} s.",
     ]
