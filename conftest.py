@@ -38,6 +38,7 @@ PEERS: dict[str, list[str]] = {
     ],
     "matplotlib": ["tests/report/test_renderers.py", "tests/estimators/test_examples.py"],
     "peft": [],
+    "pandas": [],
     "ray": ["tests/sweeps/test_ray.py"],
     "transformers": [
         "docs/guide/trainers.md",

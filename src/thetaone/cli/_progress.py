@@ -1,4 +1,4 @@
-"""Progress bars on the error stream: one per phase, plain lines when it is not a terminal."""
+"""Progress bars on the error stream: one per phase, lines now and then when it is no terminal."""
 
 import sys
 from types import TracebackType
@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from thetaone.records import ProgressEvent
+from thetaone.records import Pace, ProgressEvent
 
 
 class Progress:
@@ -37,12 +37,15 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         self._phases: dict[str, TaskID] = {}
+        self._pace = Pace()
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show how much of the event's phase is done."""
         phase, done, total, line = event.phase, event.n_done, event.n_total, event.message
         if not self._console.is_terminal:
-            self._say(phase, done, total, line)
+            text = self._pace.line(event)
+            if text is not None:
+                print(text, file=sys.stderr)
             return
         if phase not in self._phases:
             self._phases[phase] = self._bars.add_task(phase, total=total, line=line)
@@ -59,9 +62,3 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bars.stop()
-
-    def _say(self, phase: str, done: int, total: int, line: str) -> None:
-        """Logs get the first and the last word of each phase, not one a step."""
-        if phase not in self._phases or done == total:
-            self._phases[phase] = TaskID(len(self._phases))
-            print(f"{phase}: {done}/{total} {line}", file=sys.stderr)

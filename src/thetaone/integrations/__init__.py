@@ -6,6 +6,7 @@ extra brings (``MissingExtraError`` when it is absent).
 - ``lightning``: ``SpectralCallback``; ``configure_optimizers`` returns what ``t1.parametrize``
   returns, no more is needed.
 - ``transformers``: ``trainer_optimizers`` for ``Trainer(optimizers=…)``, ``SpectralCallback``.
+- ``trackers``: TensorBoard, W&B and MLflow as callbacks of a sweep.
 - ``export``: the same function with plain weights, for whoever has no thetaone.
 - ``_readings``: a monitor's readings as metrics and as warnings, for both.
 

@@ -102,6 +102,7 @@ from .sweeps import Choose as Choose
 from .sweeps import Combination as Combination
 from .sweeps import Drift as Drift
 from .sweeps import EngineDecision as EngineDecision
+from .sweeps import Pace as Pace
 from .sweeps import Progress as Progress
 from .sweeps import ProgressEvent as ProgressEvent
 from .sweeps import SearchCost as SearchCost

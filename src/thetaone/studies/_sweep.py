@@ -1,17 +1,30 @@
 """The sweep: a task's best learning rate at every width, and whether it stays put."""
 
 import functools
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from thetaone._contents import contents_digest
 from thetaone.parametrization import Parametrization
-from thetaone.records import Choose, Progress, RateSchedule, SweepResult, Trial, comparable
+from thetaone.records import (
+    Combination,
+    EngineDecision,
+    Progress,
+    RateSchedule,
+    SearchCost,
+    SweepResult,
+    Trial,
+    TrialSpec,
+    comparable,
+)
 from thetaone.studies._request import Request, Rule, Size, settle
+from thetaone.studies._watch import logged
 from thetaone.sweeps import (
+    After,
     TrialRuns,
     Work,
     check_task,
@@ -26,6 +39,9 @@ from thetaone.sweeps import (
     transfer_penalties,
 )
 from thetaone.version import __version__
+
+Callback = Callable[[SweepResult, Trial], Any]
+NOTHING = Combination(loss=math.inf, log2_lr=math.nan)
 
 
 def sweep(
@@ -61,6 +77,7 @@ def sweep(
     storage: str | Path | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
     **options: Any,
 ) -> SweepResult:
     """Train every (size, learning rate, seed), find each size's best rate, and its drift.
@@ -114,6 +131,9 @@ def sweep(
             again, so a killed sweep resumes. None keeps nothing.
         fresh: Train anew what is stored; the new trials are kept beside the old ones.
         progress: Called with a ``ProgressEvent`` when planned, decided, and after every trial.
+        callbacks: Each called as ``f(result_so_far, trial)`` after every trial trained; one that
+            returns something true stops the sweep, which then gives what it has. Adapters to
+            TensorBoard, W&B and MLflow are in ``thetaone.integrations.trackers``.
         **options: Of the optimizer's constructor.
 
     Returns:
@@ -147,7 +167,7 @@ def sweep(
     )  # fmt: skip
     return run_sweep(
         request, parametrization, engine=engine, n_processes=n_processes, storage=storage,
-        fresh=fresh, progress=progress,
+        fresh=fresh, progress=logged(progress), callbacks=callbacks,
     )  # fmt: skip
 
 
@@ -160,6 +180,7 @@ def run_sweep(
     storage: str | Path | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> SweepResult:
     """The sweep of a settled request, in one parametrization.
 
@@ -171,6 +192,7 @@ def run_sweep(
         storage: Where trials are kept.
         fresh: Whether what is stored is trained anew.
         progress: Who is told.
+        callbacks: Who sees each trial and may stop the sweep.
     """
     started = time.perf_counter()
     parametrization = request.parametrization(rule)
@@ -184,20 +206,43 @@ def run_sweep(
     store = open_store(
         storage, experiment=_experiment(request, parametrization), starts=starts, fresh=fresh
     )
-    train = functools.partial(run_trials, work, store=store, engine=engine, n_processes=n_processes)
+    conclude = functools.partial(_conclude, request, parametrization, started)
+    train = functools.partial(
+        run_trials, work, store=store, engine=engine, n_processes=n_processes,
+        after=_after(callbacks, conclude, parametrization.label),
+    )  # fmt: skip
     if request.search == "auto":
         runs, cost = search_trials(
             specs, train, loop=request.loop, choose=request.choose, progress=progress
         )
     else:
         runs, cost = train(specs, progress=progress), None
-    label = parametrization.label
-    trials = [t.model_copy(update={"spec": replace(s, rule=label)}) for s, t in runs.trials.items()]
-    return _conclude(
-        trials, runs, search=cost, choose=request.choose, task=request.task.name,
-        parametrization=label, optimizer=parametrization.optimizer_name, base=request.base,
-        axis=request.axis, axes=request.axes, wall_seconds=time.perf_counter() - started,
-    )  # fmt: skip
+    return conclude(runs, search=cost)
+
+
+def _after(
+    callbacks: Sequence[Callback], conclude: Callable[..., SweepResult], label: str
+) -> After | None:
+    """Calls every callback after a trial; true when one of them says stop."""
+    if not callbacks:
+        return None
+    trained = 0
+    there: dict[TrialSpec, Trial] = {}  # of a search, those of its earlier parts too
+
+    def after(trials: Sequence[Trial], trial: Trial) -> bool:
+        nonlocal trained
+        trained += 1
+        there.update((one.spec, one) for one in trials)
+        so_far = TrialRuns(
+            trials=dict(sorted(there.items())),
+            decision=EngineDecision(engine="running", reason="the sweep goes on"),
+            n_trained=trained,
+        )
+        result, named = conclude(so_far), _labelled(trial, label)
+        answers = [callback(result, named) for callback in callbacks]  # each sees every trial
+        return any(answers)
+
+    return after
 
 
 def _experiment(request: Request, parametrization: Parametrization) -> str:
@@ -210,29 +255,36 @@ def _experiment(request: Request, parametrization: Parametrization) -> str:
     return f"{request.task.name}, {parametrization.optimizer_name}, {digest[:12]}"
 
 
+def _labelled(trial: Trial, label: str) -> Trial:
+    """The trial under its parametrization's name, in place of the rule that it is stored by."""
+    return trial.model_copy(update={"spec": replace(trial.spec, rule=label)})
+
+
 def _conclude(
-    trials: Sequence[Trial],
+    request: Request,
+    parametrization: Parametrization,
+    started: float,
     runs: TrialRuns,
     *,
-    base: Size,
-    axis: Literal["width", "depth"],
-    axes: Mapping[str, tuple[float, ...]],
-    choose: Choose,
-    **named: Any,
+    search: SearchCost | None = None,
 ) -> SweepResult:
     """The result: optima, drift and penalties of the trials."""
+    label, axis, choose, base = parametrization.label, request.axis, request.choose, request.base
+    trials = [_labelled(trial, label) for trial in runs.trials.values()]
     ended = comparable(trials)
     combinations = combine(ended, getattr(base, axis), axis, choose)
-    chosen = min(combinations, key=lambda one: one.loss)
+    chosen = min(combinations, key=lambda one: one.loss, default=NOTHING)
     curves = loss_curves([t for t in ended if t.axes == chosen.values], axis, choose)
     optima = chosen.optima
     best = nearest_optimum(optima, getattr(base, axis))
     drift = find_drift(curves, optima)
     return SweepResult(
+        task=request.task.name, parametrization=label, optimizer=parametrization.optimizer_name,
         trials=tuple(trials), engine=runs.decision, base_width=base.width, base_depth=base.depth,
-        axis=axis, optima=optima, combinations=combinations if axes else (), axes=dict(axes),
-        choose=choose,
+        axis=axis, axes=request.axes, combinations=combinations if request.axes else (),
+        choose=choose, search=search, optima=optima,
         drift=None if drift is None else drift.model_copy(update={"axis": axis}),
         penalties=transfer_penalties(curves, optima, best.log2_lr) if best else {},
-        n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes, **named,
+        n_trained=runs.n_trained, n_reused=len(trials) - runs.n_trained, notes=runs.notes,
+        wall_seconds=time.perf_counter() - started,
     )  # fmt: skip

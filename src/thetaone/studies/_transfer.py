@@ -15,7 +15,7 @@ from thetaone.records import (
 )
 from thetaone.studies._job import Confirm, Job
 from thetaone.studies._request import Size, settle
-from thetaone.studies._watch import Watch
+from thetaone.studies._watch import Watch, logged
 from thetaone.studies.target import (
     MINUTES,
 )
@@ -137,7 +137,7 @@ def transfer(
     existed = report is None or Path(report).exists()
     job = Job.of(
         request, Size(target, request.base.depth), storage=storage, engine=engine, report=report,
-        watch=Watch(progress), budget=budget, target_steps=target_steps or request.steps,
+        watch=Watch(logged(progress)), budget=budget, target_steps=target_steps or request.steps,
         minutes=checkpoint_minutes,
     )  # fmt: skip
     try:

@@ -1,12 +1,32 @@
 """Tells whoever watches a job how far each of its phases is."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thetaone.records import Progress, ProgressEvent, format_seconds
+from thetaone.records import Pace, Progress, ProgressEvent, format_seconds
 from thetaone.studies.target import OnStep
+
+logger = logging.getLogger("thetaone")
+
+
+def logged(progress: Progress | None) -> Progress:
+    """The caller's callback, and a line in the log ``thetaone`` when a phase begins and ends.
+
+    Between these one in 30 s, with what is done, of how much, and the time left.
+    """
+    pace = Pace()
+
+    def tell(event: ProgressEvent) -> None:
+        line = pace.line(event)
+        if line is not None:
+            logger.info(line)
+        if progress is not None:
+            progress(event)
+
+    return tell
 
 
 @dataclass(frozen=True)

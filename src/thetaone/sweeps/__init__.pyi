@@ -8,6 +8,7 @@ from ._optima import find_optima as find_optima
 from ._optima import loss_curves as loss_curves
 from ._optima import nearest_optimum as nearest_optimum
 from ._optima import transfer_penalties as transfer_penalties
+from ._run import After as After
 from ._run import TrialRuns as TrialRuns
 from ._run import require_engine as require_engine
 from ._run import run_trials as run_trials

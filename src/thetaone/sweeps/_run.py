@@ -27,12 +27,21 @@ class TrialRuns:
         decision: How the missing ones were run.
         n_trained: Trained by this call [count]; the others were kept before, or by other sweeps.
         notes: What is worth a word: stored trials left out, and why.
+        stopped: Whether ``after`` ended it, so that specs may lack their trials.
     """
 
     trials: dict[TrialSpec, Trial]
     decision: EngineDecision
     n_trained: int
     notes: tuple[str, ...] = ()
+    stopped: bool = False
+
+
+After = Callable[[Sequence[Trial], Trial], object]
+
+
+class _StopSweep(Exception):
+    """A callback has seen enough."""
 
 
 def run_trials(
@@ -43,6 +52,7 @@ def run_trials(
     engine: str = "auto",
     n_processes: int | None = None,
     progress: Progress | None = None,
+    after: After | None = None,
 ) -> TrialRuns:
     """Get every spec's trial: from the store when it is there, else trained now and kept at once.
 
@@ -56,25 +66,30 @@ def run_trials(
         engine: One of ``ENGINES``, or ``"ray"``.
         n_processes: Workers of the local engine; the cores at hand when None [count].
         progress: Called with every event, in this thread; what it raises ends the sweep.
+        after: Called after each trial trained with all that are there so far, and that one; when it
+            returns something true, no further trial is trained.
 
     Raises:
         InputError: An unknown engine, or one that cannot train this task.
         StorageError: The store cannot be read or written.
     """
     require_engine(engine)
-    run = _Run(work, specs, store, progress or (lambda event: None))
+    run = _Run(work, specs, store, progress or (lambda event: None), after)
     run.begin()
     try:
         with store.working():
             run.train(functools.partial(_engine, engine, n_processes))
+    except _StopSweep:
+        run.note_stop()
     except BaseException as stop:
         if not isinstance(stop, Exception):
             stop.add_note(run.kept())
         raise
     run.note_repeats()
     return TrialRuns(
-        trials={spec: run.trials[spec] for spec in specs}, decision=run.decision,
-        n_trained=run.n_trained, notes=tuple(run.store.notes),
+        trials={spec: run.trials[spec] for spec in specs if spec in run.trials},
+        decision=run.decision, n_trained=run.n_trained, notes=tuple(run.store.notes),
+        stopped=run.stopped,
     )  # fmt: skip
 
 
@@ -96,6 +111,8 @@ class _Run:
     specs: Sequence[TrialSpec]
     store: Store
     progress: Progress
+    after: After | None = None
+    stopped: bool = False
     trials: dict[TrialSpec, Trial] = field(default_factory=dict[TrialSpec, Trial])
     n_trained: int = 0
     n_notes: int = 0
@@ -137,6 +154,11 @@ class _Run:
             return f"{len(self.trials)} of {len(self.specs)} trials were done; none is kept"
         return f"{len(self.trials)} of {len(self.specs)} trials are kept in {self.store.where}"
 
+    def note_stop(self) -> None:
+        """Say that a callback ended the sweep."""
+        self.stopped = True
+        self.store.notes.append("a callback stopped the sweep: not every trial is there")
+
     def note_repeats(self) -> None:
         """Name a task whose trainings of one width and seed begin at different losses."""
         begun: dict[Place, list[float]] = {}
@@ -175,6 +197,8 @@ class _Run:
             self.trials[trial.spec] = trial
             self.n_trained += 1
             self._tell("trial", _one_line(trial), trial)
+            if self.after is not None and self.after(list(self.trials.values()), trial):
+                raise _StopSweep
 
     def _decided(self, decision: EngineDecision) -> None:
         self.decision = decision

@@ -1,5 +1,6 @@
 from ._combination import Combination as Combination
 from ._combination import comparable as comparable
+from ._progress import Pace as Pace
 from ._progress import Progress as Progress
 from ._progress import ProgressEvent as ProgressEvent
 from ._search import SearchCost as SearchCost

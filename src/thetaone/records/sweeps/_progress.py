@@ -1,9 +1,12 @@
 """What a running job tells whoever watches it."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from thetaone.records._base import Record
+from thetaone.records._units import format_seconds
 from thetaone.records.sweeps._trial import Trial
 
 
@@ -30,3 +33,49 @@ class ProgressEvent(Record):
 
 
 Progress = Callable[[ProgressEvent], None]
+
+EVERY_SECONDS = 30.0  # between two lines of a log
+
+
+@dataclass(slots=True)
+class _Phase:
+    """When a phase began, with how much done, and when it last had a line."""
+
+    began: float
+    n_before: int
+    spoke: float
+
+
+class Pace:
+    """A job in lines of text: the first and the last word of each phase, and one in 30 s between.
+
+    Args:
+        clock: Seconds, never set back.
+
+    Examples:
+        >>> pace = Pace(clock=iter([0.0, 10.0, 40.0]).__next__)
+        >>> [pace.line(ProgressEvent(n_done=n, n_total=9, message="go")) for n in (0, 1, 4)]
+        ['sweep: 0/9 go', None, 'sweep: 4/9 go, 50 s left']
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._phases: dict[str, _Phase] = {}
+
+    def line(self, event: ProgressEvent) -> str | None:
+        """What to say of an event; None: nothing."""
+        now = self._clock()
+        phase = self._phases.get(event.phase)
+        text = f"{event.phase}: {event.n_done}/{event.n_total} {event.message}"
+        if phase is None:
+            self._phases[event.phase] = _Phase(now, event.n_done, now)
+            return text
+        ended = event.n_done == event.n_total
+        if not ended and now - phase.spoke < EVERY_SECONDS:
+            return None
+        phase.spoke = now
+        done = event.n_done - phase.n_before
+        if ended or not done:
+            return text
+        left = (now - phase.began) / done * (event.n_total - event.n_done)
+        return f"{text}, {format_seconds(left)} left"

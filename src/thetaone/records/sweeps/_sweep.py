@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from thetaone.errors import MissingExtraError
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
@@ -199,6 +200,21 @@ class SweepResult(Record):
                 losses[trial.lr] = (*losses.get(trial.lr, ()), trial.score(self.choose))
         return losses
 
+    def to_dataframe(self) -> Any:
+        """A ``pandas.DataFrame`` with a row a trial.
+
+        Columns: size, rate, seed, further axes, status, final loss and evaluation, cost, and the
+        losses of every step as a tuple.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas  # pyright: ignore[reportMissingTypeStubs]
+        except ImportError as error:
+            raise MissingExtraError("pandas", "dataframe") from error
+        return pandas.DataFrame([_row(trial) for trial in self.trials])
+
     def __str__(self) -> str:
         rows = [_optimum_row(self, width) for width in self.widths]
         columns = [
@@ -224,6 +240,18 @@ class SweepResult(Record):
         if failed:
             lines.append(f"{len(failed)} trials failed; the first: {failed[0].reason}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    """A trial as a row of a data frame."""
+    spec = trial.spec
+    return {
+        "parametrization": spec.rule, "width": spec.width, "depth": spec.depth, "lr": spec.lr,
+        "seed": spec.seed, **trial.axes, "n_steps": spec.n_steps, "status": trial.status,
+        "reason": trial.reason, "final_loss": trial.final_loss, "evaluation": trial.evaluation,
+        "n_parameters": trial.n_parameters, "cost_flops": trial.cost_flops,
+        "wall_seconds": trial.wall_seconds, "losses": trial.losses,
+    }  # fmt: skip
 
 
 def _combinations(result: SweepResult) -> list[str]:

@@ -70,6 +70,8 @@ def search_trials(
     for place in sorted(groups):
         group = groups[place]
         run.search(group, stop=stop_of(loop, group[0].n_steps), start=_start(optima, place))
+        if run.parts[-1].stopped:
+            break
         best = run.optimum(place)
         if best is not None:
             optima[place] = best
@@ -133,7 +135,7 @@ class _Search:
         plan = plan_search(list(rates), seeds, n_steps=n_steps, stop=stop, start=start)
         try:
             ask = next(plan)
-            while True:
+            while not (self.parts and self.parts[-1].stopped):
                 ask = plan.send(self._answer(ask, group[0], rates))
         except StopIteration:
             return
@@ -148,7 +150,10 @@ class _Search:
         done = self.train(list(wanted.values()), progress=self._told)
         self.parts.append(done)
         self.trials.update(done.trials)
-        return {key: self._loss(done.trials[spec]) for key, spec in wanted.items()}
+        return {
+            key: self._loss(done.trials[spec]) if spec in done.trials else math.nan
+            for key, spec in wanted.items()
+        }
 
     def optimum(self, place: Place) -> float | None:
         """The best rate of one size under one combination [octaves]; None where all diverged."""

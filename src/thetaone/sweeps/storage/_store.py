@@ -19,9 +19,8 @@ from thetaone.sweeps.identity import Starts, place_of
 from thetaone.sweeps.storage._journal import Journal
 from thetaone.sweeps.storage._leases import Leases
 
-CURVE_POINTS = (
-    12  # a database takes milliseconds for each; losses of a trial that Optuna's dashboard draws
-)
+# losses of a trial that Optuna's dashboard draws: a database takes milliseconds for each
+CURVE_POINTS, JOURNAL_POINTS = 12, 1000
 _COORDINATES = ("width", "lr", "seed")
 AGREEMENT = 1e-3  # relative: stacks and thread counts change a loss by rounding
 
@@ -116,9 +115,10 @@ class OptunaStore:
             fields["start"] = {"digest": start.digest, "first": list(start.losses)}
         checksum = self._checksum(spec, fields)
         attributes = {"losses": fields.pop("losses"), "trial": fields, "checksum": checksum}
+        points = CURVE_POINTS if self._journal is None else JOURNAL_POINTS
         with self._translated():
             study = self._study(spec)
-            self._storage.create_new_trial(study, _frozen(spec, trial, attributes))
+            self._storage.create_new_trial(study, _frozen(spec, trial, attributes, points))
         self._leases.release([self._key(spec)])
 
     def claim(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
@@ -242,7 +242,7 @@ class OptunaStore:
         return self._studies[name]
 
 
-def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
+def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any], n_points: int) -> Any:
     """The trial as Optuna writes it."""
     from optuna.distributions import FloatDistribution, IntDistribution
     from optuna.trial import FrozenTrial, TrialState
@@ -267,7 +267,7 @@ def _frozen(spec: TrialSpec, trial: Trial, attributes: dict[str, Any]) -> Any:
             **{name: FloatDistribution(-LARGEST_VALUE, LARGEST_VALUE) for name, _ in spec.axes},
             **({"stop": IntDistribution(1, LARGEST)} if spec.stop else {}),
         },
-        user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial),
+        user_attrs=attributes, system_attrs={}, intermediate_values=_curve(trial, n_points),
     )  # fmt: skip
 
 
@@ -277,9 +277,9 @@ def _fields(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {"losses": attributes.get("losses"), **(rest if isinstance(rest, dict) else {})}
 
 
-def _curve(trial: Trial) -> dict[int, float]:
-    """A few of the losses by step: what the dashboard draws."""
-    stride = max(1, -(-len(trial.losses) // CURVE_POINTS))
+def _curve(trial: Trial, n_points: int) -> dict[int, float]:
+    """Losses by step, so many at most: what the dashboard draws."""
+    stride = max(1, -(-len(trial.losses) // n_points))
     return {step: trial.losses[step] for step in range(0, len(trial.losses), stride)}
 
 
