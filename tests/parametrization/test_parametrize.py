@@ -7,7 +7,15 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_optimizer import Lion, SignSGD
+from pytorch_optimizer import (
+    SOAP,
+    Lamb,
+    Lion,
+    ScheduleFreeAdamW,
+    ScheduleFreeRAdam,
+    ScheduleFreeSGD,
+    SignSGD,
+)
 from small_tasks import TiedModel, mlp
 from torch import Tensor, nn
 
@@ -38,6 +46,11 @@ OPTIMIZERS: list[tuple[Any, dict[str, Any]]] = [
     (torch.optim.Muon, {"adjust_lr_fn": "match_rms_adamw"}),
     (Lion, {"weight_decay": 0.01}),
     (SignSGD, {}),
+    (Lamb, {}),
+    (SOAP, {}),
+    (ScheduleFreeSGD, {}),
+    (ScheduleFreeAdamW, {}),
+    (ScheduleFreeRAdam, {}),
 ]
 
 

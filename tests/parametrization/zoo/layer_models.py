@@ -246,9 +246,6 @@ class MoE(nn.Module):
             dense = torch.zeros_like(g).scatter(1, idx, top)
             h = F.gelu(torch.bmm(x.expand(self.e, -1, -1), self.w1))
             out = (torch.bmm(h, self.w2) * dense.T[..., None]).sum(0)
-        elif self.how == "gather":
-            h = F.gelu(torch.einsum("nd,nkdh->nkh", x, self.w1[idx]))
-            out = torch.einsum("nkh,nkhd,nk->nd", h, self.w2[idx], top)
         else:  # vmap
             dense = torch.zeros_like(g).scatter(1, idx, top)
             f = torch.vmap(lambda a, b: F.gelu(x @ a) @ b)
@@ -965,7 +962,7 @@ MODELS = {
     "Mamba fixed rank": (net(lambda w: Mamba(w, "fixed")), "tokens"),
     **{
         f"MoE {h}": (net(lambda w, h=h: MoE(w, h)), "tokens")
-        for h in ("index_add", "loop", "list", "dict", "einsum", "bmm", "gather", "vmap")
+        for h in ("index_add", "loop", "list", "dict", "einsum", "bmm", "vmap")
     },
     "vmap modules": (VmapModules, "features"),
     "DLRM": (DLRM, "features+ids"),

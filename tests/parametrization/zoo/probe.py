@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from attention_models import C, T
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 from torch.overrides import TorchFunctionMode
 
 import thetaone as t1
@@ -70,12 +71,17 @@ class Arguments(TorchFunctionMode):
             q, k = (one.detach() for one in args[:2])
             k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)
             argument = q @ k.mT * (kwargs.get("scale") or q.shape[-1] ** -0.5)
-        elif name in FUNCTIONS and args[0].numel() > 1:  # a scalar's steps may cancel
+        elif name in FUNCTIONS and _is_plain(args[0]):
             argument = args[0].detach()
         if argument is not None:
             count = sum(key.startswith(f"<{name} ") for key in self.seen)
             self.seen[f"<{name} {count}>"] = torch.nan_to_num(argument, 0, 0, 0)
         return func(*args, **kwargs)
+
+
+def _is_plain(value: Tensor) -> bool:
+    """No scalar, whose steps may cancel; not inside ``vmap``, where values cannot be kept."""
+    return value.numel() > 1 and not is_batchedtensor(value)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,8 @@ def watched(make: Callable[[int], nn.Module], kind: str, width: int, optimizer: 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, taken: object, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
-            outputs[name or "(out)"] = first.detach() / (folds.get(name, 1.0) if name else 1.0)
+            if not is_batchedtensor(first):
+                outputs[name or "(out)"] = first.detach() / (folds.get(name, 1.0) if name else 1.0)
 
         return hook
 
@@ -136,7 +143,8 @@ def sizes(one: Watched) -> tuple[Sizes, dict[str, int]]:
         one.optimizer.step()
         if step in STEPS:
             _, now = one.look()
-            measured |= {(name, step): rms(now[name] - first[name]) for name in first}
+            pairs = [(name, now[name], first[name]) for name in first if name in now]
+            measured |= {(n, step): rms(a - b) for n, a, b in pairs if a.shape == b.shape}
     return measured, {name: value.numel() for name, value in first.items()}
 
 
@@ -149,18 +157,20 @@ def slopes(
 ) -> tuple[dict[tuple[str, Any], float], set[str]]:
     """Exponents in width of the seeds' geometric means, and what has as many entries everywhere."""
     torch.set_num_threads(1)
-    means: list[Sizes] = []
+    rows: dict[int, list[Sizes]] = {width: [] for width in WIDTHS}
     counts: list[dict[str, int]] = []
     for width in WIDTHS:
-        rows: list[Sizes] = []
         for seed in range(seeds):
             torch.manual_seed(seed)
             measured, entries = sizes(watched(make, kind, width, optimizer))
-            rows.append(measured)
+            rows[width].append(measured)
             counts.append(entries)
-        means.append({k: sum(math.log2(r[k]) for r in rows) / seeds for k in rows[0]})
     x = torch.tensor(WIDTHS).double().log2()
     x -= x.mean()
-    found = {k: torch.tensor([mean[k] for mean in means]).double() for k in means[0]}
-    fixed = {name for name in counts[0] if len({entries[name] for entries in counts}) == 1}
-    return {k: float((x * y).sum() / x.square().sum()) for k, y in found.items()}, fixed
+    exponents: dict[tuple[str, Any], float] = {}
+    for key in rows[WIDTHS[0]][0]:
+        if all(key in one for row in rows.values() for one in row):  # an expert may be idle
+            logs = [sum(math.log2(one[key]) for one in row) / seeds for row in rows.values()]
+            exponents[key] = float((x * torch.tensor(logs).double()).sum() / x.square().sum())
+    fixed = {n for n in counts[0] if len({entries.get(n) for entries in counts}) == 1}
+    return exponents, fixed
