@@ -23,7 +23,7 @@ def test_a_printed_check_has_one_row_a_kind_of_layer() -> None:
     assert [(r[0], r[2], r[-1]) for r in rows] == [
         ("blocks.*.up", "21", "✗ 1 of 21"), ("head", "1", "ok"),
     ]  # fmt: skip
-    assert rows[0][3].startswith("+0.900")  # the one furthest from holding
+    assert rows[0][3].startswith("+0.90 ± 0.02")  # the one furthest from holding
     assert "✗ blocks.20.up: too fast" in str(check)
     assert "FAILED in 1 layer; exponents in width: mup, AdamW" in str(check)
     assert "width 8, 16, 1 seed, step 1" in str(check)

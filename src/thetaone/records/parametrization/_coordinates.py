@@ -262,9 +262,9 @@ def _exponent(row: LayerVerdict | None) -> str:
         zero = all(value == 0 for seed in row.values for value in seed)
         return ("zero" if zero else "not finite" if _diverged(row) else "zero at some") + mark
     half = (row.law.interval[1] - row.law.interval[0]) / 2
-    if half < 5e-4:
-        return f"{row.law.exponent:+.3f}{mark}"  # an identity, but for rounding
-    return f"{row.law.exponent:+.3f} ± {half:.2g}{mark}"
+    if half < 5e-3:
+        return f"{row.law.exponent:+.2f}{mark}"
+    return f"{row.law.exponent:+.2f} ± {half:.2f}{mark}"
 
 
 def _diverged(row: LayerVerdict) -> bool:

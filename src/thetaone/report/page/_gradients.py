@@ -123,7 +123,7 @@ def _section(found: EstimatorComparison) -> Section:
     blocks = [estimators_figure(found), _table(found)]
     if found.skipped:
         columns = ("estimator", "does not apply because")
-        blocks.append(Table(caption="Does not apply", columns=columns, rows=found.skipped))
+        blocks.append(Table(caption="Does not apply", columns=columns, rows=found.skipped, style="wide stack"))
     return Section(
         key=f"problem-{found.problem}",
         nav=found.problem,
@@ -139,6 +139,7 @@ def _table(found: EstimatorComparison) -> Table:
         caption=f"Estimators on {found.problem}",
         columns=(*columns, "efficiency", "claim"),
         rows=tuple(_row(row) for row in found.rows),
+        style="wide stack",
         numeric=(False, False, *(True,) * 6, False),
     )
 

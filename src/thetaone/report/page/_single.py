@@ -68,6 +68,7 @@ def describe_check(check: CoordinateCheck) -> Page:
     table = Table(
         caption=f"Exponents in {check.axis}", columns=columns, rows=rows,
         numeric=tuple(1 < index < len(columns) - 1 for index in range(len(columns))),
+        style="wide stack",
     )  # fmt: skip
     return _page(
         "check", coordinates_title(check),
