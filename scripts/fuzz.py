@@ -97,21 +97,21 @@ NAMES = (
 
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "sweep": {"--widths": NUMBERS, "--lrs": RATES, "--seeds": NUMBERS, "--steps": NUMBERS,
-              "--base-width": NUMBERS, "--optimizer": TEXTS, "--engine": TEXTS,
+              "--base": NUMBERS, "--optimizer": TEXTS, "--engine": TEXTS,
               "--storage": URLS, "--output": PATHS, "--parametrization": TEXTS},
     "transfer": {"--target": NUMBERS, "--widths": NUMBERS, "--lrs": RATES, "--seeds": NUMBERS,
                  "--steps": NUMBERS, "--memory": BYTES, "--report": PATHS, "--storage": URLS},
     "check": {"--widths": NUMBERS, "--lr": NUMBERS, "--optimizer": TEXTS, "--seeds": NUMBERS},
     "plan": {"--width": NUMBERS, "--budget": BYTES, "--length": NUMBERS, "--keep-every": NUMBERS,
-             "--memory-units": NUMBERS, "--json": PATHS, "--from": PATHS, "--forward": TEXTS},
-    "report": {"--out": PATHS},
+             "--memory-units": NUMBERS, "--output": PATHS, "--from": PATHS, "--forward": TEXTS},
+    "report": {"--report": PATHS},
     "policy": {"--seed": NUMBERS, "--width": NUMBERS, "--lr": NUMBERS},
 }  # fmt: skip
 CHEAP = {  # what keeps an input small when the draw leaves it out
     "sweep": ["--widths", "4,8", "--lrs", "2^-8:2^-6", "--seeds", "0", "--steps", "1", "--engine",
               "serial", "--storage", "s.journal"],
     "transfer": ["--target", "-1"], "check": ["--widths", "4"], "plan": [], "report": [],
-    "policy": ["--steps", "0"],
+    "policy": ["--env-steps", "0"],
 }  # fmt: skip
 
 

@@ -24,6 +24,8 @@ and one warning: EstimatorWarning (UserWarning), a gradient that is probably wro
 Messages say the value, the limit, where, and what to do next.
 """
 
+from pathlib import Path
+
 
 class ThetaOneError(Exception):
     """Root of everything this library raises on purpose."""
@@ -46,7 +48,16 @@ class MissingExtraError(ThetaOneError, ImportError):
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'thetaone[{extra}]'")
+        super().__init__(f"{package} is not installed; run: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """The command that brings an extra here: from the clone that this runs from, or an index."""
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / "pyproject.toml").is_file():
+        return f"pip install 'thetaone[{extra}]'"
+    where = "." if Path.cwd() == clone else str(clone)
+    return f"pip install '{where}[{extra}]'"
 
 
 class RecordError(ThetaOneError, ValueError):
@@ -77,31 +88,44 @@ class BudgetTooSmallError(ThetaOneError, ValueError):
         floor_bytes: The cheapest peak that any schedule of the class reaches [bytes].
         where: The stage at which that peak is reached.
         option: Name of the argument that sets the budget.
+        asked: The budget as it was written, ``"1KiB"``; in bytes when empty.
+        enough: The floor as it would be written there; in bytes or MiB when empty.
     """
 
     def __init__(
-        self, *, budget_bytes: int, floor_bytes: int, where: str, option: str = "budget"
+        self,
+        *,
+        budget_bytes: int,
+        floor_bytes: int,
+        where: str,
+        option: str = "budget",
+        asked: str = "",
+        enough: str = "",
     ) -> None:
         self.budget_bytes = budget_bytes
         self.floor_bytes = floor_bytes
         self.where = where
+        self._option = option
+        self.enough = enough or _written(floor_bytes)
         super().__init__(
-            f"no schedule fits budget_bytes={budget_bytes:,}: that is {_mib(budget_bytes)}, and "
-            f"the cheapest possible peak is {_mib(floor_bytes)} ({floor_bytes:,} bytes), reached "
-            f"at {where!r}. Pass {option}={self.enough!r} (--{option} {self.enough}) or more, or "
-            "shrink the batch."
+            f"no schedule fits {option}={asked or _written(budget_bytes)}: the cheapest possible "
+            f"peak is {self.enough} ({floor_bytes:,} bytes), reached at {where!r}. Pass "
+            f"{option}={self.enough!r} (--{option} {self.enough}) or more, or shrink the batch."
         )
 
-    @property
-    def enough(self) -> str:
-        """A budget that suffices, as one writes it: the floor in bytes, or in MiB rounded up."""
-        if self.floor_bytes < 2**20:
-            return f"{self.floor_bytes}B"
-        return f"{-(-self.floor_bytes * 100 // 2**20) / 100:.2f}MiB"
+    def as_asked(self, asked: str, enough: str) -> "BudgetTooSmallError":
+        """The same in the words of whoever asked: the budget as written, the floor in its unit."""
+        return type(self)(
+            budget_bytes=self.budget_bytes, floor_bytes=self.floor_bytes, where=self.where,
+            option=self._option, asked=asked, enough=enough,
+        )  # fmt: skip
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.{2 if size >= 2**20 else 4}f} MiB"
+def _written(size: int) -> str:
+    """Bytes as one writes a budget: in bytes, or in MiB rounded up."""
+    if size < 2**20:
+        return f"{size}B"
+    return f"{-(-size * 100 // 2**20) / 100:.2f}MiB"
 
 
 class ScheduleError(ThetaOneError, RuntimeError):

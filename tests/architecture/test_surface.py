@@ -15,6 +15,7 @@ from typing import get_args, get_type_hints
 import typer
 
 import thetaone
+from thetaone.cli._results import Report
 from thetaone.cli.main import app
 from thetaone.estimators import graphs, policy
 from thetaone.estimators.judging._catalogue import CATALOGUE
@@ -88,6 +89,37 @@ def named_types(*hints: object) -> Iterator[type]:
         if isinstance(hint, type) and hint.__module__.startswith("thetaone."):
             yield hint
         yield from named_types(*get_args(hint))
+
+
+def test_an_option_has_one_meaning_wherever_it_stands() -> None:
+    """One type and one line of help; the default is each command's own."""
+    meanings: dict[str, dict[tuple[str, str], list[str]]] = {}
+    commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    for registered in app.registered_commands:
+        assert registered.callback is not None
+        types = get_type_hints(registered.callback)
+        name = registered.name or registered.callback.__name__
+        for parameter in commands[name].params:
+            for option in parameter.opts:
+                if option.startswith("-") and option != "--help":
+                    kind = str(types[parameter.name]).removesuffix(" | None")
+                    kind = re.sub(r"<class '([\w.]+)'>", r"\1", kind)
+                    meaning = (kind, parameter.help)
+                    meanings.setdefault(option, {}).setdefault(meaning, []).append(name)
+    assert {option: found for option, found in meanings.items() if len(found) > 1} == {}
+    assert meanings["--report"].keys() == {("pathlib.Path", get_args(Report)[1].help)}
+
+
+def test_every_command_that_gives_a_result_prints_and_writes_it_alike() -> None:
+    commands = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in commands.items()
+    }
+    giving = {name for name, known in options.items() if "--json" in known}
+    assert giving >= {"audit", "check", "gradients", "laws", "plan", "policy", "sweep", "transfer"}
+    assert all("--output" in options[name] for name in giving)
+    assert all("--report" in options[name] for name in giving - {"audit"})
 
 
 def test_every_public_name_has_its_place_in_the_api_page() -> None:

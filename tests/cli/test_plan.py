@@ -67,7 +67,7 @@ def test_a_plan_goes_out_as_json_comes_in_and_is_planned_anew(
     pytest.importorskip("matplotlib")
     place, picture = tmp_path / "plan.json", tmp_path / "plan.svg"
     depth = ("--width", 16, "--depth", 4)
-    out = run(capsys, "lm", *depth, "--budget", "0.5", "--disk", tmp_path, "--json", place)
+    out = run(capsys, "lm", *depth, "--budget", "0.5", "--disk", tmp_path, "--output", place)
     assert "over memory and disk" in out
     assert run(capsys, "--from", place, "--plot", picture) == out
     assert "optimal schedules" in picture.read_text()
@@ -93,7 +93,10 @@ def test_a_hundred_thousand_layers_are_planned_in_closed_form(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lm", "--width", "16", "--budget", "1"], "no schedule fits budget_bytes=1: "),
+        (
+            ["lm", "--width", "16", "--budget", "1"],
+            "no schedule fits budget=1: the",
+        ),
         (["lm", "--width", "16", "--budget", "0.5", "--disk", "/nowhere"], "is not a directory"),
         (
             ["--from", "p.json", "--disk", "."],
@@ -106,10 +109,11 @@ def test_a_hundred_thousand_layers_are_planned_in_closed_form(
         (["lm", "--width", "16", "--depth", "0"], "depth=0: need 1 or more"),
         (["lm", "--width", "16", "--budget", "1e400"], "budget='1e400': more than 1 EiB"),
         (["lm", "--width", "16", "--budget", "150%"], "budget='150%': a fraction"),
-        (["lm", "--width", "16", "--budget", "2K"], "(--budget 1.52MiB)"),
+        (["lm", "--width", "16", "--budget", "2K"], "fits budget=2K: the cheapest possible"),
+        (["lm", "--width", "16", "--budget", "1%"], "fits budget=1%: the cheapest possible"),
         (["--length", "5", "--forward", "1e400s"], "--forward='1e400s' is not a finite time"),
         (["--from", "/nowhere.json"], "cannot read MemoryPlan from /nowhere.json"),
-        (["--length", "4", "--json", "/nowhere/plan.json"], "--json=/nowhere/plan.json: cannot"),
+        (["--length", "4", "--output", "/nowhere/plan.json"], "its folder does not exist"),
     ],
 )
 def test_bad_plans_are_named(

@@ -15,7 +15,7 @@ def test_command_prints_a_curve_and_writes_the_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, picture = tmp_path / "run.json", tmp_path / "curve.png"
-    line = f"policy cartpole --steps 6000 --width 16 --output {path} --plot {picture}".split()
+    line = f"policy cartpole --env-steps 6000 --width 16 --output {path} --plot {picture}".split()
     with pytest.raises(SystemExit, match="0"):
         main(line)
     printed = capsys.readouterr().out
@@ -30,11 +30,11 @@ def test_command_prints_a_curve_and_writes_the_record(
     ("line", "message"),
     [
         ("policy pong", "gymnasium cannot make 'pong'"),
-        ("policy Pendulum-v1 --steps 100", "steps=100: the first 16 episodes took 3200"),
+        ("policy Pendulum-v1 --env-steps 100", "env_steps=100: the first 16 episodes took 3200"),
         ("policy Blackjack-v1", "takes an array of one dimension"),
         ("policy cartpole --lr 0", "lr=0.0: must be a positive number"),
         ("policy cartpole --width 0", "width=0"),
-        ("policy cartpole --steps 3", "steps=3: the first 16 episodes took"),
+        ("policy cartpole --env-steps 3", "env_steps=3: the first 16 episodes took"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(

@@ -1,39 +1,40 @@
 """``thetaone check``: does every layer keep its size while the model grows?"""
 
-from pathlib import Path
-
 import typer
 
 from thetaone.cli import _options as o
+from thetaone.cli import _results as r
 
 
 def check(
     task: o.Task,
-    widths: str = typer.Option("64,128,256", help="Widths to compare."),
-    depths: str = typer.Option("", help="Depths to compare instead, at one width; model(w, d)."),
-    lr: float = typer.Option(2**-7, help="Learning rate at the anchor."),
-    target: int | None = typer.Option(None, help="Width of the large model; compared too."),
-    anchor: o.Anchor = None,
+    widths: o.Widths = None,
+    depths: o.Depths = None,
+    lr: o.Lr = None,
+    target: o.Target = None,
+    base: o.Base = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
     option: o.Option = None,
-    parametrization: str = typer.Option("mup", help="mup, or sp for plain torch."),
-    seeds: int = typer.Option(3, help="Trainings at each width."),
-    json_path: Path | None = typer.Option(None, "--json", help="Also write the record here."),
+    parametrization: o.Parametrization = "mup",
+    seeds: o.Seeds = None,
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
     config: o.Config = None,
 ) -> None:
     """Train a few steps at each width (or depth) and judge every layer; exit 1 when one fails."""
     from thetaone.studies import coordinate_check
 
     verdict = coordinate_check(
-        task, widths=o.integers(widths, "--widths") or (),
-        depths=o.integers(depths, "--depths") or (), lr=lr, target=target, base_width=anchor,
-        optimizer=optimizer, parametrization=parametrization, seeds=seeds,
+        task, widths=o.integers(widths, "--widths"),
+        depths=o.integers(depths, "--depths") or (), lr=lr, target=target, base_width=base,
+        optimizer=optimizer, parametrization=parametrization,
+        seeds=o.integers(seeds, "--seeds") or 3,
         **o.optimizer_options(weight_decay, beta2, option),
     )  # fmt: skip
-    print(verdict)
-    if json_path is not None:
-        verdict.to_json(json_path)
+    r.show(verdict, as_json=as_json, output=output)
+    r.draw_page(verdict, report, quiet=as_json)
     if not verdict.passed:
         raise typer.Exit(1)

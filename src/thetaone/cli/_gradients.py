@@ -2,24 +2,34 @@
 
 import shlex
 import sys
-from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from thetaone.cli import _options as o
+from thetaone.cli import _results as r
+from thetaone.cli._options import completing
+
+PROBLEMS = ("tucker", "grathwohl", "quadratic", "quadratic-100", "cos", "exp", "jump")
+
+
+Problems = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PROBLEM]...", autocompletion=completing(*PROBLEMS),
+        help=f"{', '.join(PROBLEMS)}; all when none is given.",
+    ),
+]  # fmt: skip
+
 
 def gradients(
-    problems: list[str] | None = typer.Argument(
-        None,
-        metavar="[PROBLEM]...",
-        help="tucker, grathwohl, quadratic, quadratic-100, cos, exp, jump; all when none is given.",
-    ),
+    problems: Problems = None,
     samples: int = typer.Option(64, "--samples", help="Samples of one estimate."),
     repeats: int = typer.Option(1000, "--repeats", help="Independent estimates of each."),
-    seed: int = typer.Option(0, "--seed", help="Of the draws."),
-    as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
-    report: Path | None = typer.Option(
-        None, "--report", metavar="DIR", help="Folder for index.html and result.json."
-    ),
+    seed: o.Seed = 0,
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
 ) -> None:
     """Compare gradient estimators: bias, variance, cost, and which to take."""
     from thetaone.studies import bakeoff
@@ -32,6 +42,6 @@ def gradients(
         report=report,
         command=shlex.join(["thetaone", *sys.argv[1:]]),
     )
-    print(found.to_json() if as_json else found)
+    r.show(found, as_json=as_json, output=output)
     if report is not None and not as_json:
         print(f"\nreport: {report / 'index.html'}")

@@ -1,26 +1,39 @@
 """``thetaone laws``: predicted, measured, standard error and verdict of each law."""
 
-import json
+from typing import Annotated
 
 import typer
 
+from thetaone.cli import _results as r
+from thetaone.cli._options import completing
+
+LAWS = (
+    "features-at-init", "sign-step", "figure-1", "adam-table", "spectral-condition",
+    "gradient-estimators", "rematerialization",
+)  # fmt: skip
+
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Measure this law only; may be repeated.",
+        autocompletion=completing(*LAWS),
+    ),
+]  # fmt: skip
+
 
 def laws(
-    only: list[str] | None = typer.Option(
-        None, "--only", metavar="NAME", help="Measure this law only; may be repeated."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="Print the results as JSON."),
+    only: Only = None,
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
 ) -> None:
     """Measure the laws the library stands on; exit 1 when one fails."""
     from thetaone.laws import verify_laws
-    from thetaone.records import laws_table
+    from thetaone.records import MeasuredLaws
 
-    results = verify_laws(only or None)
-    if as_json:
-        print(json.dumps([result.model_dump(mode="json") for result in results], indent=2))
-    else:
-        print(laws_table(results))
-        failed = sum(not result.passed for result in results)
-        print(f"{len(results) - failed} of {len(results)} measurements agree with their law")
-    if not all(result.passed for result in results):
+    measured = MeasuredLaws(results=tuple(verify_laws(only or None)))
+    r.show(measured, as_json=as_json, output=output)
+    r.draw_page(measured, report, quiet=as_json)
+    if not measured.passed:
         raise typer.Exit(1)

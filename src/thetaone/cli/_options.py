@@ -1,8 +1,8 @@
-"""Options that ``sweep``, ``transfer`` and ``check`` share, and what their text means."""
+"""Options of the commands, each with one meaning wherever it stands, and what their text means."""
 
 import ast
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,10 @@ from thetaone.cli._numbers import parse_integers
 from thetaone.errors import InputError
 
 TUNING = "How it is trained"
+TASKS = ("lm", "digits", "cartpole")
+ENGINES = ("auto", "serial", "processes", "stacked", "ray")
+SCHEDULES = ("constant", "warmup-cosine", "warmup-linear", "wsd")
+OPTIMIZERS = ("AdamW", "Adam", "SGD", "NAdam", "RMSprop", "Lion", "Muon+AdamW")  # not all there are
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -43,8 +47,33 @@ def _as_text(value: Any) -> Any:
     return value
 
 
+def completing(*words: str) -> Callable[[str], list[str]]:
+    """What a shell offers after an option: those of the words that go on from what is typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def _complete_task(incomplete: str) -> list[str]:
+    """Bundled tasks, and the files and folders that begin so."""
+    here = Path(incomplete)
+    folder = here if incomplete.endswith("/") else here.parent
+    files = [
+        f"{path}/" if path.is_dir() else str(path)
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.suffix == ".py" or path.is_dir()
+    ]
+    return [word for word in (*TASKS, *sorted(files)) if word.startswith(incomplete)]
+
+
 Task = Annotated[
-    str, typer.Argument(help="A bundled task (lm, digits), a task file, or a dotted module.")
+    str,
+    typer.Argument(
+        help="A bundled task (lm, digits), a task file, or a dotted module.",
+        autocompletion=_complete_task,
+    ),
 ]
 Widths = Annotated[
     str | None, typer.Option(help="E.g. 32,64,128; the task's own by default.", show_default=False)
@@ -57,6 +86,13 @@ Depths = Annotated[
 ]
 Lrs = Annotated[str | None, typer.Option(help="E.g. 2^-12:2^-3 (octaves), or 0.001,0.01.")]
 Seeds = Annotated[str | None, typer.Option(help="E.g. 0,1; two or more give an interval.")]
+Storage = Annotated[
+    str,
+    typer.Option(
+        help="Journal file or database URL; what it holds is not trained again. "
+        "sweep.journal, in the report's folder if there is one."
+    ),
+]
 Axis = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,10 +101,9 @@ Axis = Annotated[
     ),
 ]  # fmt: skip
 Steps = Annotated[int | None, typer.Option(help="Steps of each training; the task's own.")]
-Anchor = Annotated[
+Base = Annotated[
     int | None,
     typer.Option(
-        "--anchor", "--base-width", "--base",
         help="Width at which rates are meant and nothing is rescaled: the target's, or the least.",
     ),
 ]  # fmt: skip
@@ -78,14 +113,31 @@ Search = Annotated[
 Choose = Annotated[
     str, typer.Option(help="What trials are compared by: loss, or the task's evaluate.")
 ]
-Engine = Annotated[str, typer.Option(help="auto, serial, processes, stacked or ray.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="auto, serial, processes, stacked or ray.", autocompletion=completing(*ENGINES)
+    ),
+]
+_TARGET = typer.Option(help="Width of the large model.", show_default=False)
+Target = Annotated[int | None, _TARGET]
+RequiredTarget = Annotated[int, _TARGET]
+TargetDepth = Annotated[
+    int | None, typer.Option(help="Depth of the large model; the largest of --depths.")
+]
+Parametrization = Annotated[
+    str, typer.Option(help="mup, or sp for plain torch.", autocompletion=completing("mup", "sp"))
+]
+Lr = Annotated[float | None, typer.Option(help="Learning rate; the command's own by default.")]
+Width = Annotated[int | None, typer.Option(help="Width of the model.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Of everything that is drawn.")]
 Optimizer = Annotated[
     str | None,
     typer.Option(
         help="AdamW, SGD, Lion, …, or a mixture: Muon+AdamW; the task's own, else AdamW.",
-        rich_help_panel=TUNING,
+        rich_help_panel=TUNING, autocompletion=completing(*OPTIMIZERS),
     ),
-]
+]  # fmt: skip
 WeightDecay = Annotated[
     float | None, typer.Option(help="Of the optimizer.", rich_help_panel=TUNING)
 ]
@@ -101,14 +153,19 @@ Schedule = Annotated[
     str | None,
     typer.Option(
         help="Of the learning rate: constant, warmup-cosine:0.1, warmup-linear, wsd.",
-        rich_help_panel=TUNING,
+        rich_help_panel=TUNING, autocompletion=completing(*SCHEDULES),
     ),
-]
+]  # fmt: skip
 Clip = Annotated[
     float | None,
     typer.Option(help="Largest global norm of the gradients.", rich_help_panel=TUNING),
 ]
-Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", rich_help_panel=TUNING)]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32 or bf16.", rich_help_panel=TUNING, autocompletion=completing("fp32", "bf16")
+    ),
+]
 Accumulate = Annotated[
     int | None,
     typer.Option(help="Parts into which each batch is split.", rich_help_panel=TUNING),
@@ -120,38 +177,6 @@ Config = Annotated[
         callback=_read_config, is_eager=True,
     ),
 ]  # fmt: skip
-
-
-def require_writable(path: Path | None) -> Path | None:
-    """The path of an output, refused before the work when it cannot be written.
-
-    Raises:
-        InputError: It is a folder, lies in one that does not exist, or may not be written.
-    """
-    if path is None:
-        return None
-    try:
-        folder = path.resolve().parent
-        is_folder, exists, has_folder = path.is_dir(), path.exists(), folder.is_dir()
-    except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
-        raise InputError(f"{str(path)[:40]!r}…: no name of a file: {error}") from error
-    if is_folder:
-        raise InputError(f"{path} is a folder: name a file in it, e.g. {path / 'result.json'}")
-    if not has_folder:
-        raise InputError(f"{path}: its folder does not exist; create it first")
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise InputError(f"{path} may not be written: {error}; name another file") from error
-    if not exists:
-        path.unlink()
-    return path
-
-
-Output = Annotated[
-    Path | None,
-    typer.Option(help="Also write the result as JSON here.", callback=require_writable),
-]
 
 
 def integers(text: str | None, option: str) -> tuple[int, ...] | None:

@@ -5,10 +5,13 @@ from typing import Any
 
 import typer
 
+from thetaone.cli import _options as o
+from thetaone.cli import _results as r
 from thetaone.errors import InputError
 from thetaone.records import parse_seconds
 
-# options of each way to call the command, beside --json and --plot
+SHOWING = ("as_json", "output", "report", "plot")
+# options of each way to call the command, beside those of what is shown
 LAYERS = ("length", "keep_every", "forward", "load")
 TASK = ("task", "width", "depth", "budget", "blocks", "disk", "optimizer", "memory_units")
 STORED = ("load_plan", "budget", "memory_units")
@@ -19,20 +22,22 @@ def plan(
     task: str | None = typer.Argument(
         None, help="A bundled task, a file or a module; or give --length."
     ),
-    width: int | None = typer.Option(None, help="Width of the task's model."),
+    width: o.Width = None,
     depth: int | None = typer.Option(None, help="Depth, for a task whose model takes one."),
     budget: str | None = typer.Option(
         None, help="For the chain of blocks: bytes, 2GiB, or a share of store-all: 50%, 0.5."
     ),
     blocks: str | None = typer.Option(None, help="Name of the list of blocks, e.g. model.layers."),
     disk: str | None = typer.Option(None, help="Directory of a second tier; measured there."),
-    optimizer: str = typer.Option("AdamW", help="Whose state is added to the account."),
+    optimizer: o.Optimizer = None,
     memory_units: int = typer.Option(500, help="Least levels of memory in the planner's table."),
     load_plan: Path | None = typer.Option(
-        None, "--from", help="A plan that --json wrote earlier; --budget plans it anew."
+        None, "--from", help="A plan that --output wrote earlier; --budget plans it anew."
     ),
-    json: Path | None = typer.Option(None, help="Write the plan to this file."),
-    plot: Path | None = typer.Option(None, help="Draw the frontier to this file."),
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
+    plot: r.Plot = None,
     length: int | None = typer.Option(None, help="Equal layers instead of a task: how many."),
     keep_every: int = typer.Option(1, help="Keep the activation after every so many layers."),
     forward: str = typer.Option("1s", help="Time of one forward of one layer."),
@@ -68,9 +73,11 @@ def plan(
             blocks=blocks,
             memory_units=memory_units,
             disk=disk,
-            optimizer=optimizer,
+            optimizer=optimizer or "AdamW",
         )
-    _show(record, json, plot)
+    r.show(record, as_json=as_json, output=output)
+    r.draw_page(record, report, quiet=as_json)
+    r.draw_plot(record, plot)
 
 
 def _stored(path: Path, budget: str | None, memory_units: int) -> Any:
@@ -89,22 +96,7 @@ def _require_only(context: typer.Context, names: tuple[str, ...], rule: str) -> 
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if name in (*names, "json", "plot") or source is None or source.name != "COMMANDLINE":
+        if name in (*names, *SHOWING) or source is None or source.name != "COMMANDLINE":
             continue
         shown = repr(context.params[name]) if name == "task" else max(parameter.opts, key=len)
-        raise InputError(f"{rule}, --json, --plot; leave out {shown}")
-
-
-def _show(record: Any, json: Path | None, plot: Path | None) -> None:
-    """Print a record; write it and draw it where asked to."""
-    print(record)
-    if json is not None:
-        try:
-            json.write_text(record.to_json() + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"--json={json}: cannot be written: {error}") from error
-    if plot is not None:
-        try:
-            record.plot().savefig(plot)
-        except (OSError, ValueError) as error:  # a format that matplotlib does not know
-            raise InputError(f"--plot={plot}: cannot be written: {error}") from error
+        raise InputError(f"{rule}, --json, --output, --report, --plot; leave out {shown}")

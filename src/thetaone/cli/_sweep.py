@@ -3,6 +3,7 @@
 import typer
 
 from thetaone.cli import _options as o
+from thetaone.cli import _results as r
 
 
 def sweep(
@@ -13,10 +14,10 @@ def sweep(
     seeds: o.Seeds = None,
     axis: o.Axis = None,
     steps: o.Steps = None,
-    parametrization: str = typer.Option("mup", help="mup or sp."),
-    target: int | None = typer.Option(None, help="Width of the large model that this is for."),
-    target_depth: int | None = typer.Option(None, help="Its depth."),
-    anchor: o.Anchor = None,
+    parametrization: o.Parametrization = "mup",
+    target: o.Target = None,
+    target_depth: o.TargetDepth = None,
+    base: o.Base = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
@@ -29,11 +30,11 @@ def sweep(
     choose: o.Choose = "loss",
     engine: o.Engine = "auto",
     processes: int | None = typer.Option(None, help="Workers; the cores at hand by default."),
-    storage: str = typer.Option(
-        "sweep.journal", help="Journal file or database URL; stored trials are not trained again."
-    ),
+    storage: o.Storage = "sweep.journal",
     fresh: bool = typer.Option(False, "--fresh", help="Train anew what is stored."),
-    output: o.Output = None,
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
     config: o.Config = None,
 ) -> None:
     """Train every size, learning rate and seed; print each size's best rate and the drift."""
@@ -46,13 +47,12 @@ def sweep(
             task, widths=o.integers(widths, "--widths"), depths=o.integers(depths, "--depths"),
             lrs=None if lrs is None else parse_lrs(lrs), seeds=o.integers(seeds, "--seeds"),
             axes=o.axes(axis), steps=steps, parametrization=parametrization, target=target,
-            target_depth=target_depth, base_width=anchor, optimizer=optimizer, schedule=schedule,
+            target_depth=target_depth, base_width=base, optimizer=optimizer, schedule=schedule,
             clip=clip, precision=precision, accumulate=accumulate, search=search,
             choose=choose, engine=engine,
             n_processes=processes, storage=storage, fresh=fresh,
             progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
-    print(result)
-    if output is not None:
-        result.to_json(output)
+    r.show(result, as_json=as_json, output=output)
+    r.draw_page(result, report, quiet=as_json)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import typer
 
+from thetaone.cli import _results as r
+
 
 def train(
     recipe: Path = typer.Argument(metavar="RECIPE.json", help="Written by `thetaone transfer`."),
     task: str | None = typer.Option(None, help="The task; the one the recipe names by default."),
-    out: Path | None = typer.Option(None, help="Folder of the weights; the recipe's by default."),
+    report: r.Report = None,
     minutes: float = typer.Option(5.0, help="Minutes between two checkpoints."),
 ) -> None:
     """Train a recipe's target and keep its weights; a killed training goes on where it was."""
@@ -17,7 +19,7 @@ def train(
 
     with Progress() as progress:
         answer = train_recipe(
-            recipe, task=task, folder=out, checkpoint_minutes=minutes,
+            recipe, task=task, folder=report, checkpoint_minutes=minutes,
             on_step=lambda told: Watch(progress).steps("target", told.n_steps),
         )  # fmt: skip
     if answer is None:  # one of torchrun's processes, and not the first
@@ -26,4 +28,4 @@ def train(
     print(f"width {trial.width}: {trial.status}, loss {trial.final_loss:.4f}")
     if evaluation is not None:
         print(f"evaluation {evaluation:.4f}")
-    print(f"weights in {(out or recipe.parent) / 'model.safetensors'}")
+    print(f"weights in {(report or recipe.parent) / 'model.safetensors'}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from thetaone.cli import _options as o
+from thetaone.cli import _results as r
 
 if TYPE_CHECKING:
     from thetaone.records import CoordinateCheck, TransferResult
@@ -14,16 +15,18 @@ if TYPE_CHECKING:
 
 def transfer(
     task: o.Task,
-    target: int = typer.Option(help="Width of the model to train at the end."),
-    target_depth: int | None = typer.Option(None, help="Its depth; the largest of --depths."),
+    target: o.RequiredTarget,
+    target_depth: o.TargetDepth = None,
     widths: o.Widths = None,
     depths: o.Depths = None,
     memory: str = typer.Option("", help="Bytes for all of the target's training, e.g. 64MiB."),
-    report: Path | None = typer.Option(None, help="Folder for the page, the model, the recipe."),
+    as_json: r.Json = False,
+    output: r.Output = None,
+    report: r.Report = None,
     lrs: o.Lrs = None,
     seeds: o.Seeds = None,
     steps: o.Steps = None,
-    anchor: o.Anchor = None,
+    base: o.Base = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
@@ -35,9 +38,7 @@ def transfer(
     search: o.Search = "grid",
     choose: o.Choose = "loss",
     engine: o.Engine = "auto",
-    storage: str = typer.Option(
-        "", help="Journal file or database URL; REPORT/sweep.journal if empty."
-    ),
+    storage: o.Storage = "",
     target_steps: int | None = typer.Option(
         None, help="Steps of the target's training; those of --steps by default."
     ),
@@ -56,14 +57,16 @@ def transfer(
             widths=o.integers(widths, "--widths"), depths=o.integers(depths, "--depths"),
             memory=memory or None, report=report,
             lrs=parse_lrs(lrs) if lrs else None, seeds=o.integers(seeds, "--seeds"), steps=steps,
-            base_width=anchor, optimizer=optimizer, schedule=schedule, clip=clip,
+            base_width=base, optimizer=optimizer, schedule=schedule, clip=clip,
             precision=precision, accumulate=accumulate, search=search,
             choose=choose, engine=engine, storage=storage or None,
             target_steps=target_steps, confirm=None if force else _confirm,
             command=command_line(), progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
-    _print(result, report)
+    r.show(result, as_json=as_json, output=output)
+    if report is not None and not as_json:
+        _print_files(result, report)
 
 
 def _confirm(check: "CoordinateCheck") -> bool:
@@ -74,10 +77,8 @@ def _confirm(check: "CoordinateCheck") -> bool:
     return typer.confirm(f"The coordinate check {check.outcome}. Train the target?")
 
 
-def _print(result: "TransferResult", report: Path | None) -> None:
-    print(result)
-    if report is not None:
-        print(f"{'report':<22}{report / 'index.html'}")
-        print(f"{'model':<22}{report / 'model.safetensors'}")
-        if result.recipe is not None:
-            print(f"\n{result.recipe.snippet(path=str(report / 'recipe.json'))}")
+def _print_files(result: "TransferResult", report: Path) -> None:
+    print(f"{'report':<22}{report / 'index.html'}")
+    print(f"{'model':<22}{report / 'model.safetensors'}")
+    if result.recipe is not None:
+        print(f"\n{result.recipe.snippet(path=str(report / 'recipe.json'))}")

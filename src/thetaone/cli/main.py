@@ -12,7 +12,7 @@ from thetaone.cli._interrupts import Interrupted, interruptible, told
 from thetaone.cli._laws import laws
 from thetaone.cli._plan import plan
 from thetaone.cli._policy import policy
-from thetaone.cli._report import report
+from thetaone.cli._report import redraw
 from thetaone.cli._sweep import sweep
 from thetaone.cli._train import train
 from thetaone.cli._transfer import transfer
@@ -24,7 +24,6 @@ app = typer.Typer(
     name="thetaone",
     help="Tune small. Train large. In the memory you have.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -47,7 +46,7 @@ app.command()(gradients)
 app.command()(laws)
 app.command()(plan)
 app.command()(policy)
-app.command()(report)
+app.command("report")(redraw)
 app.command()(sweep)
 app.command()(train)
 app.command()(transfer)

@@ -12,7 +12,7 @@ from thetaone.laws.measurements import _figure_one as figure_one
 from thetaone.laws.measurements import _rematerialization as rematerialization
 from thetaone.laws.measurements import _sign_step as sign_step
 from thetaone.laws.measurements import _spectral as spectral
-from thetaone.records import LawResult
+from thetaone.records import LawResult, did_you_mean
 
 _MEASUREMENTS: tuple[ModuleType, ...] = (
     features, sign_step, figure_one, adam_table, spectral, estimators, rematerialization,
@@ -47,5 +47,8 @@ def verify_laws(names: Sequence[str] | None = None) -> list[LawResult]:
     wanted = list(known) if names is None else list(names)
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise InputError(f"unknown law {unknown[0]!r}: the laws are {', '.join(known)}")
+        raise InputError(
+            f"unknown law {unknown[0]!r}: the laws are {', '.join(known)}"
+            f"{did_you_mean(unknown[0], known)}"
+        )
     return [result for name in wanted for result in known[name][1]()]

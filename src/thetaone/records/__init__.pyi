@@ -1,4 +1,5 @@
 from ._arguments import check_options as check_options
+from ._arguments import did_you_mean as did_you_mean
 from ._arguments import takes_option as takes_option
 from ._base import Record as Record
 from ._secrets import hide_passwords as hide_passwords
@@ -19,6 +20,7 @@ from ._units import format_bytes as format_bytes
 from ._units import format_seconds as format_seconds
 from ._units import parse_bytes as parse_bytes
 from ._units import parse_seconds as parse_seconds
+from ._units import written_like as written_like
 from ._words import any_block as any_block
 from ._words import counted as counted
 from ._words import listed as listed

@@ -67,6 +67,18 @@ def takes_option(constructor: Callable[..., Any], option: str) -> bool:
     return option in _keywords(constructor) or _takes_any(constructor)
 
 
+def did_you_mean(word: str, among: Iterable[str]) -> str:
+    """The end of a message about a word that is none of some others; empty when none is like it.
+
+    Examples:
+        >>> did_you_mean("Muno", ["Adam", "Muon"]), did_you_mean("xyz", ["Adam", "Muon"])
+        (". Did you mean 'Muon'?", '')
+    """
+    folded = {other.lower(): other for other in among}
+    nearest = _nearest(word.lower(), folded, LIKENESS)
+    return f". Did you mean {folded[nearest]!r}?" if nearest else ""
+
+
 def _nearest(word: str, among: Iterable[str], likeness: float) -> str | None:
     """The word most like another, or the only one that begins with it."""
     near = difflib.get_close_matches(word, sorted(among), n=1, cutoff=likeness)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from thetaone.errors import InputError
+from thetaone.records._arguments import did_you_mean
 from thetaone.records._base import Record
 
 Precision = Literal["fp32", "bf16"]
@@ -75,6 +76,7 @@ def parse_schedule(text: str) -> tuple[str, float]:
         raise InputError(
             f"schedule={text!r}: choose {', '.join(SCHEDULES)} (with the share of warm-up after a "
             "colon: warmup-cosine:0.1), or in the task a function schedule(step, steps) -> factor"
+            + did_you_mean(name, SCHEDULES)
         )
     if not share:
         return name, WARMUP
@@ -152,7 +154,10 @@ def training_loop(
     if clip is not None and not 0 < clip < math.inf:
         raise InputError(f"clip={clip}: need a norm > 0, e.g. 1.0; leave it out not to clip")
     if precision not in PRECISIONS:
-        raise InputError(f"precision={precision!r}: choose {' or '.join(PRECISIONS)}")
+        raise InputError(
+            f"precision={precision!r}: choose {' or '.join(PRECISIONS)}"
+            + did_you_mean(precision, PRECISIONS)
+        )
     if accumulate < 1 or accumulate % 1:
         raise InputError(f"accumulate={accumulate!r}: need a whole number of 1 or more")
     name, factors = _schedule(schedule, n_steps)

@@ -24,6 +24,20 @@ _QUANTITY = re.compile(
 )
 
 
+def written_like(size: int, like: str) -> str:
+    """Bytes in the unit of another quantity, rounded up to hundredths.
+
+    Examples:
+        >>> written_like(3_174_528, "1KiB"), written_like(3_174_528, "1G"), written_like(7, "3")
+        ('3100.13KiB', '0.01G', '7')
+    """
+    unit = _QUANTITY.fullmatch(like)
+    suffix = "" if unit is None else unit[2]
+    factor = _BYTES.get(suffix.lower(), 1)
+    hundredths = -(-size * 100 // factor)
+    return f"{hundredths / 100:.2f}".rstrip("0").rstrip(".") + suffix
+
+
 def parse_bytes(text: str | int, *, where: str = "budget") -> int:
     """Bytes of ``"2GiB"`` (2³¹), ``"64MB"`` (64·10⁶) or a plain number.
 

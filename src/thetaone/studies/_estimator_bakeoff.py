@@ -17,7 +17,7 @@ from thetaone.estimators import (
     quadratic_location,
     tucker,
 )
-from thetaone.records import EstimatorBakeoff, EstimatorComparison
+from thetaone.records import EstimatorBakeoff, EstimatorComparison, did_you_mean
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 
@@ -67,7 +67,10 @@ def bakeoff(
     """
     unknown = [name for name in names if name not in NAMED]
     if unknown:
-        raise InputError(f"no problem {unknown[0]!r}; choose from {', '.join(NAMED)}")
+        raise InputError(
+            f"no problem {unknown[0]!r}; choose from {', '.join(NAMED)}"
+            f"{did_you_mean(unknown[0], NAMED)}"
+        )
     folder = None if report is None else ensure_writable(report)
     started = time.perf_counter()
     comparisons: list[EstimatorComparison] = []

@@ -9,16 +9,19 @@ from thetaone.records import CoordinateCheck, Task
 from thetaone.studies._request import Rule, choose_optimizer, made_choices
 from thetaone.tasks import load_task
 
+WIDTHS = (64, 128, 256)  # for a task that names none
+LR = 2.0**-7
+
 
 def coordinate_check(
     task: Any,
     *,
-    widths: Sequence[int],
-    lr: float,
+    widths: Sequence[int] | None = None,
+    lr: float | None = None,
     depths: Sequence[int] = (),
     optimizer: Optimizers | None = None,
     parametrization: Rule = "mup",
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     max_seeds: int = 8,
     steps: Sequence[int] = (1, 3),
     target: int | None = None,
@@ -39,14 +42,14 @@ def coordinate_check(
     Args:
         task: An object or module with ``model``, ``batches`` and ``loss``, or its name: a file, a
             dotted module, or a bundled task.
-        widths: At least two [features].
-        lr: Learning rate at ``base_width``.
+        widths: At least two [features]; None: the task's own, else 64, 128, 256.
+        lr: Learning rate at ``base_width``; None: the middle one of the task's own, else 2⁻⁷.
         depths: Depths to compare, then at one width; with several widths, the depth of each, and
             both grow together [blocks].
         optimizer: A class, its name in ``torch.optim``, or a mapping from roles to classes; None:
             the task's own, else AdamW.
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
-        seeds: Trainings at each size to begin with [count].
+        seeds: Trainings at each size to begin with: how many [count], or their seeds.
         max_seeds: Limit to which seeds are added while a row is undecided [count].
         steps: Steps after which features are compared with their first values [count].
         target: Width of the large model that the check is for: compared too, and where ``lr`` is
@@ -92,7 +95,9 @@ def coordinate_check(
     })  # fmt: skip
     if bands is not None:
         choices["bands"] = bands
-    compared = list(widths) if target is None else sorted({*widths, target})
+    sizes: Sequence[int] = loaded.defaults.get("widths", WIDTHS) if widths is None else widths
+    lr = _middle(loaded.defaults.get("lrs", (LR,))) if lr is None else lr
+    compared = list(sizes) if target is None else sorted({*sizes, target})
     return check_task(
         cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=chosen,
         parametrization=parametrization, seeds=seeds, max_seeds=max_seeds,
@@ -100,3 +105,8 @@ def coordinate_check(
         base_width=target if base_width is None else base_width,
         name=loaded.name, **choices, **taken,
     )  # fmt: skip
+
+
+def _middle(lrs: Sequence[float]) -> float:
+    ordered = sorted(lrs)
+    return ordered[(len(ordered) - 1) // 2]

@@ -9,7 +9,6 @@ from thetaone.errors import InputError
 from thetaone.parametrization import optimizer_class
 from thetaone.records import Chain, Cost, DiskCost, Frontier, MemoryPlan, Schedule
 from thetaone.rematerialization import (
-    budget_bytes,
     disk_cost,
     frontier,
     optimizer_tensors,
@@ -102,8 +101,7 @@ def _planned(
 ) -> tuple[Schedule | None, Cost | None, Frontier]:
     schedule = cost = None
     if budget is not None:
-        limit = budget_bytes(chain, budget)
-        schedule = plan(chain, limit, disk=disk, memory_units=memory_units)
+        schedule = plan(chain, budget, disk=disk, memory_units=memory_units)
         cost = simulate(chain, schedule)
     return (
         schedule,

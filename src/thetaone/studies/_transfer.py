@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thetaone.errors import InputError
+from thetaone.errors import BudgetTooSmallError, InputError
 from thetaone.records import (
     Progress,
     RateSchedule,
     TransferResult,
     hide_passwords,
     parse_bytes,
+    written_like,
 )
 from thetaone.studies._job import Confirm, Job
 from thetaone.studies._request import Size, settle
@@ -142,8 +143,11 @@ def transfer(
     )  # fmt: skip
     try:
         return job.run(hide_passwords(command), confirm)
-    except BaseException:
+    except BaseException as error:
         if job.folder is not None and not existed:
             with contextlib.suppress(OSError):  # it holds something: a journal to resume from
                 job.folder.rmdir()
+        if isinstance(error, BudgetTooSmallError) and memory is not None:
+            enough = written_like(error.floor_bytes, str(memory))
+            raise error.as_asked(str(memory), enough) from None
         raise

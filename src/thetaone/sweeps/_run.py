@@ -4,10 +4,18 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
-from thetaone.errors import InputError
-from thetaone.records import EngineDecision, Progress, ProgressEvent, Trial, TrialSpec
+from thetaone.errors import InputError, MissingExtraError
+from thetaone.records import (
+    EngineDecision,
+    Progress,
+    ProgressEvent,
+    Trial,
+    TrialSpec,
+    did_you_mean,
+)
 from thetaone.sweeps._trials import Work
 from thetaone.sweeps.engines import ENGINES, count_flops, run_local, run_ray
 from thetaone.sweeps.identity import Place, place_of
@@ -98,9 +106,15 @@ def require_engine(engine: str) -> None:
 
     Raises:
         InputError: It is none of them.
+        MissingExtraError: It is Ray, which is not installed.
     """
     if engine not in (*ENGINES, "ray"):
-        raise InputError(f"engine={engine!r} is not one of {', '.join(ENGINES)}, ray")
+        names = (*ENGINES, "ray")
+        raise InputError(
+            f"engine={engine!r} is not one of {', '.join(names)}{did_you_mean(engine, names)}"
+        )
+    if engine == "ray" and find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
 
 
 @dataclass(slots=True)

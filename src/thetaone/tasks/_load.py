@@ -12,6 +12,7 @@ from torch import nn
 
 from thetaone._contents import contents_digest, module_digest
 from thetaone.errors import TaskError, ThetaOneError
+from thetaone.records import did_you_mean
 from thetaone.tasks._source_files import load_file
 
 # cartpole joins a task with an estimator, so it lives where rooms may meet; found by name only
@@ -122,6 +123,7 @@ def _find(ref: str) -> ModuleType:
         raise TaskError(
             f"no task {ref!r}: {type(error).__name__}: {_first_line(error)}. Bundled tasks are "
             f"{', '.join(BUNDLED)}; a file is given by its path, e.g. ./my_task.py"
+            f"{did_you_mean(ref, BUNDLED)}"
         ) from error
 
 

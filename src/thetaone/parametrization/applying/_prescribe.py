@@ -1,5 +1,6 @@
 """``prescribe``: reads model and base, decides, changes nothing."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thetaone.errors import InputError, MismatchError, UnknownOptimizerError
+from thetaone.errors import InputError, MismatchError, UnknownOptimizerError, install_command
 from thetaone.parametrization.reading import (
     Sample,
     canonical,
@@ -23,7 +24,7 @@ from thetaone.parametrization.rules import (
     decide,
     update_family,
 )
-from thetaone.records import Blueprint, Prescription, check_options, takes_option
+from thetaone.records import Blueprint, Prescription, check_options, did_you_mean, takes_option
 
 
 class UnreadProgramWarning(UserWarning):
@@ -228,7 +229,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         try:
             import pytorch_optimizer
         except ImportError:
-            where += " (pip install 'thetaone[optimizers]' brings Lion, SignSGD and others)"
+            where += f" ({install_command('optimizers')} brings Lion, SignSGD and others)"
         else:
             cls = getattr(pytorch_optimizer, name, None)
             where += " or pytorch_optimizer"
@@ -236,8 +237,26 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         raise UnknownOptimizerError(
             f"optimizer={name!r} is not in {where}: pass the class itself, or a name such as SGD, "
             "Adam, AdamW, or Muon+AdamW for hidden matrices and the rest"
+            + did_you_mean(name, _optimizer_names())
         )
     return cls
+
+
+def _optimizer_names() -> list[str]:
+    """Names of all optimizers at hand."""
+    homes = [torch.optim, *([sys.modules["pytorch_optimizer"]] if _has_more() else [])]
+    classes = (one for home in homes for one in vars(home).values())
+    return sorted(
+        {
+            one.__name__
+            for one in classes
+            if isinstance(one, type) and issubclass(one, torch.optim.Optimizer)
+        }
+    )
+
+
+def _has_more() -> bool:
+    return "pytorch_optimizer" in sys.modules
 
 
 def check_belongs(prescription: Prescription, model: nn.Module) -> None:

@@ -28,7 +28,7 @@ def coordinate_check(
     depths: Sequence[int] = (),
     optimizer: Optimizers = torch.optim.AdamW,
     parametrization: str | Builder = "mup",
-    seeds: int = 3,
+    seeds: int | Sequence[int] = 3,
     max_seeds: int = 8,
     steps: Sequence[int] = (1, 3),
     base_width: int | None = None,
@@ -60,7 +60,8 @@ def coordinate_check(
             depth of each, in their order [blocks].
         optimizer: Class, name or mapping, as ``prescribe`` takes it.
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
-        seeds: Trainings at each size to begin with [count].
+        seeds: Trainings at each size to begin with: how many [count], or their seeds; those that
+            are added go on from the largest.
         max_seeds: Limit to which seeds are added while a row is undecided [count].
         steps: Steps after which everything is compared with its first values [count].
         base_width: Where ``lr`` was tuned; the smallest width unless given.
@@ -86,7 +87,8 @@ def coordinate_check(
     """
     sizes = Sizes.of(task, widths, depths)
     moments = tuple(sorted(set(steps)))
-    _check_request(moments, seeds, bands)
+    first = tuple(seeds) if isinstance(seeds, Sequence) else tuple(range(seeds))
+    _check_request(moments, first, bands)
     members = read_members(optimizer, options, call=coordinate_check)
     choices: dict[str, Any] = {
         "roles": roles or {}, "folds": folds or {}, "decay": decay, "decay_vectors": decay_vectors,
@@ -103,8 +105,8 @@ def coordinate_check(
             for one in dict.fromkeys(("mup", parametrization))
         }  # fmt: skip
         judged = made[parametrization]
-        study = Study(sizes, made["mup"], judged, lr=lr, steps=moments, bands=bands)
-        study.train(seeds)
+        study = Study(sizes, made["mup"], judged, lr=lr, steps=moments, bands=bands, first=first)
+        study.train(len(first))
         rows = study.rows()
         while study.seeds < max_seeds and any(row.answer == UNDECIDED for row in rows):
             study.train(min(max_seeds, study.seeds + max(1, study.seeds // 2)))
@@ -125,9 +127,11 @@ def coordinate_check(
     )
 
 
-def _check_request(steps: Sequence[int], seeds: int, bands: Mapping[str, Band]) -> None:
-    if not steps or steps[0] < 1 or seeds < 1:
-        raise InputError(f"steps={list(steps)}, seeds={seeds}: each must be 1 or more")
+def _check_request(steps: Sequence[int], seeds: Sequence[int], bands: Mapping[str, Band]) -> None:
+    if not steps or steps[0] < 1:
+        raise InputError(f"steps={list(steps)}: each must be 1 or more")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"seeds={list(seeds)}: need one seed or more, each once, from 0 on")
     unknown = bands.keys() - BANDS.keys()
     if unknown:
         raise InputError(

@@ -38,6 +38,7 @@ class Study:
         lr: Learning rate at the base.
         steps: Steps at which everything is measured, ascending [count].
         bands: Exponents that count as Θ(1), by quantity.
+        first: Seeds to begin with; further ones go on from the largest.
 
     Attributes:
         seeds: Trained so far [count].
@@ -52,7 +53,9 @@ class Study:
         lr: float,
         steps: Sequence[int],
         bands: Mapping[str, Band],
+        first: Sequence[int] = (),
     ) -> None:
+        self._first = tuple(first)
         self.sizes, self.judged, self.lr, self.steps = sizes, judged, lr, steps
         self.bands = bands
         self.seeds = 0
@@ -74,7 +77,8 @@ class Study:
 
     def train(self, seeds: int) -> None:
         """Train until so many seeds are done at every size."""
-        for seed in range(self.seeds, seeds):
+        for done in range(self.seeds, seeds):
+            seed = self._seed(done)
             for index in range(len(self.sizes.values)):
                 torch.manual_seed(seed)
                 model = self.sizes.model(index)
@@ -84,8 +88,14 @@ class Study:
                 observation = train_and_observe(
                     model, optimizer, self.sizes.task, seed=seed, steps=self.steps
                 )
-                self._enter(observation, index, seed)
+                self._enter(observation, index, done)
         self.seeds = seeds
+
+    def _seed(self, done: int) -> int:
+        """Seed of the training after so many."""
+        if done < len(self._first):
+            return self._first[done]
+        return max(self._first, default=-1) + 1 + done - len(self._first)
 
     def rows(self) -> tuple[LayerVerdict, ...]:
         """The verdicts on what was trained so far."""

@@ -18,7 +18,7 @@ from thetaone.rematerialization.execution._replan import (
     model_conditions,
     sizes_of,
 )
-from thetaone.rematerialization.planning import budget_bytes
+from thetaone.rematerialization.planning import budget_bytes, naming_floor
 from thetaone.rematerialization.profiling import profile, require_current, require_same_blocks
 
 
@@ -82,7 +82,8 @@ def rematerialize(
             require_current(chain, model, *args, blocks=blocks, **kwargs)
         limit = budget_bytes(chain, budget)
         within = WithinBudget(type(model).__name__, limit, memory_units, tier)
-        schedule, sizes = within.plan(chain), sizes_of(chain)
+        with naming_floor(chain, budget):
+            schedule, sizes = within.plan(chain), sizes_of(chain)
         if chain.separate or chain.lists:
             modules = {one.name: model.get_submodule(one.name) for one in chain.stages}
             sampled = model_conditions(modules, args, kwargs)

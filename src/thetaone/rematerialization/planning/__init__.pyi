@@ -1,5 +1,6 @@
 from ._binomial import revolve as revolve
 from ._budget import budget_bytes as budget_bytes
+from ._budget import naming_floor as naming_floor
 from ._equal_layers import compare_kept as compare_kept
 from ._frontier import frontier as frontier
 from ._plan import plan as plan

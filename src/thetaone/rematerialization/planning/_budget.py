@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
-from thetaone.errors import InputError
-from thetaone.records import Chain, parse_bytes
+from thetaone.errors import BudgetTooSmallError, InputError
+from thetaone.records import Chain, parse_bytes, written_like
 from thetaone.rematerialization.planning._policies import store_all
 
 _PERCENT = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*%\s*")
@@ -35,6 +37,29 @@ def budget_bytes(chain: Chain, budget: int | float | str) -> int:
             "write bytes with a unit, e.g. 512MiB"
         )
     return max(1, int(fraction * store_all(chain).peak_bytes))
+
+
+@contextmanager
+def naming_floor(chain: Chain, budget: int | float | str) -> Iterator[None]:
+    """Name the floor in the unit of the budget, where no schedule fits it.
+
+    Raises:
+        BudgetTooSmallError: The one that was raised inside, in other words.
+    """
+    try:
+        yield
+    except BudgetTooSmallError as error:
+        enough = _in_unit_of(budget, error.floor_bytes, store_all(chain).peak_bytes)
+        raise error.as_asked(str(budget), enough) from None
+
+
+def _in_unit_of(budget: int | float | str, size: int, whole: int) -> str:
+    if _fraction(budget) is None:
+        return written_like(size, str(budget))
+    thousandths = math.ceil(1000 * size / whole)
+    if isinstance(budget, str) and "%" in budget:
+        return f"{thousandths / 10:g}%"
+    return f"{thousandths / 1000:g}"
 
 
 def _fraction(budget: int | float | str) -> float | None:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from thetaone.records import Chain, DiskCost, Schedule
-from thetaone.rematerialization.planning._budget import budget_bytes
+from thetaone.rematerialization.planning._budget import budget_bytes, naming_floor
 from thetaone.rematerialization.planning._planner import Planner
 
 CACHE_BYTES = 2**29
@@ -58,7 +58,8 @@ def plan(
     Source: hal-02352969, section 4.
     """
     limit = budget_bytes(chain, budget)
-    schedule = planner(chain, memory_units, disk).plan(limit)
+    with naming_floor(chain, budget):
+        schedule = planner(chain, memory_units, disk).plan(limit)
     _forget()
     return schedule
 

@@ -123,7 +123,10 @@ def _section(found: EstimatorComparison) -> Section:
     blocks = [estimators_figure(found), _table(found)]
     if found.skipped:
         columns = ("estimator", "does not apply because")
-        blocks.append(Table(caption="Does not apply", columns=columns, rows=found.skipped, style="wide stack"))
+        table = Table(
+            caption="Does not apply", columns=columns, rows=found.skipped, style="wide stack"
+        )
+        blocks.append(table)
     return Section(
         key=f"problem-{found.problem}",
         nav=found.problem,

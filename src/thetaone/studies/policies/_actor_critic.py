@@ -127,7 +127,9 @@ def _updates(
         if progress is not None:
             progress(updates[-1])
     if not updates:
-        raise InputError(f"steps={env_steps}: the first {N_ENVS} episodes took {spent}; pass more")
+        raise InputError(
+            f"env_steps={env_steps}: the first {N_ENVS} episodes took {spent}; pass more"
+        )
     return updates
 
 

@@ -63,7 +63,7 @@ def train_policy(
             progress(updates[-1])
     if not updates:
         raise InputError(
-            f"steps={env_steps}: the first {cartpole.EPISODES} episodes took {spent}; pass more"
+            f"env_steps={env_steps}: the first {cartpole.EPISODES} episodes took {spent}; pass more"
         )
     return PolicyRun(
         task="cartpole", environment=cartpole.ENVIRONMENT, width=width, lr=lr, seed=seed,

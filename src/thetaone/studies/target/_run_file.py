@@ -24,7 +24,7 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
     values: dict[str, Any] = {
         "task": request.task.reference, "widths": sorted({s.width for s in request.sizes}),
         "depths": sorted({s.depth for s in request.sizes if s.depth}) or None,
-        "target": target.width, "target_depth": target.depth, "anchor": request.base.width,
+        "target": target.width, "target_depth": target.depth, "base": request.base.width,
         "lrs": list(request.lrs), "seeds": list(request.seeds), "steps": request.steps,
         "optimizer": request.optimizer_name,
         "schedule": None if loop.factors else loop.schedule, "clip": loop.clip,
