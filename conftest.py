@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 # One thread a process: the processes share the cores, and spinning OpenMP threads would fight.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,12 +35,18 @@ PEERS: dict[str, list[str]] = {
         "tests/integrations/test_lightning.py",
         "tests/integrations/test_recipe.py",
         "docs/guide/trainers.md",
+        "docs/howto/lightning.md",
     ],
-    "matplotlib": ["tests/report/test_renderers.py", "tests/estimators/test_examples.py"],
+    "matplotlib": [
+        "docs/guide/report.md",
+        "tests/report/test_renderers.py",
+        "tests/estimators/test_examples.py",
+    ],
     "peft": [],
     "pandas": [],
     "ray": ["tests/sweeps/test_ray.py"],
     "transformers": [
+        "docs/coming-from.md",
         "docs/guide/trainers.md",
         "tests/integrations/test_recipe.py",
         "tests/integrations/test_transformers.py",
@@ -52,11 +58,12 @@ ABSENT = [name for name in PEERS if importlib.util.find_spec(name) is None]
 collect_ignore = [path for name in ABSENT for path in PEERS[name]]
 torch.set_default_dtype(DTYPE)  # also for the tensors that test modules make when imported
 
-pytest_collect_file = Sybil(
-    parsers=[SkipParser(), PythonCodeBlockParser()],
+DOCUMENTS = Sybil(
+    parsers=[PythonCodeBlockParser()],
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     excludes=["docs/course/[!i]*.md"],  # all but its index: tests/course runs them as notebooks
-).pytest()
+)
+pytest_collect_file = DOCUMENTS.pytest()
 
 
 def pytest_configure() -> None:
