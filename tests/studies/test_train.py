@@ -183,7 +183,7 @@ def test_two_processes_end_with_the_weights_of_one(out: Path, tmp_path: Path) ->
     (tmp_path / "task.py").write_text(TASK.replace("nn.Dropout(0.1)", "nn.Identity()"))
     recipe = recipe.model_copy(update={"reference": str(tmp_path / "task.py")})
     recipe.to_json(tmp_path / "recipe.json")
-    torchrun(tmp_path / "recipe.json", "--out", tmp_path / "two")
+    torchrun(tmp_path / "recipe.json", "--report", tmp_path / "two")
 
     halves = recipe.loop.model_copy(update={"accumulate": 2})
     recipe.model_copy(update={"loop": halves}).to_json(tmp_path / "halves.json")
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(out: Path, tmp_path: Path) -
         train_recipe(
             out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(30)
         )
-    torchrun(out / "recipe.json", "--out", tmp_path)
+    torchrun(out / "recipe.json", "--report", tmp_path)
     two = Trial.from_json(tmp_path / "target.json")
     whole = json.loads((out / "result.json").read_text())["target"]["losses"]
     assert list(two.losses[:29]) == whole[:29]
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(out: Path, tmp_path: Path) -
 def test_rows_that_cannot_be_shared_out_are_refused(out: Path, tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK.replace("torch.randn(32, 8", "torch.randn(31, 8"))
     with pytest.raises(AssertionError, match=r"processes=2: tensors of a batch have \[31\] rows"):
-        torchrun(out / "recipe.json", "--task", tmp_path / "task.py", "--out", tmp_path)
+        torchrun(out / "recipe.json", "--task", tmp_path / "task.py", "--report", tmp_path)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(out: Path, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ def transfer(
     accumulate: o.Accumulate = None,
     search: o.Search = "grid",
     choose: o.Choose = "loss",
+    tune: str = typer.Option(
+        "", help="Options of the optimizer to tune small with the rate: weight_decay,beta2."
+    ),
+    tune_trials: int = typer.Option(500, help="Trainings of small models that tuning may take."),
     engine: o.Engine = "auto",
     storage: o.Storage = "",
     target_steps: int | None = typer.Option(
@@ -59,7 +63,8 @@ def transfer(
             lrs=parse_lrs(lrs) if lrs else None, seeds=o.integers(seeds, "--seeds"), steps=steps,
             base_width=base, optimizer=optimizer, schedule=schedule, clip=clip,
             precision=precision, accumulate=accumulate, search=search,
-            choose=choose, engine=engine, storage=storage or None,
+            choose=choose, tune=[name.strip() for name in tune.split(",") if name.strip()],
+            tune_trials=tune_trials, engine=engine, storage=storage or None,
             target_steps=target_steps, confirm=None if force else _confirm,
             command=command_line(), progress=progress,
             **o.optimizer_options(weight_decay, beta2, option),

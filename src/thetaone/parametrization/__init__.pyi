@@ -2,6 +2,8 @@ from .applying import Base as Base
 from .applying import FlattenedRatiosWarning as FlattenedRatiosWarning
 from .applying import Optimizers as Optimizers
 from .applying import Parametrization as Parametrization
+from .applying import axis_options as axis_options
+from .applying import axis_value as axis_value
 from .applying import build_model as build_model
 from .applying import by_role as by_role
 from .applying import check_axes as check_axes

@@ -98,6 +98,7 @@ from .studies import Recipe as Recipe
 from .studies import Standing as Standing
 from .studies import TargetMemory as TargetMemory
 from .studies import TransferResult as TransferResult
+from .studies import TunedOption as TunedOption
 from .studies import saving as saving
 from .sweeps import AxisValues as AxisValues
 from .sweeps import Choose as Choose

@@ -9,6 +9,7 @@ could decide.
 | ``_sweep`` | tasks, parametrization, sweeps | best learning rate of every width, and its drift |
 | ``_request`` | tasks, parametrization | what is asked: caller, task and defaults, settled |
 | ``target`` | sweeps, parametrization, rematerialization | memory, recipe, training, level |
+| ``_tune`` | sweep | options of the optimizer, tuned with the rate |
 | ``_transfer``, ``_job`` | sweep, target, laws, report | tune small, train large |
 | ``_memory_frontier`` | tasks, rematerialization | what training a task's model takes in memory |
 | ``_estimator_bakeoff`` | estimators | every estimator on problems whose gradient is known |

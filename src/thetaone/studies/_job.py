@@ -1,9 +1,10 @@
 """A settled transfer, run in order: memory, sweeps, checks, recipe, target, levels, laws."""
 
+import functools
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,12 +23,14 @@ from thetaone.records import (
     TargetMemory,
     TransferResult,
     TrialSpec,
+    TunedOption,
 )
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
 from thetaone.studies._request import Request, Size
 from thetaone.studies._sweep import run_sweep
+from thetaone.studies._tune import tune
 from thetaone.studies._watch import Watch
 from thetaone.studies.target import (
     WEIGHTS,
@@ -84,6 +87,7 @@ class Job:
     budget: int | None
     target_steps: int
     minutes: float
+    tune: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -139,33 +143,47 @@ class Job:
         with self.watch.phase("memory", "profiling the target"):
             plan, note = _plan(self)
         sweeps = {rule: self.sweep(rule) for rule in ("mup", "sp")}
+        job, tuned = self.tuned(chosen_optimum(sweeps["mup"]))
+        if any(option.kept for option in tuned):
+            sweeps["mup"] = job.sweep("mup")
         optimum = chosen_optimum(sweeps["mup"])
         lr = 2.0**optimum.log2_lr
-        checks = {rule: _check(self, rule, lr) for rule in ("mup", "sp")}
+        checks = {rule: _check(job, rule, lr) for rule in ("mup", "sp")}
         if confirm is not None and not checks["mup"].passed and not confirm(checks["mup"]):
             raise InputError(
                 f"the coordinate check {checks['mup'].outcome}, so the target was not "
                 "trained; what was swept is kept. Mend the model, or use force"
             )
-        recipe = self.recipe(optimum, plan.schedule if plan else None, sweeps["mup"])
-        trained = self.train(recipe)
-        with self.watch.phase("laws", "measuring"):
+        recipe = job.recipe(optimum, plan.schedule if plan else None, sweeps["mup"])
+        trained = job.train(recipe)
+        with job.watch.phase("laws", "measuring"):
             laws = tuple(verify_laws())
         result = TransferResult(
-            task=task.name, optimizer=self.parametrization.optimizer_name, command=command,
-            base_width=self.request.base.width, target_width=self.target.width, chosen_lr=lr,
+            task=task.name, optimizer=job.parametrization.optimizer_name, command=command,
+            base_width=job.request.base.width, target_width=job.target.width, chosen_lr=lr,
             mup=sweeps["mup"], sp=sweeps["sp"], check_mup=checks["mup"], check_sp=checks["sp"],
-            prescription=self.prescription(), recipe=recipe,
-            levels=levels(sweeps["mup"], sweeps["sp"], lr, trained.trial),
+            prescription=job.prescription(), recipe=recipe,
+            tuned=tuned, levels=levels(sweeps["mup"], sweeps["sp"], lr, trained.trial),
             memory=None if plan is None else _with_peak(plan, trained.peak_bytes),
             memory_note=note, target=trained.trial,
             evaluation=None if task.evaluate is None else float(task.evaluate(trained.model)),
-            cost=_cost(self, sweeps["mup"], lr), laws=laws, environment=environment(),
+            cost=_cost(job, sweeps["mup"], lr), laws=laws, environment=environment(),
             wall_seconds=time.perf_counter() - clock, started=started,
         )  # fmt: skip
-        if self.folder is not None:
-            write_report(result, self.folder)
+        if job.folder is not None:
+            write_report(result, job.folder)
         return result
+
+    def tuned(self, best: Optimum) -> tuple[Self, tuple[TunedOption, ...]]:
+        """This job with the options that tuning keeps, and what was seen of each."""
+        if not self.tune:
+            return self, ()
+        sweep = functools.partial(
+            run_sweep, rule="mup", engine=self.engine, storage=self.storage,
+            progress=self.watch.renamed("tune"),
+        )  # fmt: skip
+        request, seen = tune(self.request, self.tune, best, sweep)
+        return replace(self, request=request, parametrization=request.parametrization("mup")), seen
 
     def recipe(self, optimum: Optimum, memory: Schedule | None, swept: SweepResult) -> Recipe:
         """The answer, written before the target is trained so that its training can be resumed."""

@@ -16,6 +16,7 @@ from thetaone.records import (
 )
 from thetaone.studies._job import Confirm, Job
 from thetaone.studies._request import Size, settle
+from thetaone.studies._tune import TRIALS, check_names
 from thetaone.studies._watch import Watch, logged
 from thetaone.studies.target import (
     MINUTES,
@@ -50,6 +51,8 @@ def transfer(
     sample: Any = None,
     search: str = "grid",
     choose: str = "loss",
+    tune: Sequence[str] = (),
+    tune_trials: int = TRIALS,
     engine: str = "auto",
     storage: str | None = None,
     target_steps: int | None = None,
@@ -97,6 +100,10 @@ def transfer(
         sample: Inputs of one forward pass.
         search: ``"grid"`` or ``"auto"``; see ``sweep``.
         choose: What trials are compared by: ``"loss"`` of training, or the task's ``"evaluate"``.
+        tune: Options of the optimizer to tune on the proxies with the rate: ``weight_decay``,
+            ``beta1``, ``beta2``, ``momentum``, ``eps``. Another value is kept where it is better by
+            more than its standard error, at every proxy, and does not move with size.
+        tune_trials: Trainings of proxies that this may take [count].
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.
         target_steps: Steps of the target's training; None: ``steps`` [count].
@@ -134,12 +141,13 @@ def transfer(
     )  # fmt: skip
     if target_steps is not None and target_steps < 1:
         raise InputError(f"target_steps={target_steps}: need at least 1 step of training")
+    check_names(request, tune, tune_trials)
     budget = None if memory is None else parse_bytes(memory, where="memory")
     existed = report is None or Path(report).exists()
     job = Job.of(
         request, Size(target, request.base.depth), storage=storage, engine=engine, report=report,
         watch=Watch(logged(progress)), budget=budget, target_steps=target_steps or request.steps,
-        minutes=checkpoint_minutes,
+        minutes=checkpoint_minutes, tune=tuple(tune),
     )  # fmt: skip
     try:
         return job.run(hide_passwords(command), confirm)

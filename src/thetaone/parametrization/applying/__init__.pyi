@@ -1,3 +1,5 @@
+from ._axes import axis_options as axis_options
+from ._axes import axis_value as axis_value
 from ._axes import check_axes as check_axes
 from ._export import export as export
 from ._parametrization import Builder as Builder

@@ -66,6 +66,25 @@ def axis_options(
     return merged
 
 
+def axis_value(optimizer: Optimizers, options: Mapping[str, Any], name: str) -> float:
+    """The value that an option has, by the caller or by the constructor's default.
+
+    Raises:
+        InputError: No optimizer has such an option.
+
+    Examples:
+        >>> axis_value("AdamW", {"betas": (0.9, 0.95)}, "beta2")
+        0.95
+    """
+    for member in read_members(optimizer, options).values():
+        values = {**_defaults(member), **member.options}
+        if name in _BETAS and "betas" in values:
+            return float(values["betas"][_BETAS.index(name)])
+        if name in values:
+            return float(values[name])
+    raise InputError(f"{name}: no optimizer of this set-up has such an option")
+
+
 def axis_folds(parts: Mapping[str, Sequence[str]], axes: Mapping[str, float]) -> dict[str, float]:
     """Glob pattern of names to the forward factor that a multiplier puts on those weights.
 

@@ -9,3 +9,4 @@ from ._transfer import MemoryAccount as MemoryAccount
 from ._transfer import TargetMemory as TargetMemory
 from ._transfer import TransferResult as TransferResult
 from ._transfer import saving as saving
+from ._tuned import TunedOption as TunedOption

@@ -12,6 +12,7 @@ from thetaone.records.parametrization import CoordinateCheck, Prescription
 from thetaone.records.rematerialization import MemoryPlan
 from thetaone.records.studies._levels import LevelVerdict
 from thetaone.records.studies._recipe import Recipe
+from thetaone.records.studies._tuned import TunedOption
 from thetaone.records.sweeps import SweepResult, Trial
 
 
@@ -129,6 +130,7 @@ class TransferResult(Record):
             smallest model swept, which is scaled to predict the target.
         recipe: How to train the target; None in results of before.
         levels: Verdicts on the level of the loss.
+        tuned: Options of the optimizer that were tuned with the rate.
         memory: The target's memory plan; None when the model has no chain of blocks.
         memory_note: Why there is no plan; empty when there is one.
         target: The target's training.
@@ -155,6 +157,7 @@ class TransferResult(Record):
     prescription: Prescription
     recipe: Recipe | None = None
     levels: tuple[LevelVerdict, ...] = ()
+    tuned: tuple[TunedOption, ...] = ()
     memory: TargetMemory | None
     memory_note: str = ""
     target: Trial
@@ -188,6 +191,7 @@ def summary_lines(result: TransferResult) -> list[tuple[str, str]]:
     return [
         ("what to do", advice(result)),
         ("learning rate", f"{result.chosen_lr:.3g} (2^{math.log2(result.chosen_lr):.2f})"),
+        *((f"tuned {option.name}", str(option)) for option in result.tuned),
         *((f"level {level.verdict}", _level_line(level)) for level in result.levels),
         ("µP", str(mup.drift or "no drift: fewer than two optima")),
         ("SP", str(sp.drift or "no drift: fewer than two optima")),

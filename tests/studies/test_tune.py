@@ -1,0 +1,141 @@
+"""Tuned options: what is kept on losses whose truth is a formula, and that the target gets it."""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import thetaone as t1
+from thetaone.errors import InputError
+from thetaone.records import EngineDecision, Optimum, SweepResult, Trial, TrialSpec
+from thetaone.studies._tune import judge
+from thetaone.sweeps import combine
+
+RATES = [2.0**power for power in (-8, -7, -6)]
+VALUES, WIDTHS = (0.0, 0.1, 1.0), (16, 32, 64)
+BEST = Optimum(log2_lr=-7.0, stderr=0.1, interval=(-7.5, -6.5), loss=1.0)
+
+
+def swept(
+    effect: Callable[[int, float], float], *, scatter: float = 0.002, seeds: int = 3
+) -> SweepResult:
+    """Loss 1 + (log2 rate + 7)²/20 + the option's effect; noise of its own in every training."""
+    draw = random.Random(0)
+    trials = [
+        Trial(
+            spec=TrialSpec(
+                width=width, lr=lr, seed=seed, n_steps=1, rule="mup",
+                axes=(("weight_decay", value),),
+            ),
+            losses=(
+                1 + (math.log2(lr) + 7) ** 2 / 20 + effect(width, value) + draw.gauss(0, scatter),
+            ),
+            status="finished",
+        )
+        for width in WIDTHS for value in VALUES for lr in RATES for seed in range(seeds)
+    ]  # fmt: skip
+    return SweepResult(
+        task="formula", parametrization="mup", optimizer="AdamW", base_width=64,
+        trials=tuple(trials), engine=EngineDecision(engine="none", reason="a formula"),
+        n_trained=len(trials), n_reused=0, wall_seconds=0.0, axes={"weight_decay": VALUES},
+        combinations=combine(trials, 64, "width", "loss"),
+    )  # fmt: skip
+
+
+def test_a_better_value_is_kept_with_its_gain() -> None:
+    option, best = judge(swept(lambda _, value: 0.05 * (value != 0.1)), "weight_decay", 0.0, BEST)
+    assert (option.kept, option.before, option.value) == (True, 0.0, 0.1)
+    assert option.gain == pytest.approx(0.05, abs=4 * option.stderr)
+    assert option.best == dict.fromkeys(WIDTHS, 0.1)
+    assert best.log2_lr == pytest.approx(-7, abs=0.1)
+    assert "0 → 0.1; " in str(option)
+
+
+@pytest.mark.parametrize(
+    ("effect", "scatter", "current", "why"),
+    [
+        (lambda width, value: 0.05 * (value != 0.1), 0.002, 0.1, "the best of them"),
+        (lambda width, value: 0.0, 0.3, 0.0, "no other is better by more than its standard error"),
+        (lambda width, value: 0.05 * (value != (1.0 if width == 64 else 0.0)), 0.001, 0.1,
+         "the best value moves with width"),
+        (lambda width, value: 0.05 * ((value == 0.1) == (width < 64)), 0.0001, 0.0,
+         "0.1 is worse at width 16"),
+    ],
+)  # fmt: skip
+def test_what_is_not_better_everywhere_is_not_kept(
+    effect: Callable[[int, float], float], scatter: float, current: float, why: str
+) -> None:
+    option, best = judge(swept(effect, scatter=scatter), "weight_decay", current, BEST)
+    assert (option.kept, option.value, option.why, best) == (False, current, why, BEST)
+    assert f"{current:g} stays: {why}" in str(option)
+
+
+def test_a_value_that_diverges_is_not_kept() -> None:
+    effect = lambda _, value: math.inf if value == 0.1 else 0.0  # noqa: E731
+    option, _ = judge(swept(effect), "weight_decay", 0.0, BEST)
+    assert option.value != 0.1
+
+
+class Ravine:
+    """Least squares of very different curvatures: momentum wins within a rate's reach."""
+
+    def model(self, width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(8, width), nn.Linear(width, 1))
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        scale = torch.logspace(0, -1.5, 8)
+        while True:
+            x = torch.randn(64, 8, generator=generator) * scale
+            yield x, (x / scale).sum(1, keepdim=True)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (model(batch[0]) - batch[1]).square().mean()
+
+
+def test_the_target_is_plain_pytorch_with_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    result = t1.transfer(
+        Ravine(), widths=[8, 16], target=32, lrs=[2.0**p for p in (-9, -8, -7)], seeds=[0, 1],
+        steps=40, optimizer="SGD", tune=["momentum"], engine="serial", report=tmp_path,
+    )  # fmt: skip
+    (option,) = result.tuned
+    assert option.kept, str(option)
+    assert option.n_trials == 5 * 3 * 2 * 2
+    torch.manual_seed(0)
+    task = Ravine()
+    model, batches, losses = task.model(32), task.batches(0), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=result.chosen_lr, momentum=option.value)
+    for _ in range(40):
+        loss = task.loss(model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert tuple(losses) == result.target.losses
+    assert t1.Recipe.load(tmp_path / "recipe.json").groups[0].options["momentum"] == option.value
+    assert f"momentum = {option.value}" in (tmp_path / "run.toml").read_text()
+    assert "tuned momentum" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tune": ["init"]}, r"tune=init: choose among weight_decay, .*thetaone sweep --axis"),
+        ({"tune": ["momentum"]}, r"axis momentum: neither"),
+        ({"tune": ["beta2"], "seeds": [0]}, r"tune=beta2 with one seed: two or more"),
+        ({"tune": ["beta2"], "tune_trials": 5}, r"takes 60 trainings .* the budget is 5"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_before_anything_is_trained(
+    options: dict, message: str
+) -> None:
+    call = {"widths": [8, 16], "target": 32, "lrs": [0.1, 0.2, 0.4], "seeds": [0, 1], **options}
+    with pytest.raises(InputError, match=message):
+        t1.transfer(Ravine(), **call)
