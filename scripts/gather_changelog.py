@@ -63,7 +63,10 @@ def main() -> None:
     changelog = ROOT / "CHANGELOG.md"
     text = changelog.read_text("utf-8")
     if f"{HEADING}{version}" in text:
-        raise SystemExit(f"CHANGELOG.md has a section for {version} already; pass the next version")
+        raise SystemExit(
+            f"CHANGELOG.md has a section for {version} already; pass the next version, or none to "
+            "build this one"
+        )
     fragments = read_fragments(ROOT / "changelog.d")
     intro, heading, older = text.partition(HEADING)
     sections = gathered({path.stem: fragment for path, fragment in fragments.items()})

@@ -5,6 +5,7 @@ checkout; the folder gets the report of a small transfer.
 """
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +31,16 @@ def installed_files_are_those_of_the_source() -> None:
     assert not missing, f"not in the wheel: {missing}"
 
 
+def links_lead_somewhere_from_an_index() -> None:
+    readme = importlib.metadata.distribution("thetaone").read_text("METADATA") or ""
+    relative = re.findall(r"\]\(((?!https?://|#)[^)]*)\)", readme)
+    assert "](" in readme, "the wheel has no README"
+    assert not relative, f"relative links in the README of the wheel: {relative}"
+
+
 def main(folder: Path) -> None:
     installed_files_are_those_of_the_source()
+    links_lead_somewhere_from_an_index()
     assert importlib.metadata.version("thetaone") == t1.__version__
     for name in t1.__all__:
         getattr(t1, name)
