@@ -118,14 +118,14 @@ class Stopped(Exception):
 def stop_after(n_steps: int):
     def on_step(done: int, *_: object) -> None:
         if done == n_steps:
-            raise Stopped
+            raise Stopped(f"after step {done}")
 
     return lambda recipe: on_step
 
 
 def test_a_stopped_training_goes_on_with_the_same_bits(out: Path, tmp_path: Path) -> None:
     for n_steps in (7, 23, 41):
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped, match=f"after step {n_steps}$"):
             train_recipe(
                 out / "recipe.json", folder=tmp_path, checkpoint_minutes=0,
                 on_step=stop_after(n_steps),
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_is_named(out: Path, tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=r"after step 9$"):
         train_recipe(
             out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
         )
@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 
 
 def test_data_that_changed_is_told(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=r"after step 9$"):
         train_recipe(
             out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
         )
