@@ -93,8 +93,6 @@ def coordinate_check(
         "roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
         "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen, "sample": sample,
     })  # fmt: skip
-    if bands is not None:
-        choices["bands"] = bands
     sizes: Sequence[int] = loaded.defaults.get("widths", WIDTHS) if widths is None else widths
     lr = _middle(loaded.defaults.get("lrs", (LR,))) if lr is None else lr
     compared = list(sizes) if target is None else sorted({*sizes, target})
@@ -103,7 +101,7 @@ def coordinate_check(
         parametrization=parametrization, seeds=seeds, max_seeds=max_seeds,
         steps=steps,
         base_width=target if base_width is None else base_width,
-        name=loaded.name, **choices, **taken,
+        bands=bands, name=loaded.name, options={**choices, **taken},
     )  # fmt: skip
 
 

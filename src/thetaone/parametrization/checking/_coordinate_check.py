@@ -10,13 +10,11 @@ from thetaone.parametrization.applying import (
     Builder,
     Optimizers,
     make_parametrization,
-    read_members,
+    optimizer_name,
 )
 from thetaone.parametrization.checking._sizes import Sizes, check_sizes
 from thetaone.parametrization.checking._study import Study
 from thetaone.parametrization.checking._verdict import BANDS, Band
-from thetaone.parametrization.reading import FirstBatch, Sample
-from thetaone.parametrization.rules import SHRINKAGE
 from thetaone.records import UNDECIDED, CoordinateCheck, Task
 
 
@@ -32,17 +30,9 @@ def coordinate_check(
     max_seeds: int = 8,
     steps: Sequence[int] = (1, 3),
     base_width: int | None = None,
-    bands: Mapping[str, Band] = BANDS,
+    bands: Mapping[str, Band] | None = None,
     name: str = "",
-    roles: Mapping[str, str] | None = None,
-    folds: Mapping[str, float] | None = None,
-    decay: str = SHRINKAGE,
-    decay_vectors: bool = True,
-    depth_exponent: float | None = 1.0,
-    branches: Sequence[str] = (),
-    frozen: str = "error",
-    sample: Sample = None,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
 ) -> CoordinateCheck:
     """Whether every layer's features move as much at the largest width as at the smallest.
 
@@ -65,17 +55,9 @@ def coordinate_check(
         max_seeds: Limit to which seeds are added while a row is undecided [count].
         steps: Steps after which everything is compared with its first values [count].
         base_width: Where ``lr`` was tuned; the smallest width unless given.
-        bands: Exponents that count as Θ(1), by quantity.
+        bands: Exponents that count as Θ(1), by quantity; ``BANDS`` unless given.
         name: Of the task, for the record.
-        roles: See ``prescribe``, as for the arguments that follow.
-        folds: Factors to fold into parameters.
-        decay: Weight-decay policy.
-        decay_vectors: Whether vectors are decayed.
-        depth_exponent: Of the factor on residual branches.
-        branches: What ends residual branches.
-        frozen: What to do with parameters that need no gradient.
-        sample: Inputs of one forward pass; the task's first batch and loss unless given.
-        **options: For the optimizer's constructor.
+        options: Choices of ``prescribe`` and options of the optimizer.
 
     Returns:
         The record; ``.passed``, ``.failures``, ``.undecided``, ``print`` and ``.plot()``.
@@ -88,34 +70,30 @@ def coordinate_check(
     sizes = Sizes.of(task, widths, depths)
     moments = tuple(sorted(set(steps)))
     first = tuple(seeds) if isinstance(seeds, Sequence) else tuple(range(seeds))
+    bands = BANDS if bands is None else bands
     _check_request(moments, first, bands)
-    members = read_members(optimizer, options, call=coordinate_check)
-    choices: dict[str, Any] = {
-        "roles": roles or {}, "folds": folds or {}, "decay": decay, "decay_vectors": decay_vectors,
-        "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen,
-        "sample": sample if sample is not None else FirstBatch(task),
-    }  # fmt: skip
     with torch.random.fork_rng():
         check_sizes(sizes)
-        made = {
+        compared = {
             one: make_parametrization(
-                one, task, base_width or sizes.widths[0], optimizer, {**options, **choices},
+                one, task, base_width or sizes.widths[0], optimizer, options,
                 depth=sizes.depths[0] if sizes.depths else None,
             )
             for one in dict.fromkeys(("mup", parametrization))
         }  # fmt: skip
-        judged = made[parametrization]
-        study = Study(sizes, made["mup"], judged, lr=lr, steps=moments, bands=bands, first=first)
+        judged = compared[parametrization]
+        study = Study(
+            sizes, compared["mup"], judged, lr=lr, steps=moments, bands=bands, first=first
+        )
         study.train(len(first))
         rows = study.rows()
         while study.seeds < max_seeds and any(row.answer == UNDECIDED for row in rows):
             study.train(min(max_seeds, study.seeds + max(1, study.seeds // 2)))
             rows = study.rows()
-    classes = dict.fromkeys(member.cls.__name__ for member in members.values())
     return CoordinateCheck(
         task=name,
         parametrization=judged.label,
-        optimizer="user's" if callable(parametrization) else "+".join(classes),
+        optimizer="user's" if callable(parametrization) else optimizer_name(optimizer),
         lr=lr,
         axis=sizes.axis,
         sizes=sizes.values,
