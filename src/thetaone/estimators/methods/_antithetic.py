@@ -56,7 +56,7 @@ class Antithetic(Estimator):
         return f"Antithetic({self.of.name})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """No mirror image is known, or what is mirrored refuses."""
+        """Refuse what has no known mirror image, and what the mirrored estimator refuses."""
         base = elementary(distribution)
         if not isinstance(base, (*_ABOUT_LOC, D.Uniform, D.Bernoulli)):
             return f"{describe(distribution)} has no known mirror image; use LeaveOneOut()"

@@ -1,12 +1,57 @@
-"""What the estimators for binary variables share: logits, and the relaxation z = θ + logit u."""
+"""What the estimators for binary variables share: logits, pairs of samples, a relaxation."""
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from thetaone.estimators.distributions import describe, elementary
+from thetaone.estimators._integrand import Integrand
+from thetaone.estimators._protocol import Estimator
+from thetaone.estimators.distributions import describe, elementary, uniform, widen
+from thetaone.estimators.methods._baselines import tied
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedPair:
+    """Samples b and b', and the weight of f(b) − f(b'), ``[n, *batch_shape]`` each."""
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+
+class BernoulliPair(Estimator):
+    """ĝ = (f(b) − f(b')) w for the logits: two samples b and b' from one uniform u, and a weight w.
+
+    A unit is a pair: 2 evaluations of f a sample, whatever the number of coordinates.
+    """
+
+    uses_score: bool = True
+
+    @abstractmethod
+    def pair(self, theta: Tensor, u: Tensor) -> WeightedPair:
+        """The samples and their weight for the logits θ, from u."""
+
+    def refusal(self, distribution: Distribution) -> str:
+        """Refuse anything but Bernoulli."""
+        return bernoulli_refusal(distribution)
+
+    def draw(
+        self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
+    ) -> Tensor:
+        """Uniform noise u."""
+        return uniform(bernoulli_logits(distribution), n_samples, generator)
+
+    def surrogate(self, f: Integrand, distribution: Distribution, draws: Tensor) -> Tensor:
+        """The mean of f over the pair."""
+        logits = bernoulli_logits(distribution)
+        pair = self.pair(logits.detach(), draws)
+        first, second = f(torch.cat([pair.first, pair.second])).unflatten(0, (2, -1))
+        gradient = widen((first - second).detach(), pair.weight) * pair.weight
+        return (first + second) / 2 + tied([(logits, gradient)], f.lead(first))
 
 
 def bernoulli_refusal(distribution: Distribution) -> str:

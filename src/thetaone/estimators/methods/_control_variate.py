@@ -67,10 +67,10 @@ class ControlVariate(Estimator):
         return f"ControlVariate(β={self.coefficient:g})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """A support that moves with θ, or an unknown mean for the default h."""
+        """Refuse a support that moves with θ, or an unknown mean for the default h."""
         if self.h is None and elementary(distribution).event_shape:
             return f"{describe(distribution)} is not made of scalars; pass h and expected"
-        if self.h is None and not _mean_is_known(distribution):
+        if self.h is None and not _has_finite_mean(distribution):
             return f"{describe(distribution)} has no known finite mean; pass h and expected"
         return score_refusal(distribution)
 
@@ -97,7 +97,7 @@ class ControlVariate(Estimator):
         return controlled(values, distribution, x, control=(h(x), mean, beta))
 
 
-def _mean_is_known(distribution: Distribution) -> bool:
+def _has_finite_mean(distribution: Distribution) -> bool:
     try:
         return bool(torch.isfinite(distribution.mean).all())
     except NotImplementedError:  # torch's word for a distribution whose mean it does not know

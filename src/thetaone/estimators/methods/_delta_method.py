@@ -51,7 +51,7 @@ class DeltaMethod(Estimator):
         return "DeltaMethod" if self.coefficient == 1 else f"DeltaMethod(β={self.coefficient:g})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """Anything but Normal."""
+        """Refuse anything but Normal."""
         if type(elementary(distribution)) is Normal:
             return ""
         return f"{describe(distribution)} is not a Normal; use ControlVariate() or LeaveOneOut()"

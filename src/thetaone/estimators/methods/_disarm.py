@@ -1,17 +1,11 @@
 """DisARM, also known as U2G: ARM with its noise integrated out."""
 
-import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from thetaone.estimators._integrand import Integrand
-from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import uniform, widen
-from thetaone.estimators.methods._baselines import tied
-from thetaone.estimators.methods._bernoulli import bernoulli_logits, bernoulli_refusal
+from thetaone.estimators.methods._bernoulli import BernoulliPair, WeightedPair
 
 
-class DisARM(Estimator):
+class DisARM(BernoulliPair):
     """ĝ = ½(f(b) − f(b̃)) (−1)^{b̃} 1[b ≠ b̃] σ(|θ|), b = 1[1 − u < p], b̃ = 1[u < p].
 
     Unbiased for any f: it is the conditional mean of ARM given the pair (b, b̃), so its variance is
@@ -24,26 +18,8 @@ class DisARM(Estimator):
         True
     """
 
-    uses_score: bool = True
-
-    def refusal(self, distribution: Distribution) -> str:
-        """Anything but Bernoulli."""
-        return bernoulli_refusal(distribution)
-
-    def draw(
-        self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
-    ) -> Tensor:
-        """Uniform noise u."""
-        return uniform(bernoulli_logits(distribution), n_samples, generator)
-
-    def surrogate(self, f: Integrand, distribution: Distribution, draws: Tensor) -> Tensor:
-        """The mean of f over the pair."""
-        logits = bernoulli_logits(distribution)
-        theta = logits.detach()
+    def pair(self, theta: Tensor, u: Tensor) -> WeightedPair:
+        """Samples b and b̃ as above, w = ½ (b − b̃) σ(|θ|), since (−1)^b̃ · 1[b ≠ b̃] = b − b̃."""
         p = theta.sigmoid()
-        pair = torch.cat([1 - draws < p, draws < p]).to(logits.dtype)
-        b, mirrored = pair.unflatten(0, (2, -1))
-        first, second = f(pair).unflatten(0, (2, -1))
-        weight = (b - mirrored) * theta.abs().sigmoid()  # (−1)^b̃ · 1[b ≠ b̃] = b − b̃
-        gradient = widen((first - second).detach() / 2, weight) * weight
-        return (first + second) / 2 + tied([(logits, gradient)], f.lead(first))
+        b, mirrored = (1 - u < p).to(theta.dtype), (u < p).to(theta.dtype)
+        return WeightedPair(b, mirrored, (b - mirrored) * theta.abs().sigmoid() / 2)

@@ -41,7 +41,7 @@ class Enumeration(Estimator):
         self.max_points = max_points
 
     def refusal(self, distribution: Distribution) -> str:
-        """Not finite, or too many outcomes even for one batch row."""
+        """Refuse a support that is not finite, or has too many outcomes even for one batch row."""
         base = elementary(distribution)
         if not base.has_enumerate_support:
             return f"the support of {describe(distribution)} is not finite; use LeaveOneOut()"

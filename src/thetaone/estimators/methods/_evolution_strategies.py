@@ -45,7 +45,7 @@ class EvolutionStrategies(Estimator):
         return f"EvolutionStrategies({self.kind})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """Not a Normal, or a scale that is to be learnt."""
+        """Refuse anything but a Normal, and a scale that is to be learnt."""
         base = elementary(distribution)
         if type(base) is not Normal:
             return f"{describe(distribution)} is not a Normal; use LeaveOneOut()"

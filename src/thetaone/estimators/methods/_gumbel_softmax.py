@@ -49,7 +49,7 @@ class GumbelSoftmax(Estimator):
         return f"GumbelSoftmax(τ={self.temperature:g}{', hard' if self.hard else ''})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """Neither Bernoulli nor OneHotCategorical."""
+        """Refuse anything but Bernoulli and OneHotCategorical."""
         return relaxable_refusal(distribution)
 
     def draw(

@@ -32,7 +32,7 @@ class LeaveOneOut(Estimator):
     uses_score: bool = True
 
     def refusal(self, distribution: Distribution) -> str:
-        """A support that moves with θ."""
+        """Refuse a support that moves with θ."""
         return score_refusal(distribution)
 
     def draw(

@@ -28,14 +28,14 @@ class MeasureValued(Estimator):
     """
 
     def refusal(self, distribution: Distribution) -> str:
-        """No decomposition is known, or not for a parameter that requires grad."""
+        """Refuse what has no known decomposition by each parameter that requires grad."""
         base = elementary(distribution)
-        known = KNOWN.get(type(base))
-        if known is None:
+        parameters = KNOWN.get(type(base))
+        if parameters is None:
             names = ", ".join(kind.__name__ for kind in KNOWN)
             what = describe(distribution)
             return f"no weak derivative of {what} is known (only {names}); use LeaveOneOut()"
-        aliases = {"probs", "logits", "_param"} if "probs" in known else set(known)
+        aliases = {"probs", "logits", "_param"} if "probs" in parameters else set(parameters)
         missing = [
             name
             for name, value in vars(base).items()

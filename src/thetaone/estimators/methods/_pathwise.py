@@ -44,7 +44,7 @@ class Pathwise(Estimator):
     differentiates: bool = True
 
     def refusal(self, distribution: Distribution) -> str:
-        """Discrete, straight-through, or without rsample and cdf."""
+        """Refuse what is discrete, straight-through, or without rsample and cdf."""
         what, base = describe(distribution), elementary(distribution)
         if isinstance(base, OneHotCategoricalStraightThrough):
             return f"{what} has a biased rsample; use StraightThrough(), which says so"

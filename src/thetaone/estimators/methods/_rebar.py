@@ -1,19 +1,15 @@
 """REBAR: the score function with f itself, relaxed, as control variate."""
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from thetaone.errors import InputError
 from thetaone.estimators._integrand import Integrand
-from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import uniform
-from thetaone.estimators.methods._bernoulli import bernoulli_logits, bernoulli_refusal
 from thetaone.estimators.methods._pathwise import refuse_cut
-from thetaone.estimators.methods._relaxed_control import Noise, controlled_rows
+from thetaone.estimators.methods._relaxed_control import Noise, RelaxedControl, controlled_rows
 
 
-class REBAR(Estimator):
+class REBAR(RelaxedControl):
     """ĝ = [f(b) − c(z̃)] ∇log p(b) + ∇c(z) − ∇c(z̃), c(z) = η f(σ(z/τ)).
 
     Unbiased for any η and τ (see ``relaxed_control``); untuned it can be noisier than the plain
@@ -31,7 +27,6 @@ class REBAR(Estimator):
     """
 
     differentiates = True
-    uses_score: bool = True
 
     def __init__(self, temperature: float = 0.5, eta: float = 1.0) -> None:
         if not temperature > 0:
@@ -42,17 +37,6 @@ class REBAR(Estimator):
     def name(self) -> str:
         """Name with temperature and weight."""
         return f"REBAR(τ={self.temperature:g}, η={self.eta:g})"
-
-    def refusal(self, distribution: Distribution) -> str:
-        """Anything but Bernoulli."""
-        return bernoulli_refusal(distribution)
-
-    def draw(
-        self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
-    ) -> Noise:
-        """Uniform noise u, v."""
-        theta = bernoulli_logits(distribution)
-        return uniform(theta, n_samples, generator), uniform(theta, n_samples, generator)
 
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Noise) -> Tensor:
         """See ``controlled_rows``."""

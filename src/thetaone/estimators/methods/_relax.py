@@ -9,13 +9,11 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from thetaone.estimators._integrand import Integrand
-from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import trainable, uniform
-from thetaone.estimators.methods._bernoulli import bernoulli_logits, bernoulli_refusal
-from thetaone.estimators.methods._relaxed_control import Noise, controlled_rows
+from thetaone.estimators.distributions import trainable
+from thetaone.estimators.methods._relaxed_control import Noise, RelaxedControl, controlled_rows
 
 
-class RELAX(Estimator):
+class RELAX(RelaxedControl):
     """ĝ = [f(b) − c_φ(z̃)] ∇log p(b) + ∇c_φ(z) − ∇c_φ(z̃), c_φ a network.
 
     Unbiased for any c_φ (see ``relaxed_control``). φ descends on E[ĝ²], whose gradient comes from
@@ -34,23 +32,10 @@ class RELAX(Estimator):
         'RELAX'
     """
 
-    uses_score: bool = True
-
     def __init__(self, control: nn.Module | None = None, *, lr: float = 1e-2) -> None:
         self.control = control
         self.lr = lr
         self._optimizer: torch.optim.Optimizer | None = None
-
-    def refusal(self, distribution: Distribution) -> str:
-        """Anything but Bernoulli."""
-        return bernoulli_refusal(distribution)
-
-    def draw(
-        self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
-    ) -> Noise:
-        """Uniform noise u, v."""
-        theta = bernoulli_logits(distribution)
-        return uniform(theta, n_samples, generator), uniform(theta, n_samples, generator)
 
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Noise) -> Tensor:
         """See ``controlled_rows``; then the gradient of E[ĝ²] for the step at the next use."""

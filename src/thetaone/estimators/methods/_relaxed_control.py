@@ -2,14 +2,38 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from thetaone.estimators._integrand import Integrand
-from thetaone.estimators.distributions import log_ratio
-from thetaone.estimators.methods._bernoulli import bernoulli_logits, relaxed, relaxed_given
+from thetaone.estimators._protocol import Estimator
+from thetaone.estimators.distributions import log_ratio, uniform
+from thetaone.estimators.methods._bernoulli import (
+    bernoulli_logits,
+    bernoulli_refusal,
+    relaxed,
+    relaxed_given,
+)
 
 Noise = tuple[Tensor, Tensor]
+
+
+class RelaxedControl(Estimator):
+    """Bernoulli samples with a control variate that is a function of their relaxation."""
+
+    uses_score: bool = True
+
+    def refusal(self, distribution: Distribution) -> str:
+        """Refuse anything but Bernoulli."""
+        return bernoulli_refusal(distribution)
+
+    def draw(
+        self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
+    ) -> Noise:
+        """Uniform noise u, v."""
+        theta = bernoulli_logits(distribution)
+        return uniform(theta, n_samples, generator), uniform(theta, n_samples, generator)
 
 
 def controlled_rows(

@@ -80,7 +80,7 @@ class ScoreFunction(Estimator):
         return f"ScoreFunction(baseline={label})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """A support that moves with θ."""
+        """Refuse a support that moves with θ."""
         return score_refusal(distribution)
 
     def draw(
@@ -115,9 +115,9 @@ class ScoreFunction(Estimator):
             return baseline.value
         if baseline is None or isinstance(baseline, str):
             return None
-        given = baseline() if callable(baseline) else baseline
+        value = baseline() if callable(baseline) else baseline
         dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
-        return torch.as_tensor(given, device=x.device, dtype=dtype).detach()
+        return torch.as_tensor(value, device=x.device, dtype=dtype).detach()
 
     def _optimal(
         self, f: Integrand, distribution: Distribution, x: Tensor, pilot: Tensor, n_lead: int

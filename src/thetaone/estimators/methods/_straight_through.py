@@ -37,7 +37,7 @@ class StraightThrough(Estimator):
     differentiates: bool = True
 
     def refusal(self, distribution: Distribution) -> str:
-        """Neither Bernoulli nor OneHotCategorical."""
+        """Refuse anything but Bernoulli and OneHotCategorical."""
         return relaxable_refusal(distribution)
 
     def draw(

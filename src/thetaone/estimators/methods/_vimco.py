@@ -47,7 +47,7 @@ class VIMCO(Estimator):
         return f"VIMCO({self.particles})"
 
     def refusal(self, distribution: Distribution) -> str:
-        """A support that moves with θ."""
+        """Refuse a support that moves with θ."""
         return score_refusal(distribution)
 
     def draw(
