@@ -57,20 +57,20 @@ def gradient_samples(
         >>> s.shape
         torch.Size([1000])
     """
-    made = family(make_distribution, params)
+    bound = family(make_distribution, params)
     with torch.enable_grad():
-        distribution = made.make()
+        distribution = bound.make()
         integrand = make_integrand(f, distribution, vectorized=vectorized, max_bytes=max_bytes)
         chosen, _ = resolve(estimator, integrand, distribution, n_samples, generator)
         rows = surrogate_rows(integrand, distribution, chosen, n_samples, generator, check=check)
         if not rows.requires_grad:
             raise EstimatorError(
-                f"the distribution does not depend on {', '.join(made.names)}: check that "
+                f"the distribution does not depend on {', '.join(bound.names)}: check that "
                 "make_distribution uses its arguments without detaching them"
             )
-        columns = jacobian(rows.flatten(1).sum(1) if rows.dim() > 1 else rows, made.tensors)
-    refuse_not_finite(columns, made.names)
-    return made.rebuild(columns)
+        columns = jacobian(rows.flatten(1).sum(1) if rows.dim() > 1 else rows, bound.tensors)
+    refuse_not_finite(columns, bound.names)
+    return bound.rebuild(columns)
 
 
 def refuse_not_finite(gradients: Sequence[Tensor], names: Sequence[str]) -> None:

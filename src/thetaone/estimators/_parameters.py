@@ -51,14 +51,14 @@ def family(make_distribution: Callable[..., Distribution], params: Parameters) -
         EstimatorError: No parameters, one that is not a floating point tensor, or one held by a
             closure that does not require grad.
     """
-    names, given = _named(make_distribution, params)
-    _check_tensors(names, given)
+    names, values = _named(make_distribution, params)
+    _check_tensors(names, values)
     closure = not inspect.signature(make_distribution).parameters
     if closure:
-        _check_grad(names, given)
-        tensors, make = given, make_distribution
+        _check_grad(names, values)
+        tensors, make = values, make_distribution
     else:
-        tensors = tuple(tensor.detach().clone().requires_grad_() for tensor in given)
+        tensors = tuple(tensor.detach().clone().requires_grad_() for tensor in values)
         make = _caller(make_distribution, params, names, tensors)
     return Family(make=make, tensors=tensors, names=names, rebuild=_rebuilder(params, names))
 
@@ -86,11 +86,11 @@ def _named(
 ) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
     if isinstance(params, Mapping):
         return tuple(str(name) for name in params), tuple(params.values())
-    given = (params,) if isinstance(params, Tensor) else tuple(params)
+    tensors = (params,) if isinstance(params, Tensor) else tuple(params)
     names = tuple(inspect.signature(make_distribution).parameters)
-    if len(names) >= len(given):
-        return names[: len(given)], given
-    return tuple(f"θ{i}" for i in range(len(given))), given
+    if len(names) >= len(tensors):
+        return names[: len(tensors)], tensors
+    return tuple(f"θ{i}" for i in range(len(tensors))), tensors
 
 
 def _rebuilder(params: Parameters, names: tuple[str, ...]) -> Callable[[Sequence[Tensor]], Any]:
@@ -101,10 +101,10 @@ def _rebuilder(params: Parameters, names: tuple[str, ...]) -> Callable[[Sequence
     return tuple
 
 
-def _check_tensors(names: tuple[str, ...], given: tuple[Tensor, ...]) -> None:
-    if not given:
+def _check_tensors(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> None:
+    if not tensors:
         raise EstimatorError("params is empty: pass the tensors to differentiate by")
-    for name, tensor in zip(names, given, strict=True):
+    for name, tensor in zip(names, tensors, strict=True):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise EstimatorError(
@@ -113,8 +113,10 @@ def _check_tensors(names: tuple[str, ...], given: tuple[Tensor, ...]) -> None:
             )
 
 
-def _check_grad(names: tuple[str, ...], given: tuple[Tensor, ...]) -> None:
-    without = [name for name, tensor in zip(names, given, strict=True) if not tensor.requires_grad]
+def _check_grad(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> None:
+    without = [
+        name for name, tensor in zip(names, tensors, strict=True) if not tensor.requires_grad
+    ]
     if without:
         raise EstimatorError(
             f"parameter {', '.join(without)} does not require grad, and make_distribution takes no "

@@ -43,12 +43,12 @@ def verify_laws(names: Sequence[str] | None = None) -> list[LawResult]:
         >>> [result.measured for result in verify_laws(["rematerialization"])][:4]
         [20.0, 10.0, 500.0, 50.0]
     """
-    known = laws()
-    wanted = list(known) if names is None else list(names)
-    unknown = [name for name in wanted if name not in known]
+    catalogue = laws()
+    chosen = list(catalogue) if names is None else list(names)
+    unknown = [name for name in chosen if name not in catalogue]
     if unknown:
         raise InputError(
-            f"unknown law {unknown[0]!r}: the laws are {', '.join(known)}"
-            f"{did_you_mean(unknown[0], known)}"
+            f"unknown law {unknown[0]!r}: the laws are {', '.join(catalogue)}"
+            f"{did_you_mean(unknown[0], catalogue)}"
         )
-    return [result for name in wanted for result in known[name][1]()]
+    return [result for name in chosen for result in catalogue[name][1]()]

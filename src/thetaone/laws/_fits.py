@@ -75,8 +75,8 @@ def fit_exponent(
 def _positive(numbers: Array, name: str) -> Array:
     bad = numbers[~(np.isfinite(numbers) & (numbers > 0))]
     if numbers.size == 0 or bad.size:
-        found = f"contains {bad[0]:g}" if bad.size else "is empty"
-        raise InputError(f"{name} {found}: a power law is fitted to finite numbers > 0 only")
+        fault = f"contains {bad[0]:g}" if bad.size else "is empty"
+        raise InputError(f"{name} {fault}: a power law is fitted to finite numbers > 0 only")
     return numbers
 
 

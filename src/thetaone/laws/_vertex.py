@@ -180,10 +180,10 @@ def _vertex(x: Array, loss: Array, low: int) -> tuple[float, float, bool]:
     curvature, slope, height = np.polyfit(x[near] - x[low], loss[near], 2)
     if curvature <= 0:  # no bowl in the points at hand: the lowest point is all that is known
         return float(x[low]), float(loss[low]), False
-    wanted = -slope / (2 * curvature)
-    step = float(np.clip(wanted, lower - x[low], upper - x[low]))
+    newton = -slope / (2 * curvature)
+    step = float(np.clip(newton, lower - x[low], upper - x[low]))
     height = float(height + slope * step + curvature * step**2)
-    return float(x[low]) + step, height, bool(step == wanted)
+    return float(x[low]) + step, height, bool(step == newton)
 
 
 def _sorted_grid(log2_lrs: Any, losses_per_seed: Any) -> tuple[Array, Array]:

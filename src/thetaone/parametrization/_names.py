@@ -87,15 +87,15 @@ def block(name: str) -> str:
     return ".".join(parts[: first + 1])
 
 
-def _walk(prefix: Parts, target: list[Parts], base: list[Parts], found: set[str]) -> None:
+def _walk(prefix: Parts, target: list[Parts], base: list[Parts], grown: set[str]) -> None:
     numbers = [{parts[0] for parts in side if parts[0].isdigit()} for side in (target, base)]
     stacked = numbers[0] != numbers[1] and all(numbers)
     if stacked:
-        found.add(".".join(prefix))
+        grown.add(".".join(prefix))
     ours, theirs = (_children(side, stacked) for side in (target, base))
     for key in ours.keys() & theirs.keys():
         if ours[key] and theirs[key]:
-            _walk((*prefix, key), ours[key], theirs[key], found)
+            _walk((*prefix, key), ours[key], theirs[key], grown)
 
 
 def _children(names: Iterable[Parts], stacked: bool) -> dict[str, list[Parts]]:

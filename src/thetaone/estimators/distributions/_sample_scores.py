@@ -59,7 +59,7 @@ def expand_apart(base: Distribution, n: int) -> tuple[Distribution, dict[Tensor,
     bare = _without_derived(base)
     wide = bare.expand(torch.Size((n, *base.batch_shape)))
     chosen = {id(tensor) for tensor in roots(bare).values()}
-    pairs = {phi: own for phi, own in _tensors_of_both(bare, wide) if id(phi) in chosen}
+    pairs = {phi: copy for phi, copy in _tensors_of_both(bare, wide) if id(phi) in chosen}
     return wide, pairs
 
 

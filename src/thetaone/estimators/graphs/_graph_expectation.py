@@ -121,17 +121,17 @@ class Graph:
         self.steps.append(_Step(cost=values))
 
     def _choose(self, name: str, distribution: Distribution) -> str:
-        wanted = self._estimators.get(name, "auto")
-        if wanted not in _ESTIMATORS:
+        choice = self._estimators.get(name, "auto")
+        if choice not in _ESTIMATORS:
             raise InputError(
-                f"estimators[{name!r}]={wanted!r}: choose from {', '.join(_ESTIMATORS)}"
+                f"estimators[{name!r}]={choice!r}: choose from {', '.join(_ESTIMATORS)}"
             )
         no_path = refusal_of(Pathwise(), distribution)
         if not no_path and not distribution.has_rsample:
             no_path = f"{describe(distribution)} has no rsample"
-        if wanted == "pathwise" and no_path:
+        if choice == "pathwise" and no_path:
             raise EstimatorError(f"node {name!r}: pathwise does not apply: {no_path}")
-        if wanted == "pathwise" or (wanted == "auto" and not no_path):
+        if choice == "pathwise" or (choice == "auto" and not no_path):
             return "pathwise"
         no_score = refusal_of(LeaveOneOut(), distribution)
         if no_score and trainable(distribution):

@@ -216,10 +216,10 @@ def _within(
 
 
 def _reference(
-    setting: Setting, first: Estimator, score: ScoreCheck, given: Any, samples: int
+    setting: Setting, first: Estimator, score: ScoreCheck, reference: Any, samples: int
 ) -> Reference:
-    if given is not None:
-        return Reference("exact", _flatten(given, setting.family))
+    if reference is not None:
+        return Reference("exact", _flatten(reference, setting.family))
     if isinstance(first, VIMCO):
         f, groups = grouped(
             setting.f, setting.family, first.particles, vectorized=setting.vectorized
@@ -229,11 +229,11 @@ def _reference(
     return reference_of(setting, score, samples=samples)
 
 
-def _flatten(given: Any, bound: Family) -> Tensor:
-    if isinstance(given, Mapping):
-        parts = [given[name] for name in bound.names]
+def _flatten(reference: Any, bound: Family) -> Tensor:
+    if isinstance(reference, Mapping):
+        parts = [reference[name] for name in bound.names]
     else:
-        parts = [given] if isinstance(given, Tensor | float | int) else list(given)
+        parts = [reference] if isinstance(reference, Tensor | float | int) else list(reference)
     flat = torch.cat([torch.as_tensor(part).detach().reshape(-1).double() for part in parts])
     expected = sum(tensor.numel() for tensor in bound.tensors)
     if flat.numel() != expected:

@@ -20,7 +20,7 @@ _BLOCK = 20_000  # estimates made side by side [count]
 
 @dataclass(frozen=True)
 class Conformance:
-    """What a test of one estimator on one problem found.
+    """Result of a test of one estimator on one problem.
 
     Attributes:
         z: (mean − truth) / stderr of each coordinate.
@@ -53,10 +53,10 @@ def inapplicable(estimator: Estimator, problem: Problem) -> str:
     if estimator.differentiates and not problem.continuous:
         return "a jump of f goes unseen"
     try:
-        made = family(problem.make, problem.params)
-        refuse(estimator, made.make(), 4)
+        bound = family(problem.make, problem.params)
+        refuse(estimator, bound.make(), 4)
         replicate_gradients(
-            problem.f, made, estimator, n_samples=4, replicates=2, generator=_seeded(0)
+            problem.f, bound, estimator, n_samples=4, replicates=2, generator=_seeded(0)
         )
     except EstimatorError as refusal:
         return str(refusal)
@@ -87,14 +87,14 @@ def conform(
     Returns:
         z-scores and resolution.
     """  # fmt: skip
-    made = family(problem.make, problem.params)
+    bound = family(problem.make, problem.params)
     truth = problem.truth
     pilot = _seeded(seed + 1)
-    _moments(estimator, problem, made, n_samples, _BLOCK, pilot)  # lets a baseline settle
-    _, spread = _moments(estimator, problem, made, n_samples, _BLOCK, pilot)
+    _moments(estimator, problem, bound, n_samples, _BLOCK, pilot)  # lets a baseline settle
+    _, spread = _moments(estimator, problem, bound, n_samples, _BLOCK, pilot)
     needed = (5 * _relative(spread.sqrt(), problem) / RESOLUTION) ** 2
     count = _BLOCK * ceil(min(max(1.3 * needed, 2 * _BLOCK), max_estimates) / _BLOCK)
-    mean, spread = _moments(estimator, problem, made, n_samples, count, _seeded(seed))
+    mean, spread = _moments(estimator, problem, bound, n_samples, count, _seeded(seed))
     stderr = (spread / count).sqrt()
     rounding = 1e-10 * truth.abs() + 1e-13
     z = (mean - truth) / torch.maximum(stderr, rounding)
@@ -103,7 +103,7 @@ def conform(
 
 
 def _moments(
-    estimator: Estimator, problem: Problem, made: Family, n_samples: int, count: int,
+    estimator: Estimator, problem: Problem, bound: Family, n_samples: int, count: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Mean and variance of one estimate, from ``count`` of them in equal blocks."""
@@ -111,7 +111,7 @@ def _moments(
     total = square = torch.zeros_like(problem.truth)
     for _ in range(blocks):
         result = replicate_gradients(
-            problem.f, made, estimator, n_samples=n_samples, replicates=size, generator=generator
+            problem.f, bound, estimator, n_samples=n_samples, replicates=size, generator=generator
         )
         centred = result.gradients - problem.truth
         total, square = total + centred.sum(0), square + (centred**2).sum(0)

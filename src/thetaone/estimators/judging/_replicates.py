@@ -114,7 +114,7 @@ def _side_by_side(
     """None where the distribution does not expand, or not into tensors of its own."""
     one = family.make()
     try:
-        many, own = _expand(one, replicates)
+        many, copies = _expand(one, replicates)
     except NotImplementedError:
         return None
     integrand = Integrand(_Flat(f, one, vectorized), many)
@@ -122,7 +122,7 @@ def _side_by_side(
     _refuse_independent(estimates, one)
     gradients = jacobian_by_columns(estimates, family.tensors)
     if not gradients:
-        gradients = _through_own_tensors(estimates, own, family)
+        gradients = _through_copies(estimates, copies, family)
     if not gradients:
         return None
     flat = torch.cat([gradient.reshape(replicates, -1) for gradient in gradients], 1)
@@ -149,22 +149,22 @@ def _expand(one: Distribution, replicates: int) -> tuple[Distribution, dict[Tens
         return one.expand(torch.Size((replicates, *one.batch_shape))), {}
 
 
-def _through_own_tensors(
-    estimates: Tensor, own: dict[Tensor, Tensor], family: Family
+def _through_copies(
+    estimates: Tensor, copies: dict[Tensor, Tensor], family: Family
 ) -> list[Tensor]:
     """Each replicate's gradient by tensors of its own, then back to the parameters.
 
     Empty where these parts do not add up to the gradient of the sum: f holds the parameters too.
     """
-    if not own:
+    if not copies:
         return []
     options: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
     whole = torch.autograd.grad(estimates.sum(), family.tensors, materialize_grads=True, **options)
-    by_own = torch.autograd.grad(
-        estimates.sum(), list(own.values()), materialize_grads=True, **options
+    by_copy = torch.autograd.grad(
+        estimates.sum(), list(copies.values()), materialize_grads=True, **options
     )
     parts = torch.autograd.grad(
-        list(own), family.tensors, list(by_own), is_grads_batched=True, allow_unused=True,
+        list(copies), family.tensors, list(by_copy), is_grads_batched=True, allow_unused=True,
         retain_graph=True,
     )  # fmt: skip
     columns = [

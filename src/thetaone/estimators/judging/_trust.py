@@ -95,14 +95,14 @@ def _estimates(estimator: Estimator, setting: Setting, count: int) -> Tensor:
     return torch.cat(parts)
 
 
-def judge(found: Moments, truth: Reference, estimator: Estimator, score: ScoreCheck) -> Judgement:
+def judge(moments: Moments, truth: Reference, estimator: Estimator, score: ScoreCheck) -> Judgement:
     """The coordinate that is furthest off, by Student's quantile for the largest of P."""
-    mean, stderr = found.mean.double(), found.stderr.double()
-    rounding = 1e-6 * truth.mean.abs().max() if found.mean.dtype == torch.float32 else 0
+    mean, stderr = moments.mean.double(), moments.stderr.double()
+    rounding = 1e-6 * truth.mean.abs().max() if moments.mean.dtype == torch.float32 else 0
     joint = (stderr**2 + truth.stderr**2).sqrt()
     scale = torch.maximum(joint, rounding + 1e-9 * truth.mean.abs() + 1e-12)
     z = (mean - truth.mean) / scale
-    freedom = _freedom(stderr, found.count, truth)
+    freedom = _freedom(stderr, moments.count, truth)
     limit = student_limit(freedom, comparisons=mean.numel())
     size = float(truth.mean.norm())
     resolution = float(limit * joint.norm() / size) if size > 0 else inf

@@ -116,10 +116,10 @@ def _seen_last(after: Any, infos: dict[str, Any]) -> Any:
     """Observations after the step, before any reset that the step included."""
     if "_final_obs" not in infos:
         return after
-    own = np.array(after)
+    final = np.array(after)
     for k in np.flatnonzero(infos["_final_obs"]):
-        own[k] = infos["final_obs"][k]
-    return own
+        final[k] = infos["final_obs"][k]
+    return final
 
 
 def _autoreset_mode(environments: Any) -> str:

@@ -39,7 +39,7 @@ def adam_update_sizes(width: int, rate: float, generator: torch.Generator) -> Te
     Gaussian weights of variance 1/fan_in (4/fan_in in V, so that tanh bends).
     """
     networks = UNITS // width
-    found: list[Tensor] = []
+    sizes: list[Tensor] = []
     for size in torch.arange(networks).split(max(1, CHUNK // width**2)):
         xi_bd1 = torch.randn(len(size), INPUTS, 1, generator=generator)
         xi_bd1 = xi_bd1 * INPUTS**0.5 / xi_bd1.norm(dim=1, keepdim=True)
@@ -53,8 +53,8 @@ def adam_update_sizes(width: int, rate: float, generator: torch.Generator) -> Te
         (a_bn1 * torch.tanh(w_bnn @ h_bn1)).sum().backward()
         optimizer.step()
         moved = (w_bnn.detach() - before) @ h_bn1
-        found.append(moved.square().mean(dim=(1, 2)).sqrt())
-    return torch.cat(found)
+        sizes.append(moved.square().mean(dim=(1, 2)).sqrt())
+    return torch.cat(sizes)
 
 
 def ratio_of_means(top: Tensor, bottom: Tensor) -> tuple[float, float]:

@@ -28,9 +28,9 @@ def measure() -> list[LawResult]:
 
 def mean_square_features(d1: int, d2: int, draws: int, generator: torch.Generator) -> Tensor:
     """‖Wx‖²_RMS of independent unit Gaussian W (d2 × d1) and x, shape [draws]."""
-    found: list[Tensor] = []
+    squares: list[Tensor] = []
     for size in torch.arange(draws).split(max(1, CHUNK // (d1 * d2))):
         w_boi = torch.randn(len(size), d2, d1, generator=generator)
         x_bi = torch.randn(len(size), d1, generator=generator)
-        found.append((w_boi @ x_bi[:, :, None]).square().mean(dim=(1, 2)))
-    return torch.cat(found)
+        squares.append((w_boi @ x_bi[:, :, None]).square().mean(dim=(1, 2)))
+    return torch.cat(squares)

@@ -35,10 +35,10 @@ def measure() -> list[LawResult]:
 def mean_square_sign_steps(d1: int, d2: int, generator: torch.Generator) -> Tensor:
     """‖sign(g xᵀ) x‖²_RMS of independent unit Gaussian g (d2) and x (d1), shape [draws]."""
     draws = DRAWS if d1 >= 64 else DRAWS * 64 // d1
-    found: list[Tensor] = []
+    squares: list[Tensor] = []
     for size in torch.arange(draws).split(max(1, CHUNK // (d1 * d2))):
         g_bo1 = torch.randn(len(size), d2, 1, generator=generator)
         x_bi = torch.randn(len(size), d1, generator=generator)
         update_boi = torch.sign(g_bo1 * x_bi[:, None, :])
-        found.append((update_boi @ x_bi[:, :, None]).square().mean(dim=(1, 2)))
-    return torch.cat(found)
+        squares.append((update_boi @ x_bi[:, :, None]).square().mean(dim=(1, 2)))
+    return torch.cat(squares)

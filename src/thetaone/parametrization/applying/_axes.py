@@ -136,9 +136,11 @@ def scale_initial_values(model: nn.Module, factor: float, folds: Mapping[str, fl
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            own = math.prod(f for pattern, f in folds.items() if fnmatch.fnmatchcase(name, pattern))
-            if parameter.ndim >= 2 and factor * own != 1.0:
-                parameter.mul_(factor * own)
+            fold = math.prod(
+                f for pattern, f in folds.items() if fnmatch.fnmatchcase(name, pattern)
+            )
+            if parameter.ndim >= 2 and factor * fold != 1.0:
+                parameter.mul_(factor * fold)
 
 
 def _numbers(member: Member) -> set[str]:

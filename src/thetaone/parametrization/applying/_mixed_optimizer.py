@@ -87,11 +87,11 @@ class MixedOptimizer(torch.optim.Optimizer):
             MismatchError: Its groups belong to other optimizers.
         """
         names = [group.get(MEMBER) for group in state_dict["param_groups"]]
-        own = [group[MEMBER] for group in self.param_groups]
-        if names != own:
+        expected = [group[MEMBER] for group in self.param_groups]
+        if names != expected:
             raise MismatchError(
-                f"the state's groups are of {names} and this optimizer's of {own}: load it into "
-                "an optimizer built by the same call"
+                f"the state's groups are of {names} and this optimizer's of {expected}: load it "
+                "into an optimizer built by the same call"
             )
         super().load_state_dict(state_dict)
         self._share()

@@ -127,8 +127,8 @@ def build_optimizer(
             continue
         options = dict(member.options)
         rate = options.pop("lr", lr)
-        own = Member(cls=member.cls, options=options)
-        groups = _groups(rules, parameters, own, rate, prescription.decay_policy)
+        without_lr = Member(cls=member.cls, options=options)
+        groups = _groups(rules, parameters, without_lr, rate, prescription.decay_policy)
         if "lr" in member.options:  # so that lr · lr_factor is a group's rate in a mixture too
             for group in groups:
                 group["lr_factor"] *= float(rate) / float(lr)

@@ -177,12 +177,12 @@ def read_members(
     """
     members: dict[str, Member] = {}
     for role, entry in by_role(optimizer).items():
-        entry, own = entry if isinstance(entry, tuple) else (entry, {})
+        entry, entry_options = entry if isinstance(entry, tuple) else (entry, {})
         cls = optimizer_class(entry) if isinstance(entry, str) else entry
         update_family(cls)
-        check_options(own, call=call, constructors=[cls])
+        check_options(entry_options, call=call, constructors=[cls])
         shared = {name: value for name, value in options.items() if takes_option(cls, name)}
-        members[role] = Member(cls=cls, options={**shared, **own})
+        members[role] = Member(cls=cls, options={**shared, **entry_options})
     check_options(options, call=call, constructors=[member.cls for member in members.values()])
     return members
 

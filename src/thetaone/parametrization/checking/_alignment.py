@@ -52,12 +52,12 @@ class Products(TorchDispatchMode):
         module: Whose parameters are looked for.
 
     Attributes:
-        found: Parameter's local name to its uses.
+        uses: Parameter's local name to its uses.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.found: dict[str, list[Product]] = {}
+        self.uses: dict[str, list[Product]] = {}
         self._views: dict[int, tuple[str, int]] = {}  # storage -> parameter, its offset there
         self._alive: list[Tensor] = []
         for local, parameter in _matrices_used(module):
@@ -85,7 +85,7 @@ class Products(TorchDispatchMode):
         for index in FACTORS[operation]:
             weight = args[index]
             place = self._views.get(weight.untyped_storage()._cdata)
-            if place is None or len(self.found.get(place[0], ())) >= _CALLS:
+            if place is None or len(self.uses.get(place[0], ())) >= _CALLS:
                 continue
             view = (tuple(weight.shape), weight.stride(), weight.storage_offset() - place[1])
             kept = [
@@ -96,7 +96,7 @@ class Products(TorchDispatchMode):
             if operation in ("mm", "addmm") and index == FACTORS[operation][1]:
                 kept[FACTORS[operation][0]] = kept[FACTORS[operation][0]][:ROWS]
             use = Product(operation, func, tuple(kept), kwargs, index, view)
-            self.found.setdefault(place[0], []).append(use)
+            self.uses.setdefault(place[0], []).append(use)
 
 
 @dataclass(slots=True)
@@ -104,9 +104,9 @@ class Listener:
     """Keeps what the matrices of one module meet in its next pass, while it is asked to.
 
     Attributes:
-        module: Is watched.
-        inputs: Of a module known by its class.
-        products: Of any other.
+        module: The watched module.
+        inputs: What it was called with, where its class says what it computes.
+        products: What its matrices met, for any other class.
     """
 
     module: nn.Module
@@ -120,7 +120,7 @@ class Listener:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             if torch.compiler.is_compiling() or not listening():
                 return
-            if not _known(module):
+            if not _has_formula(module):
                 self._mode = mode = Products(module)
                 mode.__enter__()
             elif args and isinstance(args[0], Tensor):
@@ -130,7 +130,7 @@ class Listener:
             if torch.compiler.is_compiling() or self._mode is None:
                 return
             self._mode.__exit__(None, None, None)
-            self.products, self._mode = self._mode.found, None
+            self.products, self._mode = self._mode.uses, None
 
         return [
             self.module.register_forward_pre_hook(before),
@@ -186,7 +186,7 @@ def through(module: nn.Module, weight: Tensor, inputs: Tensor) -> Tensor | None:
         )  # fmt: skip
     if isinstance(module, nn.modules.conv._ConvNd):
         return module._conv_forward(inputs, weight, None)
-    return F.linear(inputs, weight) if _known(module) else None
+    return F.linear(inputs, weight) if _has_formula(module) else None
 
 
 def outputs_first(module: nn.Module, weight: Tensor) -> Tensor:
@@ -197,14 +197,14 @@ def outputs_first(module: nn.Module, weight: Tensor) -> Tensor:
 
 def _matrices_used(module: nn.Module) -> list[tuple[str, Tensor]]:
     """The matrices of a module, and of a part that it does not call but reads."""
-    own = module.named_parameters(recurse=False)
-    matrices: list[tuple[str, Tensor]] = [(local, p) for local, p in own if p.dim() > 1]
+    parameters = module.named_parameters(recurse=False)
+    matrices: list[tuple[str, Tensor]] = [(local, p) for local, p in parameters if p.dim() > 1]
     if isinstance(module, nn.MultiheadAttention):
         matrices.append(("out_proj.weight", module.out_proj.weight))
     return matrices
 
 
-def _known(module: nn.Module) -> bool:
+def _has_formula(module: nn.Module) -> bool:
     classes = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
     return isinstance(module, classes) or type(module).__name__ == "Conv1D"
 

@@ -52,10 +52,10 @@ def likely_cause(
             "Lower the learning rate, or look for an unused layer"
         )
     if quantity in _OF_WEIGHTS:
-        return _own_cause(fault, axis, label)
+        return _cause_in_layer(fault, axis, label)
     mine = [one for one in faults if one.key[0] == layer and one.key[1] in _OF_WEIGHTS]
     if mine and mine[0].law is not None and mine[0].key[2] <= step:
-        return _own_cause(mine[0], axis, label)
+        return _cause_in_layer(mine[0], axis, label)
     before = [
         one
         for one in faults
@@ -66,13 +66,13 @@ def likely_cause(
         first = min(before, key=lambda one: one.key[2])
         return f"its own weights keep their size; it inherits the change from {first.key[0]}"
     if quantity == OWN_UPDATE:
-        return _own_cause(fault, axis, label)
+        return _cause_in_layer(fault, axis, label)
     if quantity == ALIGNMENT:
         return f"updates align with the layer's input differently at each {axis}"
     return _forward_cause(quantity, fault.law.exponent > 0, axis)
 
 
-def _own_cause(fault: Fault, axis: str, label: str) -> str:
+def _cause_in_layer(fault: Fault, axis: str, label: str) -> str:
     """The cause of a fault in a layer's own weights."""
     _, quantity, _ = fault.key
     if fault.law is None:

@@ -35,7 +35,7 @@ class _Watched:
 
     @property
     def weight(self) -> Tensor:
-        """As it is now; a shard of it under FSDP."""
+        """The weight as it is now; its shard under FSDP."""
         return getattr(self.module, self.local)
 
 

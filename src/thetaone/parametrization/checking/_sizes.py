@@ -43,12 +43,12 @@ class Sizes:
             raise InputError(f"{request}: each must be 1 or more")
         if depths and axis == WIDTH:
             pairs = sorted(set(zip(widths, depths, strict=True)))
-            made = cls(task, tuple(w for w, _ in pairs), tuple(d for _, d in pairs))
+            sizes = cls(task, tuple(w for w, _ in pairs), tuple(d for _, d in pairs))
         else:
-            made = cls(task, tuple(sorted(set(widths))), tuple(sorted(set(depths))))
-        if len(set(made.values)) < max(2, len(made.values)):
+            sizes = cls(task, tuple(sorted(set(widths))), tuple(sorted(set(depths))))
+        if len(set(sizes.values)) < max(2, len(sizes.values)):
             raise InputError(f"{request}: need at least 2 different {axis}s to compare")
-        return made
+        return sizes
 
     @property
     def axis(self) -> str:

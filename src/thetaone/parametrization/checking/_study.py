@@ -226,4 +226,4 @@ class Study:
                 slack[place(label, self._stacks)].append(exponent)
         for spot, factor in largest.outputs.items():
             slack[spot].append(math.log(factor) / math.log(growth))
-        return {label: widened(found) for label, found in slack.items()}
+        return {label: widened(factors) for label, factors in slack.items()}

@@ -214,11 +214,11 @@ def _excuse_falls(
         law = laws[key]
         if key[1] != FEATURE_UPDATE or law is None or law.exponent >= 0 or answers[key] == HOLDS:
             continue
-        own = answers.get((key[0], OWN_UPDATE, last))
-        if own == HOLDS:
+        update = answers.get((key[0], OWN_UPDATE, last))
+        if update == HOLDS:
             steepest = min(steepest, law.exponent)
             answers[key] = HOLDS
-        elif own is None and law.exponent >= steepest - context.bands[FEATURE_UPDATE][1]:
+        elif update is None and law.exponent >= steepest - context.bands[FEATURE_UPDATE][1]:
             answers[key] = HOLDS if steepest < 0 else answers[key]
 
 

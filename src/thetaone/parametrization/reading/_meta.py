@@ -35,14 +35,14 @@ def measure_meta(
     """
     if blueprint is None or all(site.rms is not None for site in blueprint.sites):
         return blueprint
-    own = {canonical(name): parameter for name, parameter in target.named_parameters()}
+    parameters = {canonical(name): parameter for name, parameter in target.named_parameters()}
     drawn, drawn_target = _reset_sizes(base), _reset_sizes(target)
     sites: list[Site] = []
     for site in blueprint.sites:
-        parameter = own.get(site.name)
+        parameter = parameters.get(site.name)
         if site.rms is None and parameter is not None and not parameter.is_meta:
-            expected, found = drawn_target.get(site.name), rms_of(parameter)
-            if expected is None or abs(found - expected) > _AGREES * max(found, expected):
+            expected, actual = drawn_target.get(site.name), rms_of(parameter)
+            if expected is None or abs(actual - expected) > _AGREES * max(actual, expected):
                 raise PrescriptionError(
                     f"{site.name}: the base is on the meta device and the target was not "
                     "initialized by its modules' reset_parameters, so the base's initial size is "

@@ -74,7 +74,7 @@ def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:
         return DepthRules()
     bases = {_key(branch): branch for branch in pair.placed_branches(pair.base)}
     _check_read(pair)
-    _check_found(growth, pair.branches)
+    _check_growth_in_branches(growth, pair.branches)
     parameters: dict[str, DepthScales] = {}
     outputs: dict[str, float] = {}
     for branch in pair.branches:
@@ -153,7 +153,7 @@ def _ratio(branch: Branch, growth: Mapping[str, float]) -> float:
     return ratios.pop() if ratios else 1.0
 
 
-def _check_found(growth: Mapping[str, float], branches: Iterable[Branch]) -> None:
+def _check_growth_in_branches(growth: Mapping[str, float], branches: Iterable[Branch]) -> None:
     held = {_stack(name) for branch in branches for name in (*branch.inside, *_key(branch))}
     for name, r in growth.items():
         if _stack(name) not in held:

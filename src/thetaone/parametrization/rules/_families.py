@@ -73,11 +73,11 @@ def orthogonal_rate(scales: Scales, options: Options) -> float:
     ``adjust_lr_fn`` multiplies with √max(1, rows/columns) ("original", the default) or with
     0.2·√max(rows, columns) ("match_rms_adamw"); what it does to the ratio is divided out.
     """
-    wanted = scales.size * (scales.fan_in * scales.fan_out) ** 0.5
+    spectral = scales.size * (scales.fan_in * scales.fan_out) ** 0.5
     if scales.matrix is None or scales.base_matrix is None:
-        return wanted
+        return spectral
     adjust = options.get("adjust_lr_fn")
-    return wanted * _muon_scale(scales.base_matrix, adjust) / _muon_scale(scales.matrix, adjust)
+    return spectral * _muon_scale(scales.base_matrix, adjust) / _muon_scale(scales.matrix, adjust)
 
 
 def rotated_sign_rate(scales: Scales, options: Options) -> float:
@@ -198,11 +198,11 @@ def update_family(optimizer: type) -> UpdateFamily:
         )
     reason = "belongs to no known update family"
     for cls in optimizer.__mro__:
-        family = _REGISTERED.get(cls) or _known(cls)
+        family = _REGISTERED.get(cls) or _listed(cls)
         if family is not None:
             return family
         if "step" in vars(cls):  # whatever its bases do, it does something else
-            if any(_REGISTERED.get(base) or _known(base) for base in optimizer.__mro__):
+            if any(_REGISTERED.get(base) or _listed(base) for base in optimizer.__mro__):
                 reason = f"has a step of its own, in {cls.__module__}.{cls.__qualname__}"
             break
     names = sorted({name for classes in _FAMILIES.values() for name in classes})
@@ -214,7 +214,7 @@ def update_family(optimizer: type) -> UpdateFamily:
     )
 
 
-def _known(cls: type) -> UpdateFamily | None:
+def _listed(cls: type) -> UpdateFamily | None:
     for package, classes in _FAMILIES.items():
         if cls.__module__ == package or cls.__module__.startswith(package + "."):
             return classes.get(cls.__name__)

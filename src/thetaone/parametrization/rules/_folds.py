@@ -64,15 +64,15 @@ def forward_folds(
     folds = Folds()
     for site in pair.target.sites:
         base = pair.bases[site.name]
-        own = base.factor / site.factor if site.factor and base.factor else 1.0
-        if own != own:
+        ratio = base.factor / site.factor if site.factor and base.factor else 1.0
+        if ratio != ratio:
             folds.problems.append(
                 f"{site.name} is multiplied by a number on the meta device: build the model with "
                 "that buffer on the CPU, so that its change with width can be read"
             )
             continue
-        if not _same(own) and pair.place(site.name) not in skipped:
-            folds.parameters[site.name] *= own
+        if not _same(ratio) and pair.place(site.name) not in skipped:
+            folds.parameters[site.name] *= ratio
     _fold_norms(pair, assignments, folds)
     for product, base in pair.products():
         _fold_product(pair, product, base, folds)
@@ -144,8 +144,8 @@ def _fold_readout(pair: Pair, name: str, assignment: Assignment, folds: Folds) -
     if assignment.role not in (INPUT, VECTOR):
         return
     growth = site.readout.fan_in / base.readout.fan_in
-    own = site.readout.factor / base.readout.factor
-    missing = 1 / growth / folds.parameters[name] / own
+    ratio = site.readout.factor / base.readout.factor
+    missing = 1 / growth / folds.parameters[name] / ratio
     if _same(missing):
         return
     trained = {one.name for one in pair.target.sites if one.trainable}

@@ -126,11 +126,11 @@ class Pair:
 
     def _alike(self, target: Iterable[Fact], base: Iterable[Fact]) -> Iterator[tuple[Fact, Fact]]:
         """Pairs of the same module and operation, counted within the module."""
-        known = dict(_counted(base, lambda name: name))
+        named = dict(_counted(base, lambda name: name))
         placed = dict(_counted(base, self.place))
         by_name = list(_counted(target, lambda name: name))
         for (key, fact), (at, _) in zip(by_name, _counted(target, self.place), strict=True):
-            other = known.get(key) or placed.get((self.place(fact.where), *at[1:2], key[2]))
+            other = named.get(key) or placed.get((self.place(fact.where), *at[1:2], key[2]))
             if other is not None:
                 yield fact, other
 

@@ -1,4 +1,4 @@
-"""What a comparison of gradient estimators found."""
+"""The result of a comparison of gradient estimators."""
 
 from math import isnan
 from typing import ClassVar, Literal

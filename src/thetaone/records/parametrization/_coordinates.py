@@ -27,7 +27,7 @@ QUANTITIES = (
     OWN_UPDATE,
     ALIGNMENT,
     FEATURE_UPDATE,
-)  # what is known first comes first
+)  # causes before what they cause
 Answer = Literal["holds", "fails", "undecided"]
 HOLDS: Final = "holds"
 FAILS: Final = "fails"

@@ -121,8 +121,8 @@ class Prescription(Record):
         alike: dict[str, list[Rule]] = {}
         for rule in self.rules:
             size = None if rule.init_std is None else 0.0
-            own = rule.model_copy(update={"name": any_block(rule.name), "init_std": size})
-            alike.setdefault(own.to_json(), []).append(rule)
+            kind = rule.model_copy(update={"name": any_block(rule.name), "init_std": size})
+            alike.setdefault(kind.to_json(), []).append(rule)
         return [(_pooled(rules), len(rules)) for rules in alike.values()]
 
     def __str__(self) -> str:

@@ -67,7 +67,7 @@ class Recipe(Record):
         groups: Parameter groups of the target's optimizer, in absolute numbers.
         loop: Schedule, clipping, precision, accumulation.
         memory: Schedule of the target's blocks; None keeps every activation.
-        measured_on: What the rate was found on: widths, seeds, steps, versions.
+        measured_on: What the rate was tuned on: widths, seeds, steps, versions.
     """
 
     acts: ClassVar[str] = "thetaone.studies"

@@ -1,4 +1,4 @@
-"""What one `transfer` found: rate, proof, memory, the trained target, and what it all cost."""
+"""The result of one `transfer`: rate, proof, memory, the trained target, and what it all cost."""
 
 import math
 from typing import ClassVar
@@ -88,7 +88,7 @@ class DirectSweepCost(Record):
     target's measured seconds per step and counted FLOPs, times the trials of the same grid.
 
     Attributes:
-        transfer_seconds: Wall time of the sweep that found the rate [s].
+        transfer_seconds: Wall time of the sweep that chose the rate [s].
         transfer_flops: Floating-point operations of that sweep [FLOP].
         direct_seconds: Estimated wall time of the grid at the target, same processes [s].
         direct_flops: Floating-point operations of the grid at the target [FLOP].

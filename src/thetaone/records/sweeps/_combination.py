@@ -1,4 +1,4 @@
-"""What further axes gave: the best rate of each combination of their values."""
+"""The best rate of each combination of the values of further axes."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -42,8 +42,8 @@ def audit(args: Any, *, trainer: str = "") -> ObjectiveAudit:
         InputError: Settings that are nobody's, or a value that is not known.
 
     Examples:
-        >>> found = audit({"beta": 0.05, "num_generations": 4}, trainer="rloo")
-        >>> found.formula, found.intended
+        >>> verdict = audit({"beta": 0.05, "num_generations": 4}, trainer="rloo")
+        >>> verdict.formula, verdict.intended
         ('E[R] − 0.05·KL(π‖ρ)', True)
     """
     options, recognized = _options(args)

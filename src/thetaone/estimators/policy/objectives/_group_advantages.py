@@ -75,10 +75,10 @@ def group_advantages(
             group is needed.
 
     Examples:
-        >>> found = group_advantages(torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
-        >>> found.values[0]
+        >>> advantages = group_advantages(torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
+        >>> advantages.values[0]
         tensor([ 1.0000, -0.5000, -0.5000])
-        >>> found.degenerate
+        >>> advantages.degenerate
         tensor([False,  True])
     """
     _check_rewards(rewards, kind)

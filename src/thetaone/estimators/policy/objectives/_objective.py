@@ -159,7 +159,7 @@ def _plain(settings: ObjectiveSettings) -> Advantage:
     return "expected reward", "", True, ()
 
 
-def _own_mean(settings: ObjectiveSettings) -> Advantage:
+def _mean_with_itself(settings: ObjectiveSettings) -> Advantage:
     g = settings.group_size
     shrunk = f"the group mean holds the own reward: E ĝ is (G−1)/G = {(g - 1) / g:.3g} of ∇E[R]"
     return "expected reward", f"{g - 1}/{g}·", True, (shrunk,)
@@ -197,7 +197,7 @@ def _batch_std(settings: ObjectiveSettings) -> Advantage:
 _ADVANTAGE: dict[AdvantageKind, Callable[[ObjectiveSettings], Advantage]] = {
     "none": _plain,
     "leave-one-out": _plain,
-    "mean": _own_mean,
+    "mean": _mean_with_itself,
     "group-std": _group_std,
     "batch-std": _batch_std,
 }

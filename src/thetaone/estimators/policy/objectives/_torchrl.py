@@ -18,7 +18,7 @@ def read_torchrl(options: Mapping[str, Any]) -> TrainerReading:
     flat: dict[str, Any] = {}
     for name, value in options.items():
         flat.update(value if isinstance(value, Mapping) else {name: value})
-    given = pick(flat, {
+    config = pick(flat, {
         "grpo_size": 8, "clip_epsilon": 0.2, "entropy_bonus": True, "entropy_coeff": 0.01,
         "kl_to_ref_coeff": 0.0, "reduction": "mean",
     })  # fmt: skip
@@ -28,25 +28,25 @@ def read_torchrl(options: Mapping[str, Any]) -> TrainerReading:
         "advantages are divided by the group's spread, over all steps; there is no switch",
     )  # fmt: skip
     notes.change(
-        "reduction", given["reduction"], "sum over tokens, mean over completions",
+        "reduction", config["reduction"], "sum over tokens, mean over completions",
         "the loss is divided by the batch's tokens",
     )  # fmt: skip
-    if given["kl_to_ref_coeff"]:
+    if config["kl_to_ref_coeff"]:
         notes.change(
-            "kl_to_ref_coeff", given["kl_to_ref_coeff"], "k1 in the reward",
+            "kl_to_ref_coeff", config["kl_to_ref_coeff"], "k1 in the reward",
             "k3 in the loss ascends minus the forward KL(ρ‖π)",
         )  # fmt: skip
-    clip = float(given["clip_epsilon"])
-    weight = float(given["entropy_coeff"]) if given["entropy_bonus"] else 0.0
+    clip = float(config["clip_epsilon"])
+    weight = float(config["entropy_coeff"]) if config["entropy_bonus"] else 0.0
     return TrainerReading(
         trainer="TorchRL MCAdvantage and GRPOLoss",
         settings=ObjectiveSettings(
-            advantage="group-std", group_size=int(given["grpo_size"]), epsilon=1e-4,
-            aggregation="token-mean", kl_kind="k3" if given["kl_to_ref_coeff"] else None,
-            kl_place="loss", kl_coefficient=float(given["kl_to_ref_coeff"] or 0.0),
+            advantage="group-std", group_size=int(config["grpo_size"]), epsilon=1e-4,
+            aggregation="token-mean", kl_kind="k3" if config["kl_to_ref_coeff"] else None,
+            kl_place="loss", kl_coefficient=float(config["kl_to_ref_coeff"] or 0.0),
             entropy_weight=weight, clip=(clip, clip),
         ),
-        shown={name: str(value) for name, value in given.items()},
+        shown={name: str(value) for name, value in config.items()},
         changes=tuple(notes.changes),
         caveats=tuple(notes.caveats),
     )  # fmt: skip

@@ -53,14 +53,14 @@ def pick(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
 
 
 def lookup(value: Any, table: Mapping[Any, Any], name: str) -> Any:
-    """What a value means here.
+    """The term of this library for the value of a trainer's setting.
 
     Raises:
         InputError: It is not known.
     """
     if value not in table:
-        known = ", ".join(str(key) for key in table)
-        raise InputError(f"{name}={value!r} is not known here; known: {known}")
+        names = ", ".join(str(key) for key in table)
+        raise InputError(f"{name}={value!r} is not known here; known: {names}")
     return table[value]
 
 
@@ -78,16 +78,16 @@ def note_aggregation(notes: Notes, setting: str, value: Any, to: Any, kind: Aggr
         notes.change(setting, value, to, f"the loss is divided by {over}")
 
 
-def note_selection(notes: Notes, given: Mapping[str, Any]) -> None:
+def note_selection(notes: Notes, config: Mapping[str, Any]) -> None:
     """Note what leaves completions or tokens out."""
-    if given.get("mask_truncated_completions"):
+    if config.get("mask_truncated_completions"):
         notes.change(
             "mask_truncated_completions", True, False,
             "completions cut at the limit are left out: what is ascended is the reward given that "
             "a completion ends",
         )  # fmt: skip
-    if float(given.get("top_entropy_quantile", 1.0)) < 1:
+    if float(config.get("top_entropy_quantile", 1.0)) < 1:
         notes.change(
-            "top_entropy_quantile", given["top_entropy_quantile"], 1.0,
+            "top_entropy_quantile", config["top_entropy_quantile"], 1.0,
             "only tokens of high entropy are learned from: the gradient of no objective",
         )  # fmt: skip

@@ -52,36 +52,38 @@ _VERL_DEFAULTS: dict[str, Any] = {
 
 def read_verl(options: Mapping[str, Any]) -> TrainerReading:
     """Settings of verl's ``ppo_trainer``."""
-    given = {path: _at(options, path, default) for path, default in _VERL_DEFAULTS.items()}
+    config = {path: _at(options, path, default) for path, default in _VERL_DEFAULTS.items()}
     actor = "actor_rollout_ref.actor."
     notes = Notes()
-    advantage = _verl_advantage(given, notes)
-    mode = given[actor + "loss_agg_mode"]
+    advantage = _verl_advantage(config, notes)
+    mode = config[actor + "loss_agg_mode"]
     aggregation = lookup(mode, _VERL_AGGREGATION, actor + "loss_agg_mode")
     note_aggregation(notes, actor + "loss_agg_mode", mode, "seq-mean-token-sum-norm", aggregation)
-    in_reward, in_loss = given["algorithm.use_kl_in_reward"], given[actor + "use_kl_loss"]
-    kind = _verl_kl(given, notes, in_reward=bool(in_reward), in_loss=bool(in_loss))
-    coefficient = given["algorithm.kl_ctrl.kl_coef"] if in_reward else given[actor + "kl_loss_coef"]
-    batches = int(given["data.train_batch_size"]) / int(given[actor + "ppo_mini_batch_size"])
+    in_reward, in_loss = config["algorithm.use_kl_in_reward"], config[actor + "use_kl_loss"]
+    kind = _verl_kl(config, notes, in_reward=bool(in_reward), in_loss=bool(in_loss))
+    coefficient = (
+        config["algorithm.kl_ctrl.kl_coef"] if in_reward else config[actor + "kl_loss_coef"]
+    )
+    batches = int(config["data.train_batch_size"]) / int(config[actor + "ppo_mini_batch_size"])
     return TrainerReading(
         trainer="verl",
         settings=ObjectiveSettings(
-            advantage=advantage, group_size=int(given["actor_rollout_ref.rollout.n"]),
+            advantage=advantage, group_size=int(config["actor_rollout_ref.rollout.n"]),
             epsilon=1e-6 if advantage == "group-std" else 0.0, aggregation=aggregation,
             kl_kind=kind, kl_place="reward" if in_reward else "loss",
             kl_coefficient=float(coefficient) if kind else 0.0,
-            entropy_weight=float(given[actor + "entropy_coeff"]),
-            updates_per_batch=max(1, round(batches)) * int(given[actor + "ppo_epochs"]),
-            clip=(float(given[actor + "clip_ratio"]), float(given[actor + "clip_ratio"])),
+            entropy_weight=float(config[actor + "entropy_coeff"]),
+            updates_per_batch=max(1, round(batches)) * int(config[actor + "ppo_epochs"]),
+            clip=(float(config[actor + "clip_ratio"]), float(config[actor + "clip_ratio"])),
         ),
-        shown={path.rpartition(".")[2]: str(value) for path, value in given.items()},
+        shown={path.rpartition(".")[2]: str(value) for path, value in config.items()},
         changes=tuple(notes.changes),
         caveats=tuple(notes.caveats),
     )  # fmt: skip
 
 
-def _verl_advantage(given: Mapping[str, Any], notes: Notes) -> AdvantageKind:
-    name, size = given["algorithm.adv_estimator"], int(given["actor_rollout_ref.rollout.n"])
+def _verl_advantage(config: Mapping[str, Any], notes: Notes) -> AdvantageKind:
+    name, size = config["algorithm.adv_estimator"], int(config["actor_rollout_ref.rollout.n"])
     setting = "algorithm.adv_estimator"
     if name in ("grpo", "rloo") and size == 1:
         notes.change(
@@ -90,7 +92,7 @@ def _verl_advantage(given: Mapping[str, Any], notes: Notes) -> AdvantageKind:
         )  # fmt: skip
         return "none"
     if name == "grpo":
-        standardized = bool(given["algorithm.norm_adv_by_std_in_grpo"])
+        standardized = bool(config["algorithm.norm_adv_by_std_in_grpo"])
         kind: AdvantageKind = "group-std" if standardized else "mean"
         note_advantage(notes, "algorithm.norm_adv_by_std_in_grpo", True, False, kind)
         return kind
@@ -109,7 +111,7 @@ def _verl_advantage(given: Mapping[str, Any], notes: Notes) -> AdvantageKind:
 
 
 def _verl_kl(
-    given: Mapping[str, Any], notes: Notes, *, in_reward: bool, in_loss: bool
+    config: Mapping[str, Any], notes: Notes, *, in_reward: bool, in_loss: bool
 ) -> KLKind | None:
     actor = "actor_rollout_ref.actor."
     if in_reward and in_loss:
@@ -119,7 +121,7 @@ def _verl_kl(
     if not (in_reward or in_loss):
         return None
     setting = "algorithm.kl_penalty" if in_reward else actor + "kl_loss_type"
-    name = given["algorithm.kl_penalty"] if in_reward else given[actor + "kl_loss_type"]
+    name = config["algorithm.kl_penalty"] if in_reward else config[actor + "kl_loss_type"]
     kind = lookup(name, _VERL_KL, setting)
     if in_reward and kind != "k1":
         notes.change(setting, name, "kl", f"{kind} in the reward is biased for KL(π‖ρ)")

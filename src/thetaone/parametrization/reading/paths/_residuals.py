@@ -40,11 +40,15 @@ class Residuals:
 
     def all(self) -> list[Residual]:
         """The residual connections that lie in no other one's branch, in order."""
-        found: list[Residual] = []
+        residuals: list[Residual] = []
         for operation in self.linearity.live():
             if self._is_last(operation):
-                found += [one for one in self._of_sum(operation) if self._ends_stream(one)]
-        return [one for one in found if not any(self._inside(one, other) for other in found)]
+                residuals += [one for one in self._of_sum(operation) if self._ends_stream(one)]
+
+        def nested(residual: Residual) -> bool:
+            return any(self._inside(residual, other) for other in residuals)
+
+        return [residual for residual in residuals if not nested(residual)]
 
     def inside(self, residual: Residual) -> list[str]:
         """The parameters that a branch depends on and its stream does not."""

@@ -46,10 +46,10 @@ def decomposed() -> Iterator[None]:
 
 def attribute_tensors(model: nn.Module) -> set[int]:
     """Buffers, and tensors that modules hold as plain attributes."""
-    found = {id(buffer) for buffer in model.buffers()}
+    ids = {id(buffer) for buffer in model.buffers()}
     for module in model.modules():
-        found |= {id(entry) for entry in vars(module).values() if isinstance(entry, Tensor)}
-    return found
+        ids |= {id(entry) for entry in vars(module).values() if isinstance(entry, Tensor)}
+    return ids
 
 
 def _item(args: Any, real: Any) -> Any:

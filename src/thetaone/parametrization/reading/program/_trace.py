@@ -116,8 +116,8 @@ class _Recorder(TorchDispatchMode):
 
     def value(self, tensor: Tensor) -> Value:
         """The value that a tensor holds now."""
-        known = self._values.get(id(tensor))
-        return known if known is not None else self._add_leaf(tensor)
+        value = self._values.get(id(tensor))
+        return value if value is not None else self._add_leaf(tensor)
 
     def _add_leaf(self, tensor: Tensor) -> Value:
         name = self._names.get(id(tensor), "")
@@ -137,23 +137,24 @@ class _Recorder(TorchDispatchMode):
     ) -> tuple[Any, Any]:
         """The operation's fake result, and its real one where that is known."""
         name = func.overloadpacket.__name__
-        known = all(value.constant is not None for value in inputs)
-        known = known and _RANDOM not in func.tags and not name.startswith(("empty", "new_empty"))
-        if known and (not inputs or name in ANSWERS):
-            known = name in ANSWERS or entries(args, kwargs) <= _SMALL
+        constant = all(value.constant is not None for value in inputs)
+        if _RANDOM in func.tags or name.startswith(("empty", "new_empty")):
+            constant = False
+        if constant and (not inputs or name in ANSWERS):
+            constant = name in ANSWERS or entries(args, kwargs) <= _SMALL
         if name in ANSWERS:
-            real = self._real(func, args, kwargs) if known else None
+            real = self._real(func, args, kwargs) if constant else None
             return ANSWERS[name](args, real), real
         away = self._replaced(args, self._stand_in), self._replaced(kwargs, self._stand_in)
         output = func(*away[0], **away[1])
-        if not known or sum(t.numel() for t in tensors_in(output)) > _SMALL:
+        if not constant or sum(t.numel() for t in tensors_in(output)) > _SMALL:
             return output, None
         return output, self._real(func, args, kwargs)
 
     def _real(self, func: Any, args: Any, kwargs: Any) -> Any:
         def constant(tensor: Tensor) -> Tensor | None:
-            known = self.value(tensor).constant
-            return None if known is None else known.clone()
+            number = self.value(tensor).constant
+            return None if number is None else number.clone()
 
         kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "pin_memory")}
         with _disable_current_modes(), torch.no_grad():
@@ -165,13 +166,13 @@ class _Recorder(TorchDispatchMode):
         plain = type(tensor) is torch.nn.Parameter and tensor.layout is torch.strided
         if isinstance(tensor, FakeTensor) or not (meta or plain):
             return tensor
-        known = self._stand_ins.get(id(tensor))
-        if known is None:
+        stand_in = self._stand_ins.get(id(tensor))
+        if stand_in is None:
             like = {"dtype": tensor.dtype, "device": "cpu" if meta else tensor.device}
-            known = torch.empty_strided(tensor.shape, tensor.stride(), **like)
-            self._stand_ins[id(tensor)] = known
+            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), **like)
+            self._stand_ins[id(tensor)] = stand_in
             self._alive.append(tensor)
-        return known
+        return stand_in
 
     def _replaced(self, entry: Any, by: Callable[[Tensor], Any]) -> Any:
         if isinstance(entry, Tensor):
@@ -195,9 +196,9 @@ class _Recorder(TorchDispatchMode):
     ) -> None:
         name = func.overloadpacket.__name__
         results = tensors_in(output)
-        knowns = tensors_in(constants) if constants is not None else []
-        if len(knowns) != len(results):
-            knowns = [None] * len(results)
+        constants = tensors_in(constants) if constants is not None else []
+        if len(constants) != len(results):
+            constants = [None] * len(results)
         kind = kind_of(inputs, random=_RANDOM in func.tags)
         if name.endswith(_SHAPE_ONLY):
             kind, inputs = ACTIVATION if _RANDOM in func.tags else DATA, ()
@@ -210,8 +211,8 @@ class _Recorder(TorchDispatchMode):
                 ACTIVATION  # rows picked by data, or data held in a buffer: features from here on
             )
         outputs = tuple(
-            Value(tuple(tensor.shape), kind, constant=known)
-            for tensor, known in zip(results, knowns, strict=True)
+            Value(tuple(tensor.shape), kind, constant=constant)
+            for tensor, constant in zip(results, constants, strict=True)
         )
         if not outputs:
             return
