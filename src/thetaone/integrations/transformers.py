@@ -57,16 +57,21 @@ def trainer_optimizers(
         >>> sorted({group["lr"] for group in optimizer.param_groups})
         [0.25, 0.5]
     """
-    cls, own = Trainer.get_optimizer_cls_and_kwargs(args)
+    cls, defaults = Trainer.get_optimizer_cls_and_kwargs(args)
     if cls.__name__ == "Adafactor" and "optimizer" not in options:
         raise UnknownOptimizerError(
             f"optim={str(args.optim)!r} is transformers' own Adafactor, whose update has no rule "
             "here: pass optimizer=torch.optim.Adafactor to trainer_optimizers"
         )
-    own = {"optimizer": cls, "weight_decay": args.weight_decay, "decay_vectors": False, **own}
+    defaults = {
+        "optimizer": cls,
+        "weight_decay": args.weight_decay,
+        "decay_vectors": False,
+        **defaults,
+    }
     if "optimizer" in options:  # another class has other options; rate and decay are all classes'
-        own = {key: own[key] for key in ("lr", "weight_decay", "decay_vectors")}
-    return parametrize(model, base=base, **{**own, **options}), None
+        defaults = {key: defaults[key] for key in ("lr", "weight_decay", "decay_vectors")}
+    return parametrize(model, base=base, **{**defaults, **options}), None
 
 
 class SpectralCallback(TrainerCallback):

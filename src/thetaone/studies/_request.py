@@ -284,8 +284,8 @@ def _sizes(
     """
     depths = () if depths is None else whole_numbers("depths", depths, least=1)
     if not depths:
-        own = task.training.get("depth")
-        return tuple(Size(width, own) for width in widths)
+        depth = task.training.get("depth")
+        return tuple(Size(width, depth) for width in widths)
     require_depth(task)
     if len(widths) == 1:
         return tuple(Size(widths[0], depth) for depth in depths)
@@ -323,10 +323,10 @@ def choose_optimizer(
     """
     said = task.training
     if optimizer is None or "optimizer" not in said:
-        own = _said(said.get("optimizer"), torch.optim.AdamW)
-        own, first = own if isinstance(own, tuple) else (own, {})
+        default = _said(said.get("optimizer"), torch.optim.AdamW)
+        default, first = default if isinstance(default, tuple) else (default, {})
         named = {name: said[name] for name in OPTIONS if name in said}
-        optimizer = _said(optimizer, own)
+        optimizer = _said(optimizer, default)
         options = {**first, **said.get("options", {}), **named, **options}
     options = dict(options)
     if "beta2" in options and (beta1 := _beta1(optimizer)) is not None:

@@ -27,7 +27,7 @@ class StorageTracker(TorchDispatchMode):
         self.live_bytes = 0
         self.peak_bytes = 0
         self.events: list[tuple[int, int]] | None = [] if record else None
-        self._known: dict[int, tuple[weakref.ref[Any], int, int]] = {}
+        self._seen: dict[int, tuple[weakref.ref[Any], int, int]] = {}
         self._born = 0
 
     def reset_peak(self) -> None:
@@ -36,7 +36,7 @@ class StorageTracker(TorchDispatchMode):
 
     def number(self, tensor: torch.Tensor) -> int | None:
         """The number under which the storage of a tensor was born; None if it was not seen."""
-        entry = self._known.get(key(tensor))
+        entry = self._seen.get(key(tensor))
         return entry[1] if entry else None
 
     def __torch_dispatch__(
@@ -44,7 +44,7 @@ class StorageTracker(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tensors_in(result):
-            if key(tensor) not in self._known:
+            if key(tensor) not in self._seen:
                 self._see(tensor, (args, kwargs))
         return result
 
@@ -56,7 +56,7 @@ class StorageTracker(TorchDispatchMode):
         if any(key(other) == place for other in tensors_in(arguments)):
             return  # a view of something older than the tracker
         self._born += 1
-        self._known[place] = (
+        self._seen[place] = (
             weakref.ref(storage, self._death(place, self._born, size)),
             self._born,
             size,
@@ -65,7 +65,7 @@ class StorageTracker(TorchDispatchMode):
 
     def _death(self, place: int, number: int, size: int) -> Callable[[object], None]:
         def died(_: object) -> None:
-            self._known.pop(place, None)
+            self._seen.pop(place, None)
             self._change(number, -size)
 
         return died

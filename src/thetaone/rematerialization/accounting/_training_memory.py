@@ -134,7 +134,7 @@ class TrainingMemory(StorageTracker):
     def _mark(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count these as state from now on, not as activations."""
         for tensor in tensors:
-            entry = self._known.get(key(tensor))
+            entry = self._seen.get(key(tensor))
             if entry is not None and entry[1] not in self._state:
                 self._state.add(entry[1])
                 self._state_bytes += entry[2]

@@ -278,10 +278,10 @@ class _Search:
         if isinstance(value, type):
             self._class(value, value.__qualname__, ("forward", "__call__", "apply"))
             return False
-        own = origin(path.rpartition(".")[0]) == "own"
-        if own or isinstance(value, (*_FUNCTIONS, *GENERATORS)):
+        in_block = origin(path.rpartition(".")[0]) == "own"
+        if in_block or isinstance(value, (*_FUNCTIONS, *GENERATORS)):
             self._push(value, path)
-        return own and not isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
+        return in_block and not isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
 
     def _namespace(self, module: types.ModuleType, names: Iterable[str]) -> None:
         """Follow what code names of a module: ``settings.scale``, ``random.random``."""

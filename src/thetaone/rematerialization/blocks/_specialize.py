@@ -145,8 +145,8 @@ def _special(module: nn.Module) -> type[nn.Module] | None:
 
 def _subclass(original: type[nn.Module], members: dict[str, Any]) -> type[nn.Module]:
     key = (original, *members.values())
-    if (known := _specials.get(key)) is not None:
-        return known
+    if (special_class := _specials.get(key)) is not None:
+        return special_class
     _leave_to_python()
     named = {"__module__": original.__module__, "__qualname__": original.__qualname__}
     special = {"_specialized": members, "__reduce_ex__": _reduce}

@@ -334,12 +334,12 @@ def _earlier(value: Any, fresh: dict[int, Any]) -> Any:
 
 
 def _write(holders: list[Holder], contents: list[Contents]) -> None:
-    for holder, wanted in zip(holders, contents, strict=True):
+    for holder, noted in zip(holders, contents, strict=True):
         current = holder.contents()
-        if len(current) != len(wanted) or not (
-            all(map(is_, current.values(), wanted.values())) and all(map(is_, current, wanted))
+        if len(current) != len(noted) or not (
+            all(map(is_, current.values(), noted.values())) and all(map(is_, current, noted))
         ):
-            holder.restore(wanted)
+            holder.restore(noted)
 
 
 def _path(holder: Holder, name: Any) -> str:

@@ -47,13 +47,13 @@ class Background:
         self._jobs: SimpleQueue[Any] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def submit(self, job: Callable[..., Any], *given: Any) -> Answer:
+    def submit(self, job: Callable[..., Any], *arguments: Any) -> Answer:
         """Run a job after those before it; at once where no thread can be had."""
         answer = Answer()
         if not self._running():
-            _answer(answer, job, given)
+            _answer(answer, job, arguments)
         else:
-            self._jobs.put((answer, job, given))
+            self._jobs.put((answer, job, arguments))
         return answer
 
     def close(self) -> None:
@@ -85,10 +85,10 @@ def _serve(jobs: "SimpleQueue[Any]") -> None:
         del item  # what it holds must not wait for the next one
 
 
-def _answer(answer: Answer, job: Callable[..., Any], given: tuple[Any, ...]) -> None:
+def _answer(answer: Answer, job: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     value, text = None, ""
     try:
-        value = job(*given)
+        value = job(*arguments)
     except Exception as error:
         text = f"{error}" or repr(error)
     answer.put(value, text)  # what the failed job held is free by now

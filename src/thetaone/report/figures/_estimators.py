@@ -86,7 +86,7 @@ def _series(
     comparison: EstimatorComparison, values: list[tuple[float, float]]
 ) -> tuple[Series, ...]:
     """Values with their standard errors, in the rows of their estimators, one series a group."""
-    found: list[Series] = []
+    series: list[Series] = []
     for name, (colour, symbol) in _GROUPS.items():
         kept = [
             (value, error, len(values) - 1 - index, row)
@@ -96,7 +96,7 @@ def _series(
         if not kept:
             continue
         with_errors = any(error for _, error, _, _ in kept)
-        found.append(
+        series.append(
             Series(
                 name=name,
                 x=tuple(value for value, _, _, _ in kept),
@@ -111,7 +111,7 @@ def _series(
                 notes=tuple(_note(row) for _, _, _, row in kept),
             )
         )
-    return tuple(found)
+    return tuple(series)
 
 
 def _group(row: EstimatorRow) -> str:

@@ -67,7 +67,7 @@ def lead(result: TransferResult) -> str:
 
 def facts(result: TransferResult) -> tuple[Fact, ...]:
     """The numbers of the headline."""
-    found = [
+    entries = [
         Fact(
             label="Chosen learning rate",
             value=f"{result.chosen_lr:.3g}",
@@ -84,14 +84,14 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
     if result.memory is not None:
         account = result.memory.account
         budget = "no budget" if account.budget_bytes is None else bytes_words(account.budget_bytes)
-        found.append(
+        entries.append(
             Fact(
                 label="Peak memory",
                 value=bytes_words(account.measured_peak_bytes),
                 note=f"measured; budget {budget}; store-all {bytes_words(account.store_all_bytes)}",
             )
         )
-    found.append(
+    entries.append(
         Fact(
             label="Cost of the rate",
             value=saving(result.cost.times_less_compute),
@@ -101,14 +101,14 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
     )
     final = result.target.final_loss
     evaluation = "" if result.evaluation is None else f"; evaluation {result.evaluation:.4g}"
-    found.append(
+    entries.append(
         Fact(
             label="Target loss",
             value=f"{final:.3f}" if math.isfinite(final) else result.target.status,
             note=f"width {result.target_width}, last fifth of the steps{evaluation}",
         )
     )
-    return tuple(found)
+    return tuple(entries)
 
 
 def verdicts(result: TransferResult) -> Table:

@@ -192,14 +192,14 @@ def _fit(
         schedule = plan(chain, budget=most)
         return schedule, most, _measure(target, schedule)[1]
     best, spare, peak = floor, floor.peak_bytes, floor_peak
-    wanted = min(most, spare + budget_bytes - peak)
+    limit = min(most, spare + budget_bytes - peak)
     for _ in range(MAX_TRIES):
-        schedule = plan(chain, budget=max(wanted, spare))
+        schedule = plan(chain, budget=max(limit, spare))
         if schedule.regions == best.regions:
             break
         tried = _measure(target, schedule)[1]
         if tried <= budget_bytes:
-            best, spare, peak = schedule, wanted, tried
+            best, spare, peak = schedule, limit, tried
         below = most if tried <= budget_bytes else schedule.peak_bytes - 1
-        wanted = min(below, wanted + budget_bytes - tried)
+        limit = min(below, limit + budget_bytes - tried)
     return best, spare, peak

@@ -87,10 +87,10 @@ def _choices(request: Request) -> dict[str, OptimizerChoice]:
 def _name(cls: type) -> str:
     """How the class is found again: by its name, or by its module."""
     try:
-        known = optimizer_class(cls.__name__) is cls
+        named = optimizer_class(cls.__name__) is cls
     except UnknownOptimizerError:
-        known = False
-    return cls.__name__ if known else f"{cls.__module__}:{cls.__qualname__}"
+        named = False
+    return cls.__name__ if named else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _written(options: Mapping[str, Any]) -> dict[str, JsonValue]:

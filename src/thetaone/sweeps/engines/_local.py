@@ -49,10 +49,10 @@ def run_local(
     """
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r} is not one of {', '.join(ENGINES)}")
-    wanted = available_cores() if n_processes is None else n_processes
-    if wanted < 1:
-        raise InputError(f"n_processes={wanted}: need at least 1")
-    n_processes = min(wanted, len(specs))
+    asked = available_cores() if n_processes is None else n_processes
+    if asked < 1:
+        raise InputError(f"n_processes={asked}: need at least 1")
+    n_processes = min(asked, len(specs))
     alone = _serial_reason(work, specs, engine)
     if alone:
         decided(_serial(alone, {}))
@@ -199,16 +199,16 @@ def _measure_stacks(
             key=lambda spec: (spec.rule, spec.seed, spec.lr),
         )
         size = 1 if why_not and not forced else stack_size(len(group), n_processes)
-        found = _slowest(pool.ask_all(Probe(specs=tuple(group[:size]))))
-        seconds[f"width {width}, one thread"] = found.single_seconds
-        stack_seconds = found.stack_seconds
+        probed = _slowest(pool.ask_all(Probe(specs=tuple(group[:size]))))
+        seconds[f"width {width}, one thread"] = probed.single_seconds
+        stack_seconds = probed.stack_seconds
         if stack_seconds is not None:
             seconds[f"width {width}, stack of {size}"] = stack_seconds
         if size == 1:
             continue
         if stack_seconds is None:
-            why_not = found.why_not
-        elif forced or stack_seconds < MARGIN * found.single_seconds:
+            why_not = probed.why_not
+        elif forced or stack_seconds < MARGIN * probed.single_seconds:
             stacks[width] = size
         else:
             why_not = f"from width {width} on a stack is no faster"

@@ -52,11 +52,11 @@ class FileLock:
     def _look(self) -> tuple[float, str] | None:
         """When the lock was made, and whose it is; None when it is free."""
         try:
-            made = os.lstat(self._path).st_mtime
+            since = os.lstat(self._path).st_mtime
             owner = "" if self._path.is_symlink() else self._path.read_text(encoding="utf-8")
         except OSError:
             return None
-        return made, owner
+        return since, owner
 
     def _is_stale(self, owner: str, since: float) -> bool:
         return is_gone(owner) or time.monotonic() - since > GRACE_SECONDS

@@ -79,10 +79,10 @@ class Leases:
 
     def release(self, keys: Iterable[str]) -> None:
         """Give keys back."""
-        given = self._held.intersection(keys)
-        self._held -= given
-        if given:
-            self._board.drop(given, self._owner)
+        released = self._held.intersection(keys)
+        self._held -= released
+        if released:
+            self._board.drop(released, self._owner)
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:

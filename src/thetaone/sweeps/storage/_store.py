@@ -94,18 +94,18 @@ class OptunaStore:
 
     def known(self, specs: Iterable[TrialSpec]) -> dict[TrialSpec, Trial]:
         """Those of the specs that are kept and did not fail, with their trials."""
-        wanted = set(specs)
-        found: dict[TrialSpec, Trial] = {}
-        for example in _one_a_study(wanted):
+        asked = set(specs)
+        kept: dict[TrialSpec, Trial] = {}
+        for example in _one_a_study(asked):
             for frozen in self._complete(example):
                 spec = _spec_of(frozen.params, example)
-                if spec in wanted and spec not in found:
+                if spec in asked and spec not in kept:
                     trial = self._read(spec, frozen)
                     if trial is not None:
-                        found[spec] = trial
+                        kept[spec] = trial
         for line in self._journal.damaged_lines if self._journal else ():
             self._note(f"line {line} of {self.where} is damaged and left out")
-        return {spec: found[spec] for spec in sorted(found)}
+        return {spec: kept[spec] for spec in sorted(kept)}
 
     def keep(self, spec: TrialSpec, trial: Trial) -> None:
         """Append one ended trial: complete (its value inf when diverged), or failed."""
