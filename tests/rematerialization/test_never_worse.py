@@ -1,6 +1,7 @@
 """Plans against every schedule of short chains, and against every fixed policy of longer ones."""
 
 import functools
+import math
 import random
 from collections.abc import Iterator
 from itertools import pairwise
@@ -138,6 +139,25 @@ def fixed_policies(chain: Chain) -> Iterator[Schedule]:
             yield judged(chain, regions(spans[:-1]), policy="without the last")
         for chosen in (range(k - 1, length, k), range(0, length, k), range(k), range(k, length)):
             yield judged(chain, regions(tuple((i, i + 1) for i in chosen)), policy="some blocks")
+        yield cheapest(chain, k, join=True)
+        yield cheapest(chain, k, join=False)
+
+
+def cheapest(chain: Chain, count: int, *, join: bool) -> Schedule:
+    """The blocks whose tapes cost least to make again, as a user would choose them."""
+
+    def price(k: int) -> float:
+        stage = chain.stages[k]
+        return (stage.forward_seconds - stage.tail_seconds) / max(stage.tape_bytes, 1e-9)
+
+    chosen = sorted(sorted(range(chain.length), key=price)[:count])
+    spans = [(k, k + 1) for k in chosen]
+    if join:
+        spans = []
+        for k in chosen:
+            spans = [*spans[:-1], (spans[-1][0], k + 1)] if spans and spans[-1][1] == k else [
+                *spans, (k, k + 1)]  # fmt: skip
+    return judged(chain, regions(tuple(spans)), policy=f"{count} cheapest, joined: {join}")
 
 
 def require_not_slower(chain: Chain, units: int) -> bool:
@@ -170,6 +190,17 @@ def of_few_kinds(seed: int, lengths: tuple[int, int]) -> Chain:
 def test_no_fixed_policy_is_faster_where_memory_is_rounded() -> None:
     """By the table alone 14 policies would be, with so few levels."""
     assert require_not_slower(of_few_kinds(104, (50, 90)), 16)
+
+
+@pytest.mark.parametrize("join", [True, False])
+@pytest.mark.parametrize("count", [5, 20, 40])
+def test_the_cheapest_blocks_are_among_the_candidates(count: int, *, join: bool) -> None:
+    draw = random.Random(3)
+    stages = tuple(random_stage(draw, 10**7) for _ in range(60))
+    policy = cheapest(chain := Chain(input_bytes=10**6, stages=stages), count, join=join)
+    (fastest,) = FixedPolicies(chain).fastest(policy.peak_bytes, math.inf)
+    assert fastest.peak_bytes <= policy.peak_bytes
+    assert fastest.total_seconds <= policy.total_seconds * (1 + 1e-12)
 
 
 @pytest.mark.slow
@@ -283,7 +314,10 @@ def test_a_thousand_unlike_stages() -> None:
     stages = tuple(random_stage(draw, 2**20) for _ in range(1000))
     chain = Chain(input_bytes=2**20, stages=stages)
     planner = Planner(chain)
-    for share in (0.3, 0.5, 0.75):
+    for share, count, above in ((0.3, 512, 1.09), (0.5, 292, 1.045), (0.75, 140, 1.02)):
         schedule = planner.plan(int(share * planner.store_all.peak_bytes))
         assert schedule.bound_seconds is not None
-        assert schedule.total_seconds <= 1.06 * schedule.bound_seconds
+        assert schedule.total_seconds <= above * schedule.bound_seconds
+        for join in (True, False):
+            policy = cheapest(chain, count, join=join)
+            assert planner.plan(policy.peak_bytes).total_seconds <= policy.total_seconds

@@ -22,8 +22,9 @@ from thetaone.rematerialization.planning._binomial import binomial_spans
 from thetaone.rematerialization.planning._policies import judged, layer_spans
 from thetaone.rematerialization.planning.table import ChainArrays, Ints, chain_arrays
 
-MOST_SLOTS = 64  # of the binomial schedules that are tried
 MOST_NESTED = 256  # stages; the replay of a nested schedule of more takes too long
+MOST_CHOICES = 256  # counts of cheapest blocks that are tried, in chains of more stages
+LONGEST = (1, 2, 8, 10**9)  # stages of a region that joins neighbours among the cheapest blocks
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,26 @@ class FixedPolicies:
     @cached_property
     def _flat(self) -> list[tuple[str, Spans]]:
         """Name and regions of each policy of disjoint regions."""
-        families = _families(self.costs.length)
+        families = [*_families(self.costs.length), *self._cheapest()]
         if self._one_list:
-            return list(families)
+            return families
         return [(name, _allowed(self.costs, spans)) for name, spans in families]
+
+    def _cheapest(self) -> Iterator[tuple[str, Spans]]:
+        """The blocks that free the most bytes for the seconds they take, neighbours joined.
+
+        Between blocks that keep their tapes a region frees its tape less the output that waits for
+        the next one; inside a longer region nothing waits.
+        """
+        costs = self.costs
+        again = costs.forward - self.tails
+        every = -(-costs.length // MOST_CHOICES)
+        for what, freed in (("tape", costs.tape), ("less", costs.tape - costs.activation[1:])):
+            order = np.argsort(again / np.maximum(freed, 1e-9), kind="stable")
+            for count in range(1, costs.length + 1, every):
+                chosen = np.sort(order[:count])
+                for most in LONGEST:
+                    yield f"the {count} cheapest blocks by {what}", _joined(chosen, most)
 
     @cached_property
     def _nested(self) -> list[tuple[str, Spans]]:
@@ -86,7 +103,7 @@ class FixedPolicies:
             return []
         nested = [
             (f"binomial, {slots} slots", binomial_spans(length, slots))
-            for slots in range(1, min(length, MOST_SLOTS) + 1)
+            for slots in range(1, length + 1)
         ]
         nested += [
             (f"one in {every} kept, loaded once per layer", layer_spans(length, every))
@@ -157,6 +174,15 @@ def _families(length: int) -> Iterator[tuple[str, Spans]]:
         ):
             if len(chosen):
                 yield name, Spans(chosen, chosen + 1, adjacent=True)
+
+
+def _joined(chosen: Ints, most: int) -> Spans:
+    """Regions of neighbours among some stages, of so many at most."""
+    run = np.cumsum(np.diff(chosen, prepend=chosen[0] - 2) > 1)  # which run of neighbours
+    first = np.flatnonzero(np.diff(run, prepend=0))
+    place = np.arange(len(chosen)) - first[run - 1]  # within its run
+    starts = np.flatnonzero(place % most == 0)
+    return Spans(chosen[starts], chosen[np.append(starts[1:], len(chosen)) - 1] + 1)
 
 
 def _allowed(costs: ChainArrays, spans: Spans) -> Spans:
