@@ -17,6 +17,7 @@ a killed run goes on with the same command, several at once share the trials of 
 import argparse
 import json
 import math
+import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 from bench_what_transfers import Products
-from origin import commit, machine, record
+from origin import commit, processor, record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -307,8 +308,10 @@ def stored(path: Path | None) -> dict[str, dict[str, Any]]:
 
 def run(case: Case, options: argparse.Namespace) -> None:
     """Measure a case and append its figures."""
-    figures = {**measure(case, options.storage, options.engine), "machine": machine(),
-               "commit": commit(), "torch": torch.__version__}  # fmt: skip
+    figures = {
+        **measure(case, options.storage, options.engine), "commit": commit(),
+        "torch": torch.__version__, "machine": f"{os.cpu_count()} cores, {processor()}",
+    }  # fmt: skip
     line = json.dumps({"case": key(case), "figures": figures})
     print(line, flush=True)
     with options.results.open("a", encoding="utf-8") as file:

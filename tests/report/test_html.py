@@ -354,4 +354,13 @@ def test_sentences_on_the_minima_follow_the_drift(result: TransferResult) -> Non
 
 def test_the_block_to_paste_carries_the_recipe(text: str) -> None:
     assert "clip_grad_norm_(model.parameters(), 1.0)" in text
-    assert "recipe.scheduler(optimizer)" in text
+    assert "optimizer, scheduler = recipe.optimizer_and_scheduler(model)" in text
+
+
+@pytest.mark.parametrize(("anchor", "warned"), [(32, False), (1024, False), (1025, True)])
+def test_a_proxy_too_narrow_to_predict_is_told(
+    result: TransferResult, anchor: int, warned: bool
+) -> None:
+    """The widest proxy is 128 wide: up to eight times narrower is what the benchmark covers."""
+    first = str(result.model_copy(update={"base_width": anchor})).splitlines()[0]
+    assert ("times narrower: sweep width 129 or more before you trust it" in first) == warned

@@ -15,6 +15,8 @@ from thetaone.records.studies._recipe import Recipe
 from thetaone.records.studies._tuned import TunedOption
 from thetaone.records.sweeps import SweepResult, Trial
 
+FARTHEST = 8  # times narrower: beyond, rates missed by up to 0.7 octaves (bench_anchor)
+
 
 class MemoryAccount(Record):
     """Where the bytes of one training step of the target go.
@@ -220,9 +222,19 @@ def advice(result: TransferResult) -> str:
     optimum = result.mup.optima.get(max(result.mup.optima, default=0))
     if optimum is not None and optimum.at_edge:
         rate += " (the edge of the grid: sweep further before you trust it)"
+    if (times := _times_narrower(result)) > FARTHEST:
+        rate += (
+            f" (the widest small model is {times:g} times narrower: sweep width "
+            f"{math.ceil(result.base_width / FARTHEST)} or more before you trust it)"
+        )
     if recipe is None or recipe.plain:
         return f"train your model as it is, at rate {rate}"
     return f"train your model by recipe.json, at rate {rate}"
+
+
+def _times_narrower(result: TransferResult) -> float:
+    """The width at which rates are meant over the widest proxy's; 1 where depth alone grows."""
+    return result.base_width / max(trial.width for trial in result.mup.trials)
 
 
 def _level_line(level: LevelVerdict) -> str:
