@@ -113,6 +113,30 @@ def test_gradients_through_growing_logits_start_smaller(
     assert early == {"q": factor, "k": factor, "v": 1.0, "o": 1.0, "ln_1": 1.0}
 
 
+class Fused(nn.Module):
+    """Queries, keys and values from one projection; heads grow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.emb, self.head = nn.Linear(6, width), nn.Linear(width, 5)
+        self.attn = nn.MultiheadAttention(width, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.emb(x)
+        return self.head(h + self.attn(h, h, h, need_weights=False)[0])
+
+
+@pytest.mark.parametrize(("optimizer", "early"), [("SGD", {"attn": 0.5}), ("AdamW", {})])
+def test_logits_of_a_fused_projection_start_smaller(
+    optimizer: str, early: dict[str, float]
+) -> None:
+    """Not so its weights, whose values' part is felt at once."""
+    x = torch.randn(2, 4, 6)
+    prescription = t1.prescribe(Fused(64), base=Fused(16), optimizer=optimizer, sample=(x,))
+    assert prescription.early_logits == pytest.approx(early)
+    assert prescription["attn.in_proj_weight"].early_factor == 1.0
+
+
 def test_the_gradient_of_returned_scores_is_the_loss_s_own() -> None:
     x = torch.randn(5, 6)
     rules = t1.prescribe(Encoder(64), base=Encoder(16), optimizer="SGD", sample=(x,)).rules

@@ -95,3 +95,12 @@ def test_a_stored_blueprint_asks_for_one_pass_of_all_like_targets(passes: list[n
         target = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
         assert t1.prescribe(target, base=base)["2.weight"].lr_factor == 0.25
     assert len(passes) == 2
+
+
+def test_a_reading_that_a_target_asked_for_does_not_lend_it_its_sizes() -> None:
+    """The sizes of a base are its own, though a model built alike was read without any before."""
+    t1.prescribe(Model(), base=Model())
+    base = Model()
+    torch.nn.init.constant_(base.first.weight, 0.25)
+    wide = read_blueprint(base)
+    assert wide.by_name["first.weight"].rms == 0.25

@@ -105,7 +105,7 @@ def watched(make: Callable[[int], nn.Module], kind: str, width: int, optimizer: 
     model, x = make(width), inputs(kind)
     owners = [
         (name, module) for name, module in model.named_modules()
-        if not name or next(module.parameters(recurse=False), None) is not None
+        if not name or (list(module.parameters(recurse=False)) and "parametrizations" not in name)
     ]  # fmt: skip
     frozen = "skip" if any(not p.requires_grad for p in model.parameters()) else "error"
     prescription = t1.prescribe(

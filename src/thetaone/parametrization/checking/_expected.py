@@ -24,6 +24,7 @@ from thetaone.records import (
     UPDATE_NORM,
     WEIGHT_NORM,
     Prescription,
+    RowFactor,
     Rule,
 )
 
@@ -92,18 +93,26 @@ def factor_exponents(
     """Exponent in size of a factor that each parameter has, where there is one.
 
     Args:
-        factor: The rules' attribute, ``fold`` or ``early_factor``.
+        factor: The rules' attribute, ``fold`` or ``early_factor``; ``rows`` for the smallest of
+            the factors on rows.
         smallest: Prescription of the smallest model.
         largest: Of the largest.
         growth: Its size over the smallest's, > 1.
     """
-    factors = {rule.name: getattr(rule, factor) for rule in largest.rules}
+    factors = {rule.name: _factor_of(rule, factor) for rule in largest.rules}
     exponents = {
-        rule.name: math.log(factors[rule.name] / getattr(rule, factor)) / math.log(growth)
+        rule.name: math.log(factors[rule.name] / _factor_of(rule, factor)) / math.log(growth)
         for rule in smallest.rules
         if rule.name in factors
     }
     return {name: round(e, 6) for name, e in exponents.items() if abs(e) > 1e-6}
+
+
+def _factor_of(rule: Rule, factor: str) -> float:
+    value: float | tuple[RowFactor, ...] = getattr(rule, factor)
+    if isinstance(value, tuple):
+        return min((row.factor for row in value), default=1.0)
+    return value
 
 
 def widened(exponents: Iterable[float]) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from thetaone.parametrization.checking._operands import (
 from thetaone.parametrization.reading import canonical, rms_of
 
 GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added
-_ROOT, _LOSS = "(model)", "(loss)"
+ROOT, _LOSS = "(model)", "(loss)"
 _SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
 _NONLINEAR = _SOFTMAX | frozenset(
     """_log_softmax logsumexp sigmoid log_sigmoid_forward tanh exp softplus gelu silu relu elu
@@ -154,7 +154,7 @@ class Recorder(TorchDispatchMode):
             if isinstance(module, ParametrizationList):
                 return
             for number, tensor in enumerate(_tensors(output)):
-                name = label or f"{_ROOT} output"
+                name = label or f"{ROOT} output"
                 self._feature(f"{name} [{number}]" if number else name, tensor)
 
         return leave
@@ -296,7 +296,7 @@ class Recorder(TorchDispatchMode):
         return any(isinstance(module, ParametrizationList) for _, module in self._calls)
 
     def _where(self) -> str:
-        return (self._calls[-1][0] or _ROOT) if self._calls else _LOSS
+        return (self._calls[-1][0] or ROOT) if self._calls else _LOSS
 
 
 def _name(func: Any) -> str:

@@ -21,11 +21,13 @@ from thetaone.parametrization.checking._observe import (
     linear_features,
     train_and_observe,
 )
-from thetaone.parametrization.checking._recorder import SHIFT
+from thetaone.parametrization.checking._recorder import ROOT, SHIFT
 from thetaone.parametrization.checking._sizes import Sizes
 from thetaone.parametrization.checking._verdict import Band, Context, Key, judge
 from thetaone.parametrization.reading import canonical, read_branches
 from thetaone.records import WEIGHT_NORM, LayerVerdict, Prescription
+
+_LOGITS = " logits"  # as the recorder names what goes into a softmax
 
 
 class Study:
@@ -204,11 +206,16 @@ class Study:
             return {}
         growth = self.sizes.values[-1] / self.sizes.values[0]
         exponents = factor_exponents("early_factor", smallest, largest, growth)
-        return {
+        early = {
             label: min(exponents[name] for name in layer.names)
             for label, layer in self._layers.items()
             if layer.names and layer.names <= exponents.keys()
         }
+        for where, factor in largest.early_logits.items():
+            logits = place((where or ROOT) + _LOGITS, self._stacks)
+            change = factor / smallest.early_logits.get(where, 1.0)
+            early[logits] = math.log(change) / math.log(growth)
+        return early
 
     def _read_slack(self, model: nn.Module) -> dict[str, Band]:
         """Features between a fold and what it makes up for may be anything between 1 and it."""
@@ -216,14 +223,16 @@ class Study:
         if smallest is None or largest is None:
             return {}
         growth = self.sizes.values[-1] / self.sizes.values[0]
-        exponents = factor_exponents("fold", smallest, largest, growth)
-        groups: dict[float, list[str]] = defaultdict(list)
-        for name, exponent in exponents.items():
-            groups[exponent].append(name)
         slack: dict[str, list[float]] = defaultdict(list)
-        for exponent, names in groups.items():
-            for label in linear_features(model, self.sizes.task, seed=0, names=names):
-                slack[place(label, self._stacks)].append(exponent)
+        for factor, among in (("fold", ""), ("rows", _LOGITS)):
+            exponents = factor_exponents(factor, smallest, largest, growth)
+            groups: dict[float, list[str]] = defaultdict(list)
+            for name, exponent in exponents.items():
+                groups[exponent].append(name)
+            for exponent, names in groups.items():
+                for label in linear_features(model, self.sizes.task, seed=0, names=names):
+                    if label.endswith(among):
+                        slack[place(label, self._stacks)].append(exponent)
         for spot, factor in largest.outputs.items():
             slack[spot].append(math.log(factor) / math.log(growth))
         return {label: widened(factors) for label, factors in slack.items()}

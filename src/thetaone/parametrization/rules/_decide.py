@@ -10,13 +10,14 @@ from typing import Any
 from thetaone.errors import InputError, PrescriptionError, RoleError
 from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
-from thetaone.parametrization.rules._early import late_sums
+from thetaone.parametrization.rules._early import late_products, late_sums
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
 from thetaone.parametrization.rules._folds import Folds, forward_folds
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment, assign, override
 from thetaone.parametrization.rules._width import (
     FIXED,
+    HIDDEN,
     MATRIX,
     VECTOR,
     WHY,
@@ -88,6 +89,7 @@ def decide(
     sites = [site for site in target.sites if _is_trained(site, choices)]
     forced = {site.name: override(site.name, choices.roles) for site in sites}
     late: Mapping[str, float] = {}
+    pair: Pair | None = None
     if base is None:
         assignments = {site.name: _spectral(site, forced[site.name]) for site in sites}
         folds, depth = Folds(), DepthRules()
@@ -98,9 +100,10 @@ def decide(
         late = late_sums(pair, assignments)
     rules: list[Rule] = []
     roles: set[str] = set()
+    stepped_by: dict[str, Member] = {}
     for site in sites:
         role = forced[site.name] or assignments[site.name].role
-        member = _member(members, site, role)
+        member = stepped_by[site.name] = _member(members, site, role)
         change = Change(
             fold=folds.parameters[site.name] * _fold(site.name, choices.folds),
             rows=tuple(folds.rows[site.name]),
@@ -117,7 +120,22 @@ def decide(
         decay_policy=choices.decay,
         spectral=base is None,
         outputs=dict(depth.outputs),
+        early_logits={} if pair is None else _early_logits(pair, stepped_by),
     )
+
+
+def _early_logits(pair: Pair, stepped_by: Mapping[str, Member]) -> dict[str, float]:
+    """By module: what the first updates of its sums over products of features are smaller by."""
+    plain = scales(HIDDEN, 1.0, 1.0)
+    early: dict[str, float] = {}
+    for product, growth in late_products(pair):
+        makers = (target.parameter for side in product.sides for target in side)
+        for member in (stepped_by[name] for name in makers if name in stepped_by):
+            lr = member.family.lr_factor(plain, member.options)
+            factor = _early_factor(plain, member, growth, lr)
+            if factor != 1.0:
+                early[product.where] = min(factor, early.get(product.where, 1.0))
+    return early
 
 
 def _from_pair(

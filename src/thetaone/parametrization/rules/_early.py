@@ -8,12 +8,12 @@ model returns those numbers, their gradient is the loss's own and Θ(1) from the
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from thetaone.parametrization.rules._pair import Pair, grows
 from thetaone.parametrization.rules._roles import Assignment
 from thetaone.parametrization.rules._width import BOTTLENECK
-from thetaone.records import MATRIX
+from thetaone.records import MATRIX, FeatureProduct
 
 
 def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, float]:
@@ -24,6 +24,18 @@ def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, fl
         assignments: Roles by name.
     """
     late: dict[str, float] = defaultdict(lambda: 1.0)
+    for product, growth in late_products(pair):
+        for name in product.behind:
+            late[name] *= growth
+    for name, assignment in assignments.items():
+        if assignment.role == BOTTLENECK and pair.target.by_name[name].uses:
+            for one in pair.behind(pair.target.by_name[name].uses[0].order):
+                late[one] *= assignment.r_in
+    return dict(late)
+
+
+def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:
+    """The sums over products of features that wide features are made from, and their growth."""
     last = 0
     for site in pair.target.sites:
         if grows(site, pair.bases[site.name]):
@@ -31,10 +43,4 @@ def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, fl
             last = max([last, *(use.order for use in uses if use.kind == MATRIX)])
     for product, base in pair.products():
         if product.order < last:
-            for name in product.behind:
-                late[name] *= product.size / base.size
-    for name, assignment in assignments.items():
-        if assignment.role == BOTTLENECK and pair.target.by_name[name].uses:
-            for one in pair.behind(pair.target.by_name[name].uses[0].order):
-                late[one] *= assignment.r_in
-    return dict(late)
+            yield product, product.size / base.size

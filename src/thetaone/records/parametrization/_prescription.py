@@ -91,6 +91,8 @@ class Prescription(Record):
         spectral: ``True`` when made from each layer's own fans, without a base.
         outputs: Factor on the output of the modules that end a residual branch which is linear in
             no parameter; ``*`` stands for a block's number. Empty at the base depth.
+        early_logits: By module, as ``early_factor``: on the first updates of the attention logits
+            that it computes, where they are smaller than later ones.
 
     Examples:
         >>> import torch, thetaone as t1
@@ -104,6 +106,7 @@ class Prescription(Record):
     decay_policy: str = "shrinkage"
     spectral: bool = False
     outputs: dict[str, float] = Field(default_factory=dict[str, float])
+    early_logits: dict[str, float] = Field(default_factory=dict[str, float])
 
     def __getitem__(self, name: str) -> Rule:
         """The rule of one parameter, by its qualified name."""
