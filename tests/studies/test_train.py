@@ -334,6 +334,30 @@ def test_groups_are_told_in_absolute_numbers(out: Path) -> None:
     assert group.n_parameters == 8 * 32 + 32 + 32 * 32 + 32 + 32 + 1
 
 
+def test_what_is_looked_at_changes_no_bit(out: Path, tmp_path: Path) -> None:
+    """The task's evaluation leaves the model in eval mode and would switch its dropout off."""
+    looked = {"evaluate_every": 20, "monitor_every": 30}
+    _, evaluation = trained(out / "recipe.json", folder=tmp_path, **looked)
+    assert same(weights(tmp_path), weights(out))
+    lines = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert {line["step"]: line.get("evaluation") for line in lines} == {
+        1: None, 20: pytest.approx(lines[1]["evaluation"]), 31: None,
+        40: pytest.approx(lines[3]["evaluation"]), 60: evaluation,
+    }  # fmt: skip
+    assert {line["step"] for line in lines if "layers" in line} == {1, 31}
+    assert lines[0]["layers"]["3"]["status"] == "ok"
+    assert lines[0]["layers"]["3"]["update_norm"] > 0
+
+
+def test_an_evaluation_that_the_task_lacks_is_refused(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(TASK[: TASK.index("def evaluate")])
+    call = {"task": tmp_path / "task.py", "folder": tmp_path, "on_step": quiet}
+    with pytest.raises(InputError, match="evaluate_every=5: the task has no evaluate; write def"):
+        train_recipe(out / "recipe.json", evaluate_every=5, **call)
+    with pytest.raises(InputError, match="monitor_every=-1: need 1 or more steps, or 0"):
+        train_recipe(out / "recipe.json", monitor_every=-1, **call)
+
+
 def test_a_checkpoint_of_another_recipe_is_set_aside_by_a_new_transfer(
     out: Path, tmp_path: Path
 ) -> None:

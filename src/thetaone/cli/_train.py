@@ -12,6 +12,12 @@ def train(
     task: str | None = typer.Option(None, help="The task; the one the recipe names by default."),
     report: r.Report = None,
     minutes: float = typer.Option(5.0, help="Minutes between two checkpoints."),
+    evaluate_every: int = typer.Option(
+        0, help="Steps between two evaluations, written to curve.jsonl; 0 never."
+    ),
+    monitor_every: int = typer.Option(
+        0, help="Steps between two readings of every layer, written there too; 0 never."
+    ),
 ) -> None:
     """Train a recipe's target and keep its weights; a killed training goes on where it was."""
     from thetaone.cli._progress import Progress
@@ -20,6 +26,7 @@ def train(
     with Progress() as progress:
         answer = train_recipe(
             recipe, task=task, folder=report, checkpoint_minutes=minutes,
+            evaluate_every=evaluate_every, monitor_every=monitor_every,
             on_step=lambda told: Watch(progress).steps("target", told.n_steps),
         )  # fmt: skip
     if answer is None:  # one of torchrun's processes, and not the first

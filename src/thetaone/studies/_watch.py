@@ -2,11 +2,14 @@
 
 import contextlib
 import logging
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from thetaone.records import Pace, Progress, ProgressEvent, format_seconds
+import torch
+
+from thetaone.records import Pace, Progress, ProgressEvent, format_bytes, format_seconds
 from thetaone.studies.target import OnStep
 
 logger = logging.getLogger("thetaone")
@@ -27,6 +30,13 @@ def logged(progress: Progress | None) -> Progress:
             progress(event)
 
     return tell
+
+
+def most_bytes() -> int:
+    """The most memory held so far: by torch on the GPU, else by this process [bytes]."""
+    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
+        return held
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,7 @@ class Watch:
         return tell
 
     def steps(self, phase: str, n_steps: int) -> OnStep:
-        """What is told of a training: loss, time left, tokens a second."""
+        """What is told of a training: loss, time left, tokens a second, memory at its most."""
         started, first = time.perf_counter(), 0
 
         def tell(done: int, losses: list[float], tokens: float) -> None:
@@ -67,7 +77,8 @@ class Watch:
             left = spent / (done - first + 1) * (n_steps - done)
             self(
                 phase, done, n_steps,
-                f"loss {losses[-1]:.3f}, {format_seconds(left)} left, {tokens:,.0f} tokens/s",
+                f"loss {losses[-1]:.3f}, {format_seconds(left)} left, {tokens:,.0f} tokens/s, "
+                f"{format_bytes(most_bytes())}",
             )  # fmt: skip
 
         return tell

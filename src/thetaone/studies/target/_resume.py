@@ -9,6 +9,7 @@ from torch import nn
 
 from thetaone.errors import InputError
 from thetaone.records import Recipe, Trial, TrialSpec
+from thetaone.studies.target._observe import CURVE, Observing
 from thetaone.studies.target._recipe import recipe_optimizer
 from thetaone.studies.target._replicas import replicas
 from thetaone.studies.target._train import (
@@ -42,6 +43,8 @@ def train_recipe(
     task: Any = None,
     folder: str | Path | None = None,
     checkpoint_minutes: float = MINUTES,
+    evaluate_every: int = 0,
+    monitor_every: int = 0,
     on_step: Callable[[Recipe], OnStep],
 ) -> tuple[Trial, float | None] | None:
     """Train a recipe's target to the end and keep its weights; resume where it was stopped.
@@ -53,6 +56,10 @@ def train_recipe(
         task: The task, when the recipe was made from an object; None: the one it names.
         folder: For ``model.safetensors``, ``target.json`` and the checkpoint; None: the recipe's.
         checkpoint_minutes: Between two checkpoints [min].
+        evaluate_every: Steps between two evaluations by the task, written to ``curve.jsonl`` in the
+            folder; 0 never [count].
+        monitor_every: Steps between two readings of every layer's norms, written there too and
+            warned of where one is dead or explodes; 0 never [count].
         on_step: Makes what is called after every step.
 
     Returns:
@@ -60,7 +67,7 @@ def train_recipe(
         processes but the first.
 
     Raises:
-        InputError: The recipe names no task and none is passed.
+        InputError: The recipe names no task and none is passed, or the task has no evaluation.
         MismatchError: The task's model is not the recipe's; names what differs.
         CheckpointError: A checkpoint is of another recipe, or cannot be written.
     """
@@ -79,9 +86,14 @@ def train_recipe(
         width=recipe.width, depth=recipe.depth, lr=recipe.lr, seed=recipe.seed,
         n_steps=recipe.n_steps, rule="recipe",
     )  # fmt: skip
+    observing = Observing(
+        path=target / CURVE, evaluate=loaded.evaluate, evaluate_every=evaluate_every,
+        monitor_every=monitor_every,
+    )  # fmt: skip
     with replicas() as processes:
         trained = train(
             work, spec, schedule=recipe.memory, memory=False, replicas=processes,
+            observing=observing,
             on_step=on_step(recipe) if processes.first else _silent,
             checkpoints=Checkpoints(
                 folder=target, recipe=recipe.fingerprint, minutes=checkpoint_minutes

@@ -24,6 +24,7 @@ from thetaone.errors import CheckpointError, InputError, ReportError
 from thetaone.parametrization import export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
+from thetaone.studies.target._observe import Look, Observing
 from thetaone.studies.target._replicas import Replicas
 from thetaone.sweeps import (
     Descent,
@@ -141,6 +142,7 @@ def train(
     on_step: OnStep,
     memory: bool = True,
     replicas: Replicas = ALONE,
+    observing: Observing | None = None,
 ) -> Trained:
     """Train one model from its seed, or from its last checkpoint, to the end.
 
@@ -154,6 +156,7 @@ def train(
         on_step: Called with steps done, all losses, and tokens a second.
         memory: Whether every storage is watched, for ``peak_bytes``.
         replicas: Processes that share the batches; each must call this.
+        observing: What is looked at on the way; None: nothing.
 
     Returns:
         The trained target.
@@ -169,8 +172,11 @@ def train(
             require_plain_weights(training.model)
         resumed_at = 0 if checkpoints is None else training.resume(checkpoints)
         watch = TrainingMemory(training.model, training.optimizer) if memory else None
-        with watch or contextlib.nullcontext():
-            training.run(checkpoints, on_step)
+        looking = contextlib.nullcontext(_blind)
+        if observing is not None and replicas.first:
+            looking = observing.of(training.model, training.optimizer)
+        with watch or contextlib.nullcontext(), looking as look:
+            training.run(checkpoints, on_step, look)
     trial = make_trial(
         spec, training.losses, reason=training.reason,
         wall_seconds=time.perf_counter() - started,
@@ -217,7 +223,7 @@ class _Training:
             _generators(state["random"][self._replicas.rank]).restore()
         return len(self.losses)
 
-    def run(self, checkpoints: Checkpoints | None, on_step: OnStep) -> None:
+    def run(self, checkpoints: Checkpoints | None, on_step: OnStep, look: Look) -> None:
         """Train to the last step or to a divergence."""
         written = time.perf_counter()
         for batch in () if self.reason else self._stream:
@@ -228,6 +234,7 @@ class _Training:
             loss, due = self._replicas.agree(loss, due)
             self.losses.append(loss)
             on_step(len(self.losses), self.losses, count_tokens(batch) / (now - began))
+            look(len(self.losses), loss)
             ended = bool(self.reason) or len(self.losses) == self._n_steps
             if checkpoints is not None and (ended or due):
                 self._write(checkpoints, batch)
@@ -243,6 +250,10 @@ class _Training:
                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "losses": self.losses, "batch": _digest(batch), "random": random,
             })  # fmt: skip
+
+
+def _blind(step: int, loss: float) -> None:
+    """Nothing is looked at."""
 
 
 def count_tokens(batch: Any) -> int:
