@@ -6,10 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 from torch import distributions as D
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import thetaone as t1
-from thetaone.estimators import LeaveOneOut, Pathwise, ScoreFunction
-from thetaone.estimators.distributions import drawing_from
+from thetaone.errors import EstimatorError
+from thetaone.estimators import (
+    VIMCO,
+    DisARM,
+    Enumeration,
+    Estimator,
+    LeaveOneOut,
+    Pathwise,
+    ScoreFunction,
+)
+from thetaone.estimators.distributions import drawing_from, log_ratio
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -288,3 +298,102 @@ def test_second_derivative_in_chunks_is_that_of_the_whole(
         found.append((first.detach(), *torch.autograd.grad(first.sum(), (mu, weight))))
     for whole, chunked in zip(*found, strict=True):
         torch.testing.assert_close(whole, chunked)
+
+
+def bernoulli_value(logit: Tensor, estimator: Estimator | str) -> Tensor:
+    q = D.Bernoulli(logits=logit)
+    return t1.expectation(
+        lambda x: 1.3 * x - logit * x**2, q, estimator=estimator, n_samples=8, generator=generator()
+    ).value
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    ["auto", ScoreFunction(), ScoreFunction("optimal"), LeaveOneOut(), Enumeration(), VIMCO(3),
+     DisARM()],
+    ids=str,
+)  # fmt: skip
+def test_torch_func_gives_the_same_gradient(estimator: Estimator | str) -> None:
+    logit = torch.tensor(0.4, requires_grad=True)
+    (expected,) = torch.autograd.grad(bernoulli_value(logit, estimator), logit)
+    by_func = torch.func.grad(bernoulli_value)(logit.detach(), estimator)
+    torch.testing.assert_close(by_func, expected)
+
+
+def test_torch_func_twice_is_right_or_refused() -> None:
+    logit = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    twice = torch.func.grad(torch.func.grad(bernoulli_value))
+    (first,) = torch.autograd.grad(bernoulli_value(logit, LeaveOneOut()), logit, create_graph=True)
+    (second,) = torch.autograd.grad(first, logit)
+    torch.testing.assert_close(twice(logit.detach(), LeaveOneOut()), second)
+    with pytest.raises(EstimatorError, match="first derivatives only"):
+        twice(logit.detach(), VIMCO(3))
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often Python waits for a single number of a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func in (
+            torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default,
+        )  # fmt: skip
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, VIMCO(2)], ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda theta: D.Normal(theta, 1.0, validate_args=False),
+        lambda theta: D.Gamma(theta, 1.0, validate_args=False),
+    ],
+    ids=["Normal", "Gamma"],
+)
+def test_one_host_read_a_call(make: Any, estimator: LeaveOneOut) -> None:
+    theta = torch.full((3,), 2.0, requires_grad=True)
+
+    def once() -> None:
+        q = D.Independent(make(theta), 1, validate_args=False)
+        t1.expectation(lambda x: x.sum(-1), q, estimator=estimator, n_samples=8).backward()
+
+    once()  # the first call of a kind looks at its score
+    with HostReads() as reads:
+        once()
+    assert reads.count <= 1
+
+
+def test_a_refused_value_does_not_enter_the_moving_average() -> None:
+    average = t1.estimators.MovingAverage(0.5)
+    mu = torch.tensor(0.0, requires_grad=True)
+    with pytest.raises(EstimatorError, match="f returned NaN or inf"):
+        t1.expectation(lambda x: x / 0, D.Normal(mu, 1.0), estimator=ScoreFunction(average))
+    assert average.value is None
+
+
+@pytest.mark.parametrize("n_lead", [0, 1])
+def test_the_gaussian_ratio_has_the_derivatives_of_log_p(n_lead: int) -> None:
+    loc = torch.tensor([[0.3, -0.2], [0.1, 2.0]], dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([[0.8, 1.2], [2.0, 0.4]], dtype=torch.float64, requires_grad=True)
+    q = D.Normal(loc, scale)
+    x = torch.randn(5, 2, 2, dtype=torch.float64, generator=generator())
+    ratio, log_p = log_ratio(q, x, n_lead), q.log_prob(x).flatten(1 + n_lead).sum(-1)
+    assert (ratio == 0).all()
+    weight = torch.rand(log_p.shape, dtype=torch.float64, generator=generator())
+    first = [
+        torch.autograd.grad((weight * rows).sum(), (loc, scale), create_graph=True)
+        for rows in (ratio, log_p)
+    ]
+    second = [torch.autograd.grad(a.sum() + (b * b).sum(), (loc, scale)) for a, b in first]
+    for ours, truth in zip((*first[0], *second[0]), (*first[1], *second[1]), strict=True):
+        torch.testing.assert_close(ours, truth)
+
+
+def test_the_gaussian_score_at_a_scale_whose_square_is_no_number() -> None:
+    loc = torch.zeros(3, requires_grad=True)
+    q = D.Normal(loc, 1e-25)
+    (score,) = torch.autograd.grad(log_ratio(q, torch.full((1, 3), 2e-25), 0).sum(), loc)
+    torch.testing.assert_close(score, torch.full((3,), 2e25))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch import distributions as D
 
 import thetaone as t1
+from thetaone.errors import EstimatorError
 from thetaone.estimators import (
     ARM,
     REBAR,
@@ -185,6 +186,41 @@ def test_vimco_over_all_tuples(k: int) -> None:
         estimate = estimate + probability.detach() * rows.sum()
     (exact,) = torch.autograd.grad(bound, logits)
     assert float(estimate) == pytest.approx(float(exact), abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_vimco_with_weights_of_zero_over_all_tuples_that_have_another(k: int) -> None:
+    logits = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def f(x: Tensor) -> Tensor:  # two coins: log w is −inf for (0, 0)
+        total = x.sum(-1)
+        return torch.where(total > 0, 1.3 * total - logits * x[..., 0], -torch.inf)
+
+    p = torch.sigmoid(logits)
+    bound = estimate = torch.zeros((), dtype=torch.float64)
+    for bits in product([0.0, 1.0], repeat=2 * k):
+        x = torch.tensor(bits, dtype=torch.float64).view(k, 2)
+        if not x.any():  # its L̂ is −inf: counted as 0 here
+            continue
+        probability = torch.where(x > 0, p, 1 - p).prod()
+        bound = bound + probability * (f(x).logsumexp(0) - np.log(k))
+        q = D.Independent(D.Bernoulli(logits=logits.expand(2)), 1)
+        row = VIMCO(k).surrogate(Integrand(f, q), q, x)
+        (gradient,) = torch.autograd.grad(row.sum(), logits)
+        estimate = estimate + probability.detach() * gradient
+    (exact,) = torch.autograd.grad(bound, logits)
+    assert float(estimate) == pytest.approx(float(exact), abs=1e-9)
+
+
+def test_vimco_refuses_a_group_without_weight() -> None:
+    logits = torch.zeros((), requires_grad=True)
+    options: dict[str, Any] = {"n_samples": 64, "generator": torch.Generator().manual_seed(0)}
+    with pytest.raises(EstimatorError, match=r"all weights are 0 in \d+ of 64 groups"):
+        t1.expectation(torch.log, D.Bernoulli(logits=logits), estimator=VIMCO(2), **options)
+    with pytest.raises(EstimatorError, match="f returned NaN or inf for"):
+        t1.expectation(
+            lambda x: -x.log(), D.Bernoulli(logits=logits), estimator=VIMCO(2), **options
+        )
 
 
 @pytest.mark.parametrize(

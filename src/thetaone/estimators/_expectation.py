@@ -1,7 +1,8 @@
 """``expectation``: draws, evaluates f, and hands back a value that knows its gradient."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,19 +19,20 @@ from thetaone.estimators.distributions import describe, trainable
 from thetaone.records import parse_bytes, student_limit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Expectation:
     """An estimate of E f(x) that carries its standard error and its gradient.
 
     Attributes:
         value: The estimate, on the graph: put it in a loss, or call ``backward``. ``[*lead]``.
-        stderr: Its standard error, NaN for a single unit, 0 when exact. ``[*lead]``.
         n_samples: Samples drawn [count].
         evaluations: Evaluations of f [count].
         estimator: Name of the estimator.
         declared: ``unbiased``, or of what the gradient is the gradient instead.
         reason: Why this estimator, when it was chosen automatically.
-        n_units: Independent numbers that the standard error is made of [count].
+        units: The independent numbers that the value is the mean of, without a graph.
+            ``[units, *lead]``.
+        exact: Whether the value has no randomness.
 
     Examples:
         >>> from torch.distributions import Bernoulli
@@ -42,13 +44,27 @@ class Expectation:
     """
 
     value: Tensor
-    stderr: Tensor
     n_samples: int
     evaluations: int
     estimator: str
     declared: str
     reason: str = ""
-    n_units: int = 0
+    units: Tensor = field(repr=False)
+    exact: bool = False
+
+    @property
+    def n_units(self) -> int:
+        """Independent numbers that the standard error is made of [count]."""
+        return self.units.shape[0]
+
+    @cached_property
+    def stderr(self) -> Tensor:
+        """Standard error of the value, NaN for a single unit, 0 when exact. ``[*lead]``."""
+        if self.exact:
+            return torch.zeros_like(self.units[0])
+        if self.n_units < 2:
+            return torch.full_like(self.units[0], float("nan"))
+        return self.units.std(0) / self.n_units**0.5
 
     def interval(self, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
         """Ends of Student's interval for E f, ``[*lead]`` each; NaN for a single unit."""
@@ -130,16 +146,15 @@ def expectation(
     chosen, reason = resolve(estimator, integrand, distribution, n_samples, generator)
     rows = surrogate_rows(integrand, distribution, chosen, n_samples, generator, check=check)
     _refuse_nothing_to_train(rows, distribution)
-    stderr = _standard_error(rows.detach(), chosen)
     return Expectation(
         value=rows.mean(0),
-        stderr=stderr,
         n_samples=n_samples,
         evaluations=integrand.evaluations,
         estimator=chosen.name,
         declared=chosen.declared,
         reason=reason,
-        n_units=rows.shape[0],
+        units=rows.detach(),
+        exact=chosen.exact,
     )
 
 
@@ -191,9 +206,10 @@ def surrogate_rows(
     ``gradient_samples`` their derivatives, ``compare_estimators`` many of both.
     """
     refuse(estimator, distribution, n_samples)
-    warn_of_score(estimator, distribution, check=check)
+    warn_of_score(estimator, distribution, f.checks, check=check)
     draws = estimator.draw(distribution, n_samples, generator)
     rows = estimator.surrogate(f, distribution, draws)
+    f.checks.settle()
     if estimator.higher_order:
         return rows
     return once_only(rows, trainable(distribution), estimator.name)
@@ -217,14 +233,6 @@ def refuse(estimator: Estimator, distribution: Distribution, n_samples: int) -> 
     refusal = refusal_of(estimator, distribution)
     if refusal:
         raise EstimatorError(f"{estimator.name} does not apply: {refusal}")
-
-
-def _standard_error(rows: Tensor, estimator: Estimator) -> Tensor:
-    if estimator.exact:
-        return torch.zeros_like(rows[0])
-    if rows.shape[0] < 2:
-        return torch.full_like(rows[0], float("nan"))
-    return rows.std(0) / rows.shape[0] ** 0.5
 
 
 def _refuse_nothing_to_train(rows: Tensor, distribution: Distribution) -> None:

@@ -26,13 +26,19 @@ def once_only(rows: Tensor, tensors: list[Tensor], estimator: str) -> Tensor:
 
 
 class _Once(torch.autograd.Function):
-    """Identity. The gradient it passes back carries a node that raises when differentiated."""
+    """Identity. The gradient it passes back carries a node that raises when differentiated.
+
+    Its context is set up apart from its forward: ``torch.func`` asks for that.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, estimator: str, *tensors: Tensor) -> Tensor:
-        ctx.estimator = estimator
-        ctx.save_for_backward(*tensors)
+    def forward(rows: Tensor, estimator: str, *tensors: Tensor) -> Tensor:
         return rows.view_as(rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.estimator, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -48,9 +54,12 @@ class _Refuse(torch.autograd.Function):
     """A zero that depends on a tensor only to raise when someone asks how."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, estimator: str) -> Tensor:
-        ctx.estimator = estimator
+    def forward(tensor: Tensor, estimator: str) -> Tensor:
         return tensor.new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.estimator = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

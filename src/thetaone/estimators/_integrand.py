@@ -1,7 +1,8 @@
 """f, with everything that must be checked about what a user's f returns."""
 
 from collections.abc import Callable
-from math import isfinite
+from functools import partial
+from math import inf
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.distributions import Distribution
 from torch.utils.checkpoint import checkpoint
 
 from thetaone.errors import EstimatorError
+from thetaone.estimators.distributions import HostChecks
 
 
 class Integrand:
@@ -17,7 +19,8 @@ class Integrand:
 
     Counts evaluations, evaluates one sample at a time when f is not vectorised, evaluates in chunks
     when a byte limit is set (recomputing each chunk in the backward pass, so that what f keeps for
-    its backward is bounded too), and refuses what would silently broadcast or spread NaN.
+    its backward is bounded too), and refuses what would silently broadcast or spread NaN; the
+    latter when its ``checks`` are settled.
 
     Args:
         f: Takes samples ``[n, *batch_shape, *event_shape]`` and returns ``[n]``, or
@@ -41,12 +44,17 @@ class Integrand:
         self.vectorized = vectorized
         self.max_bytes = max_bytes
         self.evaluations = 0
+        self.checks = HostChecks()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Values of f, ``[n, *lead]``, floating point and finite.
+    def __call__(self, x: Tensor, *, allow_minus_inf: bool = False) -> Tensor:
+        """Values of f, ``[n, *lead]``, floating point.
+
+        Args:
+            x: Samples.
+            allow_minus_inf: Whether −inf is a value like others: the logarithm of a weight of 0.
 
         Raises:
-            EstimatorError: The wrong shape, or NaN or inf among the values.
+            EstimatorError: The wrong shape; when the checks are settled, NaN or inf among values.
         """
         n = x.shape[0]
         rows = self._rows_at_once(x)
@@ -56,7 +64,8 @@ class Integrand:
             pieces = [self._piece(piece) for piece in x.split(rows)]
             values = torch.cat(pieces)
         self.evaluations += n
-        _refuse_not_finite(values, x)
+        finite = values.masked_fill(values == -inf, 0) if allow_minus_inf else values
+        self.checks.add_finite(finite, partial(_refuse_not_finite, values, x, allow_minus_inf))
         return values
 
     def lead(self, values: Tensor) -> int:
@@ -114,10 +123,10 @@ def _as_tensor(values: Any, x: Tensor) -> Tensor:
     return torch.as_tensor(values, dtype=dtype, device=x.device)
 
 
-def _refuse_not_finite(values: Tensor, x: Tensor) -> None:
-    if isfinite(float(values.detach().sum())):  # one pass; a sum may overflow though no value does
-        return
+def _refuse_not_finite(values: Tensor, x: Tensor, allow_minus_inf: bool) -> None:
     finite = torch.isfinite(values)
+    if allow_minus_inf:
+        finite |= values == -inf
     if bool(finite.all()):
         return
     bad = (~finite).flatten(1).any(1) if values.dim() > 1 else ~finite

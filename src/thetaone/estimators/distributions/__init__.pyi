@@ -1,9 +1,11 @@
 from ._dead_path import dead_path as dead_path
+from ._host_checks import HostChecks as HostChecks
 from ._implicit_reparametrization import has_implicit as has_implicit
 from ._implicit_reparametrization import implicit_sample as implicit_sample
 from ._log_ratio import log_density as log_density
 from ._log_ratio import log_ratio as log_ratio
 from ._log_ratio import magic_box as magic_box
+from ._log_ratio import scored as scored
 from ._probabilities import probabilities as probabilities
 from ._sample_scores import expand_apart as expand_apart
 from ._sample_scores import sample_scores as sample_scores

@@ -5,6 +5,7 @@ Shapes: n independent runs of the program side by side, always the first dimensi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from thetaone.estimators._expectation import Expectation
 from thetaone.estimators._protocol import refusal_of
 from thetaone.estimators._score_warning import warn_of_score
 from thetaone.estimators.distributions import (
+    HostChecks,
     describe,
     log_ratio,
     magic_box,
@@ -66,6 +68,7 @@ class Graph:
         self.n_samples = n_samples
         self.chosen: dict[str, str] = {}
         self.steps: list[_Step] = []
+        self.checks = HostChecks()
         self._estimators, self._generator, self._check = estimators, generator, check
 
     def draw(self, name: str, distribution: Distribution, *, shared: bool | None = None) -> Tensor:
@@ -97,11 +100,11 @@ class Graph:
         if how == "pathwise":
             x = rsample(distribution, self.n_samples if shared else 1, self._generator)
             return x if shared else x.squeeze(0)
-        warn_of_score(LeaveOneOut(), distribution, check=self._check)
+        warn_of_score(LeaveOneOut(), distribution, self.checks, check=self._check)
         x = sample(distribution, self.n_samples if shared else 1, self._generator)
         if trainable(distribution):
             # one run is one sample: shared laws have it first, others already in their batch
-            ratio = log_ratio(distribution, x, 0 if shared else 1)
+            ratio = log_ratio(distribution, x, 0 if shared else 1, self.checks)
             self.steps.append(_Step(log_ratio=ratio if shared else ratio.squeeze(0)))
         return x if shared else x.squeeze(0)
 
@@ -109,15 +112,14 @@ class Graph:
         """Add a cost, ``[n]``: every node drawn before may have influenced it, none after.
 
         Raises:
-            EstimatorError: Not one finite number a run.
+            EstimatorError: Not one number a run; when the program has run, one that is not finite.
         """
         if values.shape != (self.n_samples,):
             raise EstimatorError(
                 f"a cost has shape {tuple(values.shape)}; expected ({self.n_samples},), one number "
                 "a run: sum what is left over"
             )
-        if not bool(torch.isfinite(values).all()):
-            raise EstimatorError("a cost holds NaN or infinite values")
+        self.checks.add_finite(values, partial(_refuse_not_finite, values))
         self.steps.append(_Step(cost=values))
 
     def _choose(self, name: str, distribution: Distribution) -> str:
@@ -205,16 +207,20 @@ def graph_expectation(
         )
     rows = _surrogate(graph.steps, n_samples, baseline=baseline)
     nodes = ", ".join(f"{name}: {how}" for name, how in graph.chosen.items())
-    spread = rows.detach().std(0) if n_samples > 1 else torch.full((), float("nan"))
+    graph.checks.settle()
     return Expectation(
         value=rows.mean(0),
-        stderr=spread / n_samples**0.5,
         n_samples=n_samples,
         evaluations=n_samples,
         estimator=f"graph ({nodes})",
         declared="unbiased",
-        n_units=n_samples,
+        units=rows.detach(),
     )
+
+
+def _refuse_not_finite(cost: Tensor) -> None:
+    if not bool(torch.isfinite(cost).all()):
+        raise EstimatorError("a cost holds NaN or infinite values")
 
 
 def _surrogate(steps: list[_Step], n_samples: int, *, baseline: bool) -> Tensor:

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators._protocol import Estimator
-from thetaone.estimators.distributions import log_ratio, magic_box, sample
+from thetaone.estimators.distributions import log_ratio, sample, scored
 from thetaone.estimators.methods._baselines import leave_one_out
 from thetaone.estimators.methods._score_function import score_refusal
 
@@ -44,5 +44,5 @@ class LeaveOneOut(Estimator):
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Tensor) -> Tensor:
         """□ f − (□ − 1) b, b the mean of the others."""
         values = f(draws)
-        box = magic_box(log_ratio(distribution, draws, f.lead(values)))
-        return box * values - (box - 1) * leave_one_out(values)
+        ratio = log_ratio(distribution, draws, f.lead(values), f.checks)
+        return scored(values, ratio, leave_one_out(values))

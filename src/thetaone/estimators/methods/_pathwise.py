@@ -1,6 +1,6 @@
 """The pathwise estimator: reparameterization, explicit (rsample) or implicit (through the cdf)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from thetaone.estimators.distributions import (
     elementary,
     has_implicit,
     implicit_sample,
+    node_of,
     rsample,
     sample,
     trainable,
@@ -45,23 +46,8 @@ class Pathwise(Estimator):
 
     def refusal(self, distribution: Distribution) -> str:
         """Refuse what is discrete, straight-through, or without rsample and cdf."""
-        what, base = describe(distribution), elementary(distribution)
-        if isinstance(base, OneHotCategoricalStraightThrough):
-            return f"{what} has a biased rsample; use StraightThrough(), which says so"
-        if discrete(distribution):
-            return (
-                f"{what} is discrete: no path leads from its parameters to a sample. Use "
-                "LeaveOneOut(), or DisARM() for Bernoulli"
-            )
-        if distribution.has_rsample:
-            dead = dead_path(distribution)
-            return dead and (
-                f"no path leads from {dead} of {what} to a sample, though its law depends on it: "
-                "the gradient would be silently 0; use LeaveOneOut()"
-            )
-        if has_implicit(distribution):
-            return ""
-        return f"{what} has neither rsample nor a cdf that torch knows; use LeaveOneOut()"
+        why = _no_path(distribution)
+        return why and why.format(describe(distribution))
 
     def draw(
         self, distribution: Distribution, n_samples: int, generator: torch.Generator | None
@@ -83,6 +69,26 @@ class Pathwise(Estimator):
         return once_only(values, trainable(distribution), "Pathwise by implicit reparameterization")
 
 
+def _no_path(distribution: Distribution) -> str:
+    """Why there is no path, with a place for the distribution's name; empty when there is one."""
+    if isinstance(elementary(distribution), OneHotCategoricalStraightThrough):
+        return "{} has a biased rsample; use StraightThrough(), which says so"
+    if discrete(distribution):
+        return (
+            "{} is discrete: no path leads from its parameters to a sample. Use LeaveOneOut(), or "
+            "DisARM() for Bernoulli"
+        )
+    if distribution.has_rsample:
+        dead = dead_path(distribution)
+        return dead and (
+            f"no path leads from {dead} of {{}} to a sample, though its law depends on it: the "
+            "gradient would be silently 0; use LeaveOneOut()"
+        )
+    if has_implicit(distribution):
+        return ""
+    return "{} has neither rsample nor a cdf that torch knows; use LeaveOneOut()"
+
+
 def refuse_cut(values: Tensor, x: Tensor) -> None:
     """Raise when no path of the graph leads from f's values back to the sample.
 
@@ -100,14 +106,14 @@ def refuse_cut(values: Tensor, x: Tensor) -> None:
 
 def reaches(values: Tensor, x: Tensor) -> bool:
     """Whether the graph leads from values back to x."""
-    target, seen = x.grad_fn, set[object]()
-    stack = [values.grad_fn]
+    target = x.grad_fn or node_of(x)
+    seen: set[Any] = {None}
+    stack: list[Any] = [values.grad_fn]
     while stack:
         node = stack.pop()
-        if node is None or node in seen:
-            continue
-        if node is target or (target is None and getattr(node, "variable", None) is x):
+        if node is target:
             return True
-        seen.add(node)
-        stack.extend(step for step, _ in node.next_functions)
+        if node not in seen:
+            seen.add(node)
+            stack += [step for step, _ in node.next_functions]
     return False

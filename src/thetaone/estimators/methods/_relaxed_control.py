@@ -64,6 +64,6 @@ def controlled_rows(
     n_lead = f.lead(values)
     c, c_conditional = control(z, n_lead), control(conditional, n_lead)
     weight = values.detach() - c_conditional
-    score_term = weight * log_ratio(distribution, b, n_lead)
+    score_term = weight * log_ratio(distribution, b, n_lead, f.checks)
     correction = (c - c.detach()) - (c_conditional - c_conditional.detach())
     return values + score_term + correction

@@ -19,6 +19,7 @@ from thetaone.estimators.distributions import (
     moving_support,
     sample,
     sample_scores,
+    scored,
 )
 from thetaone.estimators.methods._baselines import MovingAverage, optimal_baseline, tied
 
@@ -98,16 +99,18 @@ class ScoreFunction(Estimator):
         x, pilot = draws
         baseline = self._before(x)
         values = f(x)
-        ratio = log_ratio(distribution, x, f.lead(values))
-        box = magic_box(ratio)
+        ratio = log_ratio(distribution, x, f.lead(values), f.checks)
         if pilot is not None:
-            return box * values - self._optimal(f, distribution, x, pilot, f.lead(values))
+            return magic_box(ratio) * values - self._optimal(
+                f, distribution, x, pilot, f.lead(values)
+            )
         if isinstance(self.baseline, MovingAverage):
+            f.checks.settle()  # it must not take in what is refused
             self.baseline.update(values.detach().mean(0))
         if baseline is None:
-            return box * values
+            return magic_box(ratio) * values
         _check_baseline(baseline, values)
-        return box * values - (box - 1) * baseline
+        return scored(values, ratio, baseline)
 
     def _before(self, x: Tensor) -> Tensor | None:
         baseline = self.baseline
