@@ -5,6 +5,7 @@ Autocast and grad mode are left to torch's checkpoint, which replays them itself
 """
 
 import contextvars
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,11 @@ def _attention_order() -> tuple[int, ...]:
 def _set_attention_order(order: tuple[int, ...]) -> None:
     torch._C._set_sdp_priority_order(list(order))
 
+
+with warnings.catch_warnings():
+    # torch 2.9 says once a process, even to whoever only reads it, that a newer setting exists
+    warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
+    torch.get_float32_matmul_precision()
 
 _cuda, _cudnn, _mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 _EVERYWHERE = (
