@@ -57,6 +57,33 @@ def test_a_run_can_be_done_again_from_its_file(tmp_path: Path) -> None:
     assert losses(tmp_path / "c") != losses(tmp_path / "a")
 
 
+def test_choices_of_the_prescription_are_written_and_read_again(tmp_path: Path) -> None:
+    task = str(tmp_path / "task.py")
+    choices = {"decay": "independent", "depth_exponent": None, "roles": {"2.weight": "output"}}
+    chosen = [w for name, value in choices.items() for w in ("--choice", f"{name}={value}")]
+    run("transfer", task, *CALL, "--weight-decay", "0.3", *chosen, "--report", str(tmp_path / "a"))
+    written = tomllib.loads((tmp_path / "a" / "run.toml").read_text())
+    assert written["choice"] == {**choices, "depth_exponent": "None"}
+    run("transfer", "--config", str(tmp_path / "a" / "run.toml"), "--report", str(tmp_path / "b"))
+    again = tomllib.loads((tmp_path / "b" / "run.toml").read_text())
+    assert again["choice"] == written["choice"]
+    assert losses(tmp_path / "b") == losses(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("frozen", "write name=value, e.g. --choice frozen=skip"),
+        ("colour=red", "none of that name"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(
+    choice: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("sweep", str(tmp_path / "task.py"), "--choice", choice)
+    assert message in capsys.readouterr().err
+
+
 def test_the_command_line_goes_first(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('widths = "4,8"\nsteps = 3\n')
     config = ["--config", str(tmp_path / "run.toml")]

@@ -17,6 +17,7 @@ def check(
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
     option: o.Option = None,
+    choice: o.Choice = None,
     parametrization: o.Parametrization = "mup",
     seeds: o.Seeds = None,
     as_json: r.Json = False,
@@ -32,7 +33,7 @@ def check(
         depths=o.integers(depths, "--depths") or (), lr=lr, target=target, base_width=base,
         optimizer=optimizer, parametrization=parametrization,
         seeds=o.integers(seeds, "--seeds") or 3,
-        **o.optimizer_options(weight_decay, beta2, option),
+        **o.prescription_choices(choice), **o.optimizer_options(weight_decay, beta2, option),
     )  # fmt: skip
     r.show(verdict, as_json=as_json, output=output)
     r.draw_page(verdict, report, quiet=as_json)

@@ -13,6 +13,9 @@ from thetaone.errors import InputError
 
 TUNING = "How it is trained"
 TASKS = ("lm", "digits", "cartpole")
+CHOICES = (
+    "roles", "folds", "decay", "decay_vectors", "depth_exponent", "branches", "frozen",
+)  # fmt: skip
 ENGINES = ("auto", "serial", "processes", "stacked", "ray")
 SCHEDULES = ("constant", "warmup-cosine", "warmup-linear", "wsd")
 OPTIMIZERS = ("AdamW", "Adam", "SGD", "NAdam", "RMSprop", "Lion", "Muon+AdamW")  # not all there are
@@ -149,6 +152,14 @@ Option = Annotated[
         metavar="NAME=VALUE", rich_help_panel=TUNING,
     ),
 ]  # fmt: skip
+Choice = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A choice of the prescription: decay=independent, frozen=skip, "
+        "roles={'head': 'output'}; may be repeated.",
+        metavar="NAME=VALUE", rich_help_panel=TUNING,
+    ),
+]  # fmt: skip
 Schedule = Annotated[
     str | None,
     typer.Option(
@@ -214,12 +225,34 @@ def optimizer_options(
     """
     named: dict[str, Any] = {"weight_decay": weight_decay, "beta2": beta2}
     options = {name: value for name, value in named.items() if value is not None}
+    return options | _pairs(pairs, "--option", "eps=1e-8")
+
+
+def prescription_choices(pairs: Iterable[str] | None) -> dict[str, Any]:
+    """Choices of ``t1.prescribe``.
+
+    Raises:
+        InputError: A pair is not ``name=value``, or there is no such choice.
+
+    Examples:
+        >>> prescription_choices(["frozen=skip", "roles={'head': 'output'}"])
+        {'frozen': 'skip', 'roles': {'head': 'output'}}
+    """
+    chosen = _pairs(pairs, "--choice", "frozen=skip")
+    for name in chosen:
+        if name not in CHOICES:
+            raise InputError(f"--choice={name}: there is none of that name; {', '.join(CHOICES)}")
+    return {name: None if value == "None" else value for name, value in chosen.items()}
+
+
+def _pairs(pairs: Iterable[str] | None, option: str, example: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for pair in pairs or ():
         name, equals, text = pair.partition("=")
         if not (equals and name.isidentifier() and text):
-            raise InputError(f"--option={pair}: write name=value, e.g. --option eps=1e-8")
+            raise InputError(f"{option}={pair}: write name=value, e.g. {option} {example}")
         try:
-            options[name] = ast.literal_eval(text)
+            values[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            options[name] = text
-    return options
+            values[name] = text
+    return values

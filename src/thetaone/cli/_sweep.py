@@ -22,6 +22,7 @@ def sweep(
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
     option: o.Option = None,
+    choice: o.Choice = None,
     schedule: o.Schedule = None,
     clip: o.Clip = None,
     precision: o.Precision = None,
@@ -52,6 +53,7 @@ def sweep(
             choose=choose, engine=engine,
             n_processes=processes, storage=storage, fresh=fresh,
             progress=progress,
+            **o.prescription_choices(choice),
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
     r.show(result, as_json=as_json, output=output)

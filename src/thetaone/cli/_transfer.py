@@ -31,6 +31,7 @@ def transfer(
     weight_decay: o.WeightDecay = None,
     beta2: o.Beta2 = None,
     option: o.Option = None,
+    choice: o.Choice = None,
     schedule: o.Schedule = None,
     clip: o.Clip = None,
     precision: o.Precision = None,
@@ -67,6 +68,7 @@ def transfer(
             tune_trials=tune_trials, engine=engine, storage=storage or None,
             target_steps=target_steps, confirm=None if force else _confirm,
             command=command_line(), progress=progress,
+            **o.prescription_choices(choice),
             **o.optimizer_options(weight_decay, beta2, option),
         )  # fmt: skip
     r.show(result, as_json=as_json, output=output)

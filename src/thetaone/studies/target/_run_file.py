@@ -36,8 +36,9 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
         lines.append("# task: an object of a program; pass its file")
     if loop.factors:
         lines.append("# schedule: the task's own function")
-    if request.options:
-        lines += ["", "[option]", *(_line(n, v) for n, v in request.options.items())]
+    for section, chosen in (("option", request.options), ("choice", request.choices)):
+        if chosen:
+            lines += ["", f"[{section}]", *(_line(name, value) for name, value in chosen.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -48,6 +49,14 @@ def write_run_file(folder: Path, request: Request, target: Size, named: Mapping[
 
 def _line(name: str, value: Any) -> str:
     try:
-        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        return f"{name} = {_toml(value)}"
     except TypeError:
         return f"# {name}: {value!r}, which only a program can say"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it; None, which it has not, as a word."""
+    if isinstance(value, Mapping):
+        entries = (f"{json.dumps(name)} = {_toml(entry)}" for name, entry in value.items())
+        return f"{{ {', '.join(entries)} }}"
+    return json.dumps("None" if value is None else value, ensure_ascii=False)
