@@ -171,3 +171,8 @@ def test_a_formula_may_have_defaults_of_its_own() -> None:
         return d1 * (1 - constant) + d1**2 * constant
 
     assert t1.course.check("sign-step", formula).verdict == "holds"
+
+
+def test_a_formula_may_take_every_argument() -> None:
+    answer = t1.course.check("rematerialization", lambda **values: values["n_layers"] * 50)
+    assert [row.predicted for row in answer.results] == [500, 600, 550]

@@ -114,8 +114,9 @@ def formula_for(problem: Problem, function: Callable[..., Any]) -> Formula:
             f"{name!r} gives a formula no argument {', '.join(unknown) or 'without a name'}; it "
             f"may take any of {offer}"
         )
-    taken = tuple(p.name for p in named if p.name in arguments)
-    return Formula(function, taken, name)
+    taken = {p.name for p in named}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return Formula(function, tuple(n for n in arguments if takes_all or n in taken), name)
 
 
 def _shown(values: Mapping[str, object]) -> str:
