@@ -8,7 +8,9 @@ Each input runs in this process, in an empty folder, under an alarm.
 
 import argparse
 import contextlib
+import functools
 import io
+import json
 import os
 import random
 import signal
@@ -17,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SECONDS = 60  # an input that takes longer hangs
 ALLOWED = {0, 1, 2}  # done, a verdict that failed, bad input
@@ -95,12 +98,32 @@ NAMES = (
     "é.py",
 )
 
+AXES = (
+    "weight_decay=0,0.1", "weight_decay=", "=1", "speed=1", "lr=1", "init_scale=0", "beta2=2",
+    "weight_decay=nan", "weight_decay=1e99", "readout_multiplier=2", "x" * 300, "",
+)  # fmt: skip
+WORDS = ("grid", "auto", "loss", "evaluate", "AUTO", "", "\n", "%s", "x" * 300)
+LOOPS = ("constant", "warmup-cosine:0.1", "wsd", "bf16", "fp32", "warmup-cosine:9", "", "fp8", "1")
+PAIRS = ("eps=1e-8", "eps=x", "foreach=False", "speed=1", "=", "a=", "eps=" + "9" * 5000, "")
+TOMLS = ("r.json", "task.py", "absent.toml", ".", "", "a" * 300)
+TRAINERS = ("grpo", "rloo", "verl", "torchrl", "ppo", "", "x" * 300)
+PROBLEMS = ("quadratic", "all", "no such", "", "%s", "x" * 300)
+
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "sweep": {"--widths": NUMBERS, "--lrs": RATES, "--seeds": NUMBERS, "--steps": NUMBERS,
               "--base": NUMBERS, "--optimizer": TEXTS, "--engine": TEXTS,
-              "--storage": URLS, "--output": PATHS, "--parametrization": TEXTS},
+              "--storage": URLS, "--output": PATHS, "--parametrization": TEXTS, "--axis": AXES,
+              "--search": WORDS, "--choose": WORDS, "--depths": NUMBERS, "--schedule": LOOPS,
+              "--precision": LOOPS, "--clip": NUMBERS, "--accumulate": NUMBERS,
+              "--option": PAIRS, "--weight-decay": NUMBERS, "--beta2": NUMBERS,
+              "--config": TOMLS, "--target": NUMBERS, "--processes": NUMBERS},
     "transfer": {"--target": NUMBERS, "--widths": NUMBERS, "--lrs": RATES, "--seeds": NUMBERS,
-                 "--steps": NUMBERS, "--memory": BYTES, "--report": PATHS, "--storage": URLS},
+                 "--steps": NUMBERS, "--memory": BYTES, "--report": PATHS, "--storage": URLS,
+                 "--search": WORDS, "--choose": WORDS, "--target-steps": NUMBERS,
+                 "--target-depth": NUMBERS, "--config": TOMLS},
+    "train": {"--task": NAMES, "--out": PATHS, "--minutes": NUMBERS},
+    "audit": {"--trainer": TRAINERS},
+    "gradients": {"--samples": NUMBERS, "--repeats": NUMBERS, "--seed": NUMBERS},
     "check": {"--widths": NUMBERS, "--lr": NUMBERS, "--optimizer": TEXTS, "--seeds": NUMBERS},
     "plan": {"--width": NUMBERS, "--budget": BYTES, "--length": NUMBERS, "--keep-every": NUMBERS,
              "--memory-units": NUMBERS, "--output": PATHS, "--from": PATHS, "--forward": TEXTS},
@@ -111,7 +134,8 @@ CHEAP = {  # what keeps an input small when the draw leaves it out
     "sweep": ["--widths", "4,8", "--lrs", "2^-8:2^-6", "--seeds", "0", "--steps", "1", "--engine",
               "serial", "--storage", "s.journal"],
     "transfer": ["--target", "-1"], "check": ["--widths", "4"], "plan": [], "report": [],
-    "policy": ["--env-steps", "0"],
+    "policy": ["--env-steps", "0"], "train": [], "audit": [],
+    "gradients": ["--samples", "-1"],
 }  # fmt: skip
 
 
@@ -141,8 +165,12 @@ def draw_arguments(draw: random.Random) -> list[str]:
     options = OPTIONS[command]
     chosen = draw.sample(list(options), k=min(len(options), draw.randint(1, 2)))
     arguments = [command]
-    if command != "plan" or draw.random() < 0.5:
-        arguments.append("r.json" if command == "report" else draw.choice(("task.py", *NAMES)))
+    if command in ("report", "train", "audit"):
+        arguments.append(draw.choice(("r.json", "r.json", "r.json", *PATHS)))
+    elif command == "gradients":
+        arguments.append(draw.choice(PROBLEMS))
+    elif command != "plan" or draw.random() < 0.5:
+        arguments.append(draw.choice(("task.py", *NAMES)))
     if arguments[-1] in ("lm", "digits", "cartpole") and command != "policy":
         arguments[-1] = "task.py"  # the bundled ones are tested, and slow
     rest = CHEAP[command]
@@ -178,8 +206,68 @@ def draw_record(draw: random.Random) -> bytes:
         lambda: bytes(draw.randrange(256) for _ in range(60)),
         lambda: b"",
         lambda: b"[1, 2]",
+        lambda: damaged(draw, recipe()),
+        lambda: damaged(draw, recipe()),
+        lambda: damaged(draw, SETTINGS),
+        lambda: draw.choice(YAMLS),
     ]
     return draw.choice(kinds)()
+
+
+SETTINGS = (
+    b'{"algorithm": {"adv_estimator": "grpo"}, "beta": 0.04, "loss_type": "dr_grpo", '
+    b'"num_generations": 8, "scale_rewards": true, "epsilon": 0.2}'
+)
+YAMLS = (
+    b"beta: &a [*a]\n", b"a: &a [1, 1]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n", b"? {a: 1} : 2\n",
+    b"!!python/object/apply:os.system [echo]\n", b"loss_type: grpo\nnum_generations: many\n",
+    b"\xff\xfe", b"- 1\n- 2\n", b"beta: .nan\n", b"beta: 2026-11-26\n", b"{" * 2000, b"%YAML 9.9\n",
+)  # fmt: skip
+HOSTILE = (None, -1, 0, 1e400, "", "x" * 300, [], {}, [[]], True, 10**30, "task.py", "nan")
+
+
+@functools.cache
+def recipe() -> bytes:
+    """A recipe that trains the good task for one step."""
+    from thetaone.records import Optimum
+    from thetaone.studies import transfer
+    from thetaone.studies._request import Size, settle
+    from thetaone.studies.target import write_recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "task.py"
+        path.write_text(GOOD_TASK)
+        request = settle(
+            str(path), call=transfer, training={}, choices={}, options={}, base=Size(8),
+            axes={"widths": [4], "lrs": [0.1], "seeds": [0], "steps": 1, "depths": None},
+        )  # fmt: skip
+        best = Optimum(log2_lr=-3.0, stderr=0.1, interval=(-4.0, -2.0), loss=1.0)
+        written = write_recipe(
+            request, request.parametrization("mup"), Size(8), best, n_steps=1, memory=None,
+            measured_on={},
+        )  # fmt: skip
+    return written.model_copy(update={"reference": "task.py"}).to_json().encode()
+
+
+def damaged(draw: random.Random, text: bytes) -> bytes:
+    """JSON as it is, cut, or with a value somewhere in it replaced."""
+    kind = draw.random()
+    if kind < 0.2:
+        return text
+    if kind < 0.4:
+        return text[: draw.randrange(len(text))]
+    root = json.loads(text)
+    place: Any = root
+    while True:
+        keys = list(place) if isinstance(place, dict) else range(len(place))
+        if not keys:
+            break
+        key = draw.choice(list(keys))
+        if not isinstance(place[key], dict | list) or draw.random() < 0.4:
+            place[key] = draw.choice(HOSTILE)
+            break
+        place = place[key]
+    return json.dumps(root).encode()
 
 
 def run(arguments: list[str], task: str, record: bytes) -> str:
@@ -198,7 +286,16 @@ def run(arguments: list[str], task: str, record: bytes) -> str:
         return f"exit {code}: {shown[-300:]}"
     if "Traceback" in shown or "hunter2" in shown:
         return f"a traceback or a password: {shown[-300:]}"
-    written = {"s.journal", "s.db", "out", "out.png", ":memory:", "absent", "a" * 300}
+    written = {
+        "model.safetensors",
+        "s.journal",
+        "s.db",
+        "out",
+        "out.png",
+        ":memory:",
+        "absent",
+        "a" * 300,
+    }
     if (code == 2 and left - {"s.journal", "s.db"} - written) or "__pycache__" in left:
         return f"left behind: {sorted(left)}"
     return ""

@@ -2,6 +2,7 @@
 
 import functools
 import random
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -225,3 +226,23 @@ def test_sharing_and_cycles_do_not_change_a_digest() -> None:
     assert contents_digest(loop) == contents_digest(other) != contents_digest([1, [1]])
     assert contents_digest({1, 2, 3}) == contents_digest({3, 2, 1})
     assert contents_digest(torch.ones(2)) != contents_digest(torch.ones(2, dtype=torch.float64))
+
+
+def test_a_first_sweep_leaves_every_global_generator_as_it_was(tmp_path: Path) -> None:
+    """In a fresh process: what is imported on the way may draw as well."""
+    script = f"""
+import random, numpy as np, torch
+random.seed(1), np.random.seed(1), torch.manual_seed(1)
+before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+import thetaone as t1
+for rule in ("sp", "mup"):
+    result = t1.sweep("lm", widths=[16, 32], lrs=[2**-7, 2**-6, 2**-5], seeds=[0], steps=1,
+                      parametrization=rule, engine="serial", storage={str(tmp_path / "j")!r})
+    str(result), result._repr_html_()
+after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+print([a == b for a, b in zip(before, after)])
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.splitlines()[-1:] == ["[True, True, True]"], run.stderr

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from thetaone.records import TrialSpec
 from thetaone.sweeps import MakeOptimizer, Work
 from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines._stacked import train_stack
-from thetaone.sweeps.engines._stacked_update import NotStackableError
+from thetaone.sweeps.engines._stacked_update import NotStackableError, make_update, read_hypers
 
 
 def by_hand(spec: TrialSpec, make_optimizer: MakeOptimizer) -> list[float]:
@@ -89,6 +90,50 @@ def test_a_stack_trains_as_one_by_one(
         assert trial.n_parameters == alone.n_parameters
         assert trial.losses == pytest.approx(alone.losses, rel=2e-5)
         assert alone.losses[-1] != pytest.approx(alone.losses[0], rel=1e-3)  # it did train
+
+
+@pytest.mark.parametrize("n_features", [8, 80])  # short rows and long ones
+@pytest.mark.parametrize("one_group", [True, False])
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (torch.optim.SGD, {}),
+        (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+        (torch.optim.Adam, {"weight_decay": 0.1, "eps": 1e-3}),
+        (torch.optim.AdamW, {"weight_decay": 0.3, "betas": (0.8, 0.95)}),
+    ],
+)
+def test_equal_gradients_give_equal_parameters(
+    cls: Any, options: dict[str, Any], one_group: bool, n_features: int
+) -> None:
+    def optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+        first, *rest = model.parameters()
+        if one_group:
+            return cls([first, *rest], lr=lr, **options)
+        return cls([{"params": [first], "lr": lr / 3}, {"params": rest}], lr=lr, **options)
+
+    models = [nn.Linear(n_features, n_features) for _ in range(3)]
+    optimizers = [optimizer(model, lr) for model, lr in zip(models, (1e-3, 0.01, 0.3), strict=True)]
+    p_kp = torch.stack([nn.utils.parameters_to_vector(m.parameters()).detach() for m in models])
+    update = make_update(read_hypers(models, optimizers), p_kp)
+    rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
+    for step in range(20):
+        g_kp = torch.randn_like(p_kp) * 10.0 ** -(step % 7)
+        factor = 1 / (1 + step)
+        for model, one, g_p, own in zip(models, optimizers, g_kp, rates, strict=True):
+            for p, g in zip(model.parameters(), g_p.split([p.numel() for p in model.parameters()]),
+                            strict=True):  # fmt: skip
+                p.grad = g.view_as(p).clone()
+            for group, rate in zip(one.param_groups, own, strict=True):
+                group["lr"] = rate * factor
+            one.step()
+        update(p_kp, g_kp, factor)
+        for model, row in zip(models, p_kp, strict=True):
+            alone = nn.utils.parameters_to_vector(model.parameters())
+            if cls is not torch.optim.SGD or (one_group and n_features == 80):
+                assert torch.equal(alone, row)
+            else:  # torch's step rounds once where the stack's rounds twice
+                torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-7)
 
 
 def test_a_stack_carries_buffers_and_outlives_a_diverging_member() -> None:

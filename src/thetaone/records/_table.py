@@ -1,12 +1,16 @@
 """Plain-text tables for printed records: one look in every room."""
 
+import random
 from collections.abc import Iterable, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from thetaone.records._notebook import place_table
+
+_before = random.getstate()
+from rich import box  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+random.setstate(_before)  # rich draws from the global generator when it is imported
 
 
 def text_table(

@@ -20,6 +20,7 @@ from thetaone.estimators import (
 from thetaone.records import EstimatorBakeoff, EstimatorComparison, did_you_mean
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
+from thetaone.sweeps import whole_numbers
 
 # name on the command line -> the problem
 NAMED: dict[str, Callable[[], Problem]] = {
@@ -71,6 +72,7 @@ def bakeoff(
             f"no problem {unknown[0]!r}; choose from {', '.join(NAMED)}"
             f"{did_you_mean(unknown[0], NAMED)}"
         )
+    (seed,) = whole_numbers("seed", [seed], least=0)
     folder = None if report is None else ensure_writable(report)
     started = time.perf_counter()
     comparisons: list[EstimatorComparison] = []

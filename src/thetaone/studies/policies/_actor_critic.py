@@ -19,6 +19,7 @@ from thetaone.estimators.policy import (
     make_environments,
 )
 from thetaone.records import PolicyRun, PolicyUpdate
+from thetaone.sweeps import whole_numbers
 
 N_ENVS = 16
 
@@ -91,6 +92,7 @@ def train_actor_critic(
         MissingExtraError: gymnasium is not installed.
     """
     settings = settings or ActorCriticSettings()
+    (seed,) = whole_numbers("seed", [seed], least=0)
     started, threads = time.perf_counter(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:

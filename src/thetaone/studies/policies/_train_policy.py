@@ -8,6 +8,7 @@ import torch
 from thetaone.errors import InputError
 from thetaone.records import PolicyRun, PolicyUpdate
 from thetaone.studies import cartpole
+from thetaone.sweeps import whole_numbers
 
 LR = 0.01
 WIDTH = 64
@@ -43,6 +44,7 @@ def train_policy(
     """
     if not 0 < lr < float("inf"):
         raise InputError(f"lr={lr}: must be a positive number, e.g. {LR}")
+    (seed,) = whole_numbers("seed", [seed], least=0)
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

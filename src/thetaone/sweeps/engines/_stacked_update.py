@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-Hyper = float | Tensor  # one for all, or [k, p]
+Hyper = float | Tensor  # one for all; else float64, [k, 1] or a column a parameter tensor, [k, t]
 # (parameters [k, p], gradients [k, p], factor on the rates): in place
 Update = Callable[[Tensor, Tensor, float], None]
+
+LONG_ROW = 4096  # entries from which a call a model costs less than two passes over the stack
 
 _PLAIN = {"amsgrad": False, "maximize": False, "nesterov": False, "dampening": 0}
 _NEUTRAL = {  # options that change how an update is computed, not what it is; and names
@@ -39,11 +41,22 @@ class Hypers:
         kind: The optimizers' class.
         values: Each hyperparameter.
         decoupled: Whether Adam's weight decay acts on the parameter, not on the gradient.
+        counts: Entries of each parameter tensor, [t].
     """
 
     kind: type[torch.optim.Optimizer]
     values: Mapping[str, Hyper]
-    decoupled: bool = False
+    decoupled: bool
+    counts: Tensor
+
+    def over(self, hyper: Hyper, p_kp: Tensor) -> Hyper:
+        """A scalar as the stack's matrix takes it: rounded once, as torch rounds its scalars."""
+        if not isinstance(hyper, Tensor):
+            return hyper
+        rounded = hyper.to(p_kp.dtype)
+        if rounded.shape[1] == 1:
+            return rounded
+        return rounded.repeat_interleave(self.counts, dim=1, output_size=p_kp.shape[1])
 
 
 def read_hypers(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Optimizer]) -> Hypers:
@@ -75,63 +88,87 @@ def read_hypers(models: Sequence[nn.Module], optimizers: Sequence[torch.optim.Op
     if len(decoupled) > 1:
         raise NotStackableError("weight decay is decoupled in some parameter groups only")
     read = {
-        name: _over_stack([[float(get(group)) for group in row] for row in rows], counts)
+        name: _over_stack([[float(get(group)) for group in row] for row in rows])
         for name, get in _READERS[kind].items()
     }
-    return Hypers(kind, read, decoupled.pop())
+    return Hypers(kind, read, decoupled.pop(), counts)
 
 
 def make_update(hypers: Hypers, p_kp: Tensor) -> Update:
     """The update of a stack whose parameters look like ``p_kp``, state included.
 
-    The formulas are those of ``torch.optim``; results agree to rounding.
+    Formulas, order of operations and precision of the scalars are those of ``torch.optim``: equal
+    gradients give equal parameters to the bit, but for the last place where torch multiplies and
+    adds in one rounding (SGD's step) and a stack of short rows in two.
     """
-    values = {
-        name: value.to(p_kp.device) if isinstance(value, Tensor) else value
-        for name, value in hypers.values.items()
-    }
     if hypers.kind is torch.optim.SGD:
-        return _sgd(values, torch.zeros_like(p_kp))
-    return _adam(values, torch.zeros_like(p_kp), torch.zeros_like(p_kp), decoupled=hypers.decoupled)
+        return _sgd(hypers, torch.zeros_like(p_kp))
+    return _adam(hypers, torch.zeros_like(p_kp), torch.zeros_like(p_kp))
 
 
-def _sgd(h: Mapping[str, Hyper], momentum_kp: Tensor) -> Update:
+def _sgd(hypers: Hypers, momentum_kp: Tensor) -> Update:
+    h, over = hypers.values, hypers.over
+
     def update(p_kp: Tensor, g_kp: Tensor, factor: float) -> None:
         if _used(h["weight_decay"]):
-            g_kp = g_kp + h["weight_decay"] * p_kp
+            g_kp = _add_scaled(g_kp.clone(), p_kp, h["weight_decay"], over)
         if _used(h["momentum"]):  # from zero this is torch's first step too: the buffer is g
-            g_kp = momentum_kp.mul_(h["momentum"]).add_(g_kp)
-        p_kp.sub_(g_kp * (h["lr"] * factor))
+            g_kp = momentum_kp.mul_(over(h["momentum"], p_kp)).add_(g_kp)
+        _add_scaled(p_kp, g_kp, -(h["lr"] * factor), over)
 
     return update
 
 
-def _adam(h: Mapping[str, Hyper], m_kp: Tensor, v_kp: Tensor, *, decoupled: bool) -> Update:
+def _adam(hypers: Hypers, m_kp: Tensor, v_kp: Tensor) -> Update:
+    h, over = hypers.values, hypers.over
     beta1, beta2, step = h["beta1"], h["beta2"], 0
 
     def update(p_kp: Tensor, g_kp: Tensor, factor: float) -> None:
         nonlocal step
         step += 1
         lr = h["lr"] * factor
-        if _used(h["weight_decay"]) and decoupled:
-            p_kp.mul_(1 - lr * h["weight_decay"])
+        if _used(h["weight_decay"]) and hypers.decoupled:
+            p_kp.mul_(over(1 - lr * h["weight_decay"], p_kp))
         elif _used(h["weight_decay"]):
-            g_kp = g_kp + h["weight_decay"] * p_kp
-        m_kp.lerp_(g_kp, 1 - beta1)
-        if isinstance(beta2, Tensor):
-            v_kp.mul_(beta2).add_(g_kp.square_().mul_(1 - beta2))
+            g_kp = _add_scaled(g_kp.clone(), p_kp, h["weight_decay"], over)
+        m_kp.lerp_(g_kp, over(1 - beta1, p_kp))
+        keep, new = over(beta2, p_kp), over(1 - beta2, p_kp)
+        if isinstance(new, Tensor):
+            v_kp.mul_(keep).add_(g_kp * new * g_kp)
         else:
-            v_kp.mul_(beta2).addcmul_(g_kp, g_kp, value=1 - beta2)
-        # torch: lr/c1 · m / (√v/√c2 + ε); √c2 taken out of the fraction saves a pass over [k, p]
-        root = (1 - beta2**step) ** 0.5
-        ratio_kp = m_kp / v_kp.sqrt().add_(h["eps"] * root)
-        rate = lr * root / (1 - beta1**step)
-        if isinstance(rate, Tensor):
-            p_kp.addcmul_(ratio_kp, rate, value=-1)
-        else:
-            p_kp.add_(ratio_kp, alpha=-rate)
+            v_kp.mul_(keep).addcmul_(g_kp, g_kp, value=new)
+        root, rate = over((1 - beta2**step) ** 0.5, p_kp), -(lr / (1 - beta1**step))
+        _add_ratio(p_kp, m_kp, v_kp.sqrt().div_(root).add_(over(h["eps"], p_kp)), rate, over)
 
     return update
+
+
+_Over = Callable[[Hyper, Tensor], Hyper]
+
+
+def _add_scaled(p_kp: Tensor, g_kp: Tensor, scale: Hyper, over: _Over) -> Tensor:
+    """``p += scale · g`` by ``add_``, which rounds once and takes one scale a call."""
+    if not isinstance(scale, Tensor):
+        return p_kp.add_(g_kp, alpha=scale)
+    if scale.shape[1] > 1 or p_kp.shape[1] < LONG_ROW:
+        return p_kp.add_(g_kp * over(scale, p_kp))
+    for p, g, one in zip(p_kp, g_kp, scale[:, 0].tolist(), strict=True):
+        p.add_(g, alpha=one)
+    return p_kp
+
+
+def _add_ratio(
+    p_kp: Tensor, m_kp: Tensor, denominator_kp: Tensor, rate: Hyper, over: _Over
+) -> None:
+    """``p += rate · m / denominator`` in the order of ``addcdiv``, which takes one rate a call."""
+    if not isinstance(rate, Tensor):
+        p_kp.addcdiv_(m_kp, denominator_kp, value=rate)
+    elif rate.shape[1] == 1 and p_kp.shape[1] >= LONG_ROW:
+        rows = zip(p_kp, m_kp, denominator_kp, rate[:, 0].tolist(), strict=True)
+        for p, m, denominator, one in rows:
+            p.addcdiv_(m, denominator, value=one)
+    else:
+        p_kp.add_((m_kp * over(rate, p_kp)).div_(denominator_kp))
 
 
 _Reader = Callable[[dict[str, Any]], Any]
@@ -159,13 +196,13 @@ def _rows(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, 
     return [home[id(p)] for p in trained]
 
 
-def _over_stack(values: list[list[float]], counts: Tensor) -> Hyper:
-    """One number when all agree, else the number of each parameter of each model, [k, p]."""
+def _over_stack(values: list[list[float]]) -> Hyper:
+    """One number when all agree, else the numbers of each model: one, or one a tensor."""
     if len({value for row in values for value in row}) == 1:
         return values[0][0]
     if all(len(set(row)) == 1 for row in values):
-        return torch.tensor([row[:1] for row in values])
-    return torch.stack([torch.tensor(row).repeat_interleave(counts) for row in values])
+        return torch.tensor([row[:1] for row in values], dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _used(hyper: Hyper) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from thetaone.errors import InputError
+from thetaone.errors import InputError, ThetaOneError
 from thetaone.estimators.policy.objectives._objective import objective_of
 from thetaone.estimators.policy.objectives._torchrl import read_torchrl
 from thetaone.estimators.policy.objectives._toy import (
@@ -47,7 +47,15 @@ def audit(args: Any, *, trainer: str = "") -> ObjectiveAudit:
         ('E[R] − 0.05·KL(π‖ρ)', True)
     """
     options, recognized = _options(args)
-    reading = _read_trainer(options, trainer or recognized)
+    try:
+        reading = _read_trainer(options, trainer or recognized)
+    except ThetaOneError:
+        raise
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # a list for a number
+        raise InputError(
+            f"settings of {trainer or recognized or 'this trainer'}: a value is of the wrong kind: "
+            f"{error}"
+        ) from error
     objective = objective_of(reading.settings)
     small = within_reach(reading.settings)
     policy = toy()
@@ -73,11 +81,15 @@ def audit(args: Any, *, trainer: str = "") -> ObjectiveAudit:
 def _options(args: Any) -> tuple[Mapping[str, Any], str]:
     if isinstance(args, str | Path):
         path = Path(args)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; pass the trainer's settings in YAML")
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:  # absent, a folder, no name of a file, not UTF-8
+            raise InputError(
+                f"{str(path)[:80]!r} cannot be read: {error}; pass the trainer's settings in YAML"
+            ) from error
+        try:
+            loaded = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date; nested
             raise InputError(f"{path} is not YAML: {error}") from error
         if not isinstance(loaded, Mapping):
             raise InputError(f"{path} holds a {type(loaded).__name__}; expected settings by name")
