@@ -116,6 +116,8 @@ class NoBatches(Toy):
         (Toy(), {"optimizer": "Adamw"}, UnknownOptimizerError, "Adamw"),
         (Toy(), {"widths": None}, InputError, "widths is not given and task Toy has no default"),
         (Toy(), {"widths": []}, InputError, r"widths=\[\]: need at least one"),
+        (Toy(), {"target": 0}, InputError, "width of target or base=0: need whole numbers from 1"),
+        (Toy(), {"base_width": -2}, InputError, "width of target or base=-2: need whole numbers"),
         (Toy(), {"engine": "fast"}, InputError, "engine='fast' is not one of .*ray"),
     ],
 )

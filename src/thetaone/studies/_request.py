@@ -112,7 +112,7 @@ class Request:
             return self._make(rule)
 
     def _make(self, rule: Rule) -> Parametrization:
-        _require_axes(rule, self.optimizer, self.axes)
+        check_axes(rule, self.optimizer, self.axes)
         choices = self.choices
         if self.base.depth is not None and "sample" not in choices:
             choices = {**choices, "sample": self._first_loss}
@@ -194,7 +194,7 @@ def settle(
     settled = _axes(loaded, axes)
     sizes = _sizes(loaded, settled["widths"], axes.get("depths"))
     loop = {name: _said(training.get(name), loaded.training.get(name)) for name in LOOP}
-    base = sizes[0] if base is None else base
+    base = sizes[0] if base is None else _checked_size(base)
     if base.depth is None and sizes[0].depth is not None:
         base = replace(base, depth=sizes[-1].depth)
     request = Request(
@@ -227,24 +227,15 @@ def _choose(task: LoadedTask, choose: str) -> Choose:
     return "evaluate"
 
 
-def _require_axes(rule: Rule, optimizer: Any, axes: Mapping[str, Sequence[float]]) -> None:
-    """Refuse axes that nothing takes.
+def _checked_size(size: Size) -> Size:
+    """A target's or a base's size.
 
     Raises:
-        InputError: The optimizer has no such option, or the caller's function no such argument.
+        InputError: Its width or depth is no whole number of 1 or more.
     """
-    if not axes:
-        return
-    if not callable(rule):
-        check_axes(optimizer, axes)
-        return
-    try:
-        inspect.signature(rule).bind(None, 1, 1.0, **dict.fromkeys(axes, 1.0))
-    except TypeError as error:
-        raise InputError(
-            f"axes {', '.join(axes)}: the parametrization takes none of that name ({error}); write "
-            f"(model, width, lr, {', '.join(axes)}) -> optimizer"
-        ) from None
+    (width,) = whole_numbers("width of target or base", [size.width], least=1)
+    depths = () if size.depth is None else whole_numbers("target_depth", [size.depth], least=1)
+    return Size(width, *depths)
 
 
 def _said(*answers: Any) -> Any:

@@ -3,7 +3,7 @@
 import fnmatch
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,12 +18,34 @@ MULTIPLIERS: Mapping[str, str] = {"readout_multiplier": "output", "embedding_mul
 _BETAS = ("beta1", "beta2")
 
 
-def check_axes(optimizer: Optimizers, axes: Mapping[str, Sequence[float]]) -> None:
-    """Refuse an axis that no optimizer has and that is none of ours.
+def check_axes(rule: Any, optimizer: Optimizers, axes: Mapping[str, Sequence[float]]) -> None:
+    """Refuse axes that nothing takes.
+
+    Args:
+        rule: ``"mup"``, ``"sp"``, or the caller's ``(model, width, lr, **axes) -> optimizer``.
+        optimizer: Class, name or mapping.
+        axes: Name to values.
 
     Raises:
-        InputError: Names the axis and what there is.
+        InputError: The optimizer has no such number, or the function no such argument.
     """
+    if axes and callable(rule):
+        _check_arguments(rule, axes)
+    elif axes:
+        _check_numbers(optimizer, axes)
+
+
+def _check_arguments(rule: Callable[..., Any], axes: Iterable[str]) -> None:
+    try:
+        inspect.signature(rule).bind(None, 1, 1.0, **dict.fromkeys(axes, 1.0))
+    except TypeError as error:
+        raise InputError(
+            f"axes {', '.join(axes)}: the parametrization takes none of that name ({error}); write "
+            f"(model, width, lr, {', '.join(axes)}) -> optimizer"
+        ) from None
+
+
+def _check_numbers(optimizer: Optimizers, axes: Mapping[str, Sequence[float]]) -> None:
     members = read_members(optimizer, {})
     numbers = {name for member in members.values() for name in _numbers(member)}
     others = sorted({INIT_SCALE, *MULTIPLIERS, *numbers})
