@@ -4,11 +4,11 @@ from thetaone.records import FEATURE_UPDATE, Answer, CoordinateCheck, LayerVerdi
 
 
 def test_a_printed_check_has_one_row_a_kind_of_layer() -> None:
-    def row(layer: str, exponent: float, answer: Answer) -> LayerVerdict:
+    def row(layer: str, exponent: float, answer: Answer, role: str = "hidden") -> LayerVerdict:
         law = PowerLaw(exponent=exponent, stderr=0.01, interval=(exponent - 0.02, exponent + 0.02),
                        prefactor=1.0, n_points=3)  # fmt: skip
         return LayerVerdict(
-            layer=layer, role="hidden", quantity=FEATURE_UPDATE, step=1, law=law,
+            layer=layer, role=role, quantity=FEATURE_UPDATE, step=1, law=law,
             band=(-0.25, 0.25), values=((1.0, 1.0),), answer=answer,
             cause="too fast" if answer == "fails" else "",
         )  # fmt: skip
@@ -27,3 +27,6 @@ def test_a_printed_check_has_one_row_a_kind_of_layer() -> None:
     assert "✗ blocks.20.up: too fast" in str(check)
     assert "FAILED in 1 layer; exponents in width: mup, AdamW" in str(check)
     assert "width 8, 16, 1 seed, step 1" in str(check)
+    other = row("blocks.21.up", 0.0, "holds", role="output")
+    _, rows = check.model_copy(update={"rows": (*check.rows, other)}).table()
+    assert ("blocks.21.up", "output", "1") in [r[:3] for r in rows]  # not one of the hidden ones

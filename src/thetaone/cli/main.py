@@ -7,7 +7,9 @@ import typer
 
 from thetaone.cli._audit import audit
 from thetaone.cli._check import check
+from thetaone.cli._doctor import doctor
 from thetaone.cli._gradients import gradients
+from thetaone.cli._init import init
 from thetaone.cli._interrupts import Interrupted, interruptible, told
 from thetaone.cli._laws import laws
 from thetaone.cli._plan import plan
@@ -42,7 +44,9 @@ def _root(
 
 app.command()(audit)
 app.command()(check)
+app.command()(doctor)
 app.command()(gradients)
+app.command()(init)
 app.command()(laws)
 app.command()(plan)
 app.command()(policy)

@@ -88,7 +88,9 @@ from .rematerialization import Stage as Stage
 from .rematerialization import StepCost as StepCost
 from .rematerialization import Tier as Tier
 from .rematerialization import Timeline as Timeline
+from .studies import Diagnosis as Diagnosis
 from .studies import DirectSweepCost as DirectSweepCost
+from .studies import Finding as Finding
 from .studies import GradientComparison as GradientComparison
 from .studies import GroupRate as GroupRate
 from .studies import LevelVerdict as LevelVerdict

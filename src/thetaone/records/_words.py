@@ -16,12 +16,14 @@ def counted(number: int, thing: str) -> str:
 
 
 def any_block(name: str) -> str:
-    """A parameter's or module's name with its numbers replaced by stars.
+    """A parameter's or module's name with its numbers replaced by stars; a bare number stays.
 
     Examples:
-        >>> any_block("blocks.3.mlp.up"), any_block("blocks.0 logits"), any_block("head")
-        ('blocks.*.mlp.up', 'blocks.* logits', 'head')
+        >>> any_block("blocks.3.mlp.up"), any_block("blocks.0 logits"), any_block("2")
+        ('blocks.*.mlp.up', 'blocks.* logits', '2')
     """
+    if name.isdigit():  # a layer of a Sequential, which is like no other
+        return name
     return re.sub(r"(?<![^.])\d+(?![^. ])", "*", name)
 
 

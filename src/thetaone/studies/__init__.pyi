@@ -1,3 +1,4 @@
+from ._doctor import diagnose as diagnose
 from ._estimator_bakeoff import bakeoff as bakeoff
 from ._invariance import coordinate_check as coordinate_check
 from ._memory_frontier import memory_frontier as memory_frontier

@@ -3,13 +3,12 @@
 import contextlib
 import logging
 import resource
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from thetaone.records import Pace, Progress, ProgressEvent, format_bytes, format_seconds
+from thetaone.records import Pace, Progress, ProgressEvent, format_bytes
 from thetaone.studies.target import OnStep
 
 logger = logging.getLogger("thetaone")
@@ -67,18 +66,12 @@ class Watch:
         return tell
 
     def steps(self, phase: str, n_steps: int) -> OnStep:
-        """What is told of a training: loss, time left, tokens a second, memory at its most."""
-        started, first = time.perf_counter(), 0
+        """What is told of a training: loss, tokens a second, memory at its most."""
 
         def tell(done: int, losses: list[float], tokens: float) -> None:
-            nonlocal first
-            first = first or done
-            spent = time.perf_counter() - started
-            left = spent / (done - first + 1) * (n_steps - done)
             self(
                 phase, done, n_steps,
-                f"loss {losses[-1]:.3f}, {format_seconds(left)} left, {tokens:,.0f} tokens/s, "
-                f"{format_bytes(most_bytes())}",
+                f"loss {losses[-1]:.3f}, {tokens:,.0f} tokens/s, {format_bytes(most_bytes())}",
             )  # fmt: skip
 
         return tell

@@ -175,15 +175,18 @@ class CoordinateCheck(Record):
     def table(self) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
         """Headings and rows: the exponents at the last step, one row a kind of layer.
 
-        Layers of one kind differ in the number of their block only; each cell is that of the one
+        Layers of one kind have one role and differ in the number of their block only; each cell is that of the one
         furthest from holding.
         """
         last = [row for row in self.rows if row.step in (0, self.steps[-1])]
-        kinds: dict[str, list[LayerVerdict]] = {}
+        roles: dict[str, str] = {}
         for row in last:
-            kinds.setdefault(any_block(row.layer), []).append(row)
+            roles[row.layer] = roles.get(row.layer) or row.role
+        kinds: dict[tuple[str, str], list[LayerVerdict]] = {}
+        for row in last:
+            kinds.setdefault((any_block(row.layer), roles[row.layer]), []).append(row)
         quantities = tuple(q for q in QUANTITIES if any(row.quantity == q for row in last))
-        rows = tuple(_kind_row(name, rows, quantities) for name, rows in kinds.items())
+        rows = tuple(_kind_row(*kind, rows, quantities) for kind, rows in kinds.items())
         return ("layer", "role", "layers", *quantities, "verdict"), rows
 
     def findings(self) -> list[str]:
@@ -226,7 +229,7 @@ class CoordinateCheck(Record):
 
 
 def _kind_row(
-    name: str, rows: Sequence[LayerVerdict], quantities: Sequence[str]
+    name: str, role: str, rows: Sequence[LayerVerdict], quantities: Sequence[str]
 ) -> tuple[str, ...]:
     layers = dict.fromkeys(row.layer for row in rows)
     worst = {
@@ -239,7 +242,6 @@ def _kind_row(
     verdict = mark if marked else "ok"
     if 0 < len(marked) < len(layers):
         verdict += f" {len(marked)} of {len(layers)}"
-    role = next((row.role for row in rows if row.role), "")
     cells = tuple(_exponent(worst[quantity]) for quantity in quantities)
     shown = name if len(layers) > 1 else next(iter(layers))
     return (shown, role, str(len(layers)), *cells, verdict)

@@ -1,3 +1,5 @@
+from ._diagnosis import Diagnosis as Diagnosis
+from ._diagnosis import Finding as Finding
 from ._levels import LevelVerdict as LevelVerdict
 from ._levels import Standing as Standing
 from ._recipe import GroupRate as GroupRate

@@ -45,6 +45,13 @@ class _Phase:
     n_before: int
     spoke: float
 
+    def left(self, event: ProgressEvent, now: float) -> str:
+        """Time left in words; empty when nothing was done yet, or nothing is left to do."""
+        done, ahead = event.n_done - self.n_before, event.n_total - event.n_done
+        if done < 1 or ahead < 1:
+            return ""
+        return f"{format_seconds((now - self.began) / done * ahead)} left"
+
 
 class Pace:
     """A job in lines of text: the first and the last word of each phase, and one in 30 s between.
@@ -74,8 +81,11 @@ class Pace:
         if not ended and now - phase.spoke < EVERY_SECONDS:
             return None
         phase.spoke = now
-        done = event.n_done - phase.n_before
-        if ended or not done:
-            return text
-        left = (now - phase.began) / done * (event.n_total - event.n_done)
-        return f"{text}, {format_seconds(left)} left"
+        left = phase.left(event, now)
+        return f"{text}, {left}" if left else text
+
+    def left(self, event: ProgressEvent) -> str:
+        """Time left of the event's phase at its pace so far; empty before there is one."""
+        now = self._clock()
+        phase = self._phases.setdefault(event.phase, _Phase(now, event.n_done, now))
+        return phase.left(event, now)

@@ -112,13 +112,13 @@ class _Kind:
 
 def _kinds(check: CoordinateCheck, quantity: str) -> list[_Kind]:
     last = check.steps[-1]
-    alike: dict[tuple[str, bool], list[LayerVerdict]] = {}
+    alike: dict[tuple[str, str, bool], list[LayerVerdict]] = {}
     for row in check.rows:
         if row.quantity == quantity and row.step == last:
-            alike.setdefault((any_block(row.layer), row.passed), []).append(row)
+            alike.setdefault((any_block(row.layer), row.role, row.passed), []).append(row)
     return [
         _Kind(name if len(rows) > 1 else rows[0].layer, max(rows, key=_distance), len(rows))
-        for (name, _), rows in alike.items()
+        for (name, _, _), rows in alike.items()
     ]
 
 
