@@ -7,7 +7,7 @@ import pytest
 
 from thetaone.cli.main import main
 from thetaone.records import Diagnosis
-from thetaone.studies import _doctor
+from thetaone.studies.diagnosis import _diagnose as _doctor
 
 
 def run(*arguments: str) -> int:

@@ -1,4 +1,3 @@
-from ._doctor import diagnose as diagnose
 from ._estimator_bakeoff import bakeoff as bakeoff
 from ._invariance import coordinate_check as coordinate_check
 from ._memory_frontier import memory_frontier as memory_frontier
@@ -6,6 +5,7 @@ from ._memory_frontier import planned_again as planned_again
 from ._sweep import sweep as sweep
 from ._transfer import transfer as transfer
 from ._watch import Watch as Watch
+from .diagnosis import diagnose as diagnose
 from .policies import ENV_STEPS as ENV_STEPS
 from .policies import LR as LR
 from .policies import WIDTH as WIDTH

@@ -175,8 +175,8 @@ class CoordinateCheck(Record):
     def table(self) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
         """Headings and rows: the exponents at the last step, one row a kind of layer.
 
-        Layers of one kind have one role and differ in the number of their block only; each cell is that of the one
-        furthest from holding.
+        Layers of one kind have one role and differ in the number of their block only; each cell
+        is that of the one furthest from holding.
         """
         last = [row for row in self.rows if row.step in (0, self.steps[-1])]
         roles: dict[str, str] = {}

@@ -1,0 +1,1 @@
+from ._diagnose import diagnose as diagnose
