@@ -43,7 +43,7 @@ def check_names(request: Request, names: Sequence[str], budget: int) -> None:
             "optimizers take; other factors are axes of a sweep: thetaone sweep --axis "
             "init_scale=0.5,1,2"
         )
-    check_axes(request.optimizer, {name: VALUES[name] for name in names})
+    check_axes("mup", request.optimizer, {name: VALUES[name] for name in names})
     if names and len(request.seeds) < 2:
         raise InputError(
             f"tune={', '.join(names)} with one seed: two or more are needed to tell a better value "
