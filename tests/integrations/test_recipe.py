@@ -76,7 +76,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scope(out: Path) -> Scope:
     """The task's functions and a fresh model, as a user's script has them."""
-    names: Scope = {"__name__": "task", "itertools": itertools, "torch": torch}
+    names: Scope = {"__name__": "task"}
     exec(TASK, names)
     torch.manual_seed(0)
     names["fresh"] = names["model"]

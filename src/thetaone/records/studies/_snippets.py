@@ -4,6 +4,10 @@ from thetaone.errors import InputError
 from thetaone.records._training import TrainingLoop
 
 TRAINERS = ("loop", "transformers", "lightning", "fsdp")
+_IMPORTS = {
+    "loop": "import itertools\n\nimport torch", "transformers": "import transformers",
+    "lightning": "import lightning", "fsdp": "from torch.distributed.fsdp import fully_shard",
+}  # fmt: skip
 
 
 def snippet(
@@ -24,7 +28,7 @@ def snippet(
     if trainer not in TRAINERS:
         raise InputError(f"trainer={trainer!r}: choose {', '.join(TRAINERS)}")
     body = {"loop": _loop, "transformers": _transformers, "lightning": _lightning, "fsdp": _fsdp}
-    head = ["import thetaone as t1", "", f'recipe = t1.Recipe.load("{path}")']
+    head = [_IMPORTS[trainer], "import thetaone as t1", "", f'recipe = t1.Recipe.load("{path}")']
     if rematerialized and trainer != "fsdp":
         head.append("recipe.rematerialize(model)  # in place")
     return "\n".join([*head, *body[trainer](loop, n_steps)])
