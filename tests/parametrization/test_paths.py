@@ -209,3 +209,62 @@ def test_a_latent_starts_small_so_that_its_change_keeps_its_size() -> None:
     """Initial values r^-1/2 let the aligned change before it add up to √r."""
     assert abs(latent_slope(0.0)) < 0.15
     assert latent_slope(0.5) > 0.25
+
+
+class Normalized(nn.Module):
+    """Features over their norm, as they are, through relu, or times a gain and √width."""
+
+    def __init__(self, width: int, how: str) -> None:
+        super().__init__()
+        self.first, self.last, self.how = nn.Linear(3, width), nn.Linear(width, 5), how
+        self.gain = nn.Parameter(torch.ones(width)) if "gain" in how else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.normalize(self.first(x), dim=-1)
+        if self.gain is not None:
+            h = h * self.gain
+        if "root" in self.how:
+            h = h * h.shape[-1] ** 0.5
+        return self.last(h.relu() if "relu" in self.how else h)
+
+
+@pytest.mark.parametrize(
+    ("how", "folds"),
+    [
+        ("as they are", {"last.weight": R**0.5}),
+        ("relu", {"last.weight": R**0.5}),
+        ("root", {}),
+        ("root relu", {}),
+        ("gain root", {}),
+        ("gain root relu", {}),
+        ("gain", {"gain": R**0.5}),
+    ],
+)
+def test_features_over_their_norm_are_worth_one_over_the_root_of_their_number(
+    how: str, folds: dict[str, float]
+) -> None:
+    prescription = prescribed(lambda w: Normalized(w, how), torch.randn(4, 3))
+    assert {rule.name: rule.fold for rule in prescription.rules if rule.fold != 1} == folds
+
+
+class Pooled(nn.Module):
+    """A score by a vector, as a product and a sum over √width, that weighs wide features."""
+
+    def __init__(self, width: int, power: float) -> None:
+        super().__init__()
+        self.first, self.last, self.power = nn.Linear(3, width), nn.Linear(width, 5), power
+        self.q = nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).tanh()
+        score = (h * self.q).sum(-1) * h.shape[-1] ** -self.power
+        return self.last((score.softmax(1)[..., None] * h).sum(1))
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_factor_after_a_product_and_its_sum_is_seen(power: float) -> None:
+    """A score's vector starts and moves as 1/r in all, whatever the forward pass divides by."""
+    rule = prescribed(lambda w: Pooled(w, power), torch.randn(2, 4, 3))["q"]
+    assert rule.role == "bottleneck"
+    assert rule.lr_factor * R**-power == pytest.approx(1 / R)
+    assert rule.init_factor * R**-power == pytest.approx(1 / R)

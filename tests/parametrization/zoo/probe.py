@@ -101,22 +101,29 @@ class Watched:
         return out, {**self.outputs, **arguments.seen}
 
 
-def watched(make: Callable[[int], nn.Module], kind: str, width: int, optimizer: str) -> Watched:
+def watched(
+    make: Callable[[int], nn.Module], kind: str, width: int, optimizer: str, rate: float
+) -> Watched:
     model, x = make(width), inputs(kind)
     owners = [
         (name, module) for name, module in model.named_modules()
         if not name or (list(module.parameters(recurse=False)) and "parametrizations" not in name)
     ]  # fmt: skip
     frozen = "skip" if any(not p.requires_grad for p in model.parameters()) else "error"
+    roles: dict[str, str] = {}
+    if "+" in optimizer:  # at the base width nothing tells them
+        wide = t1.prescribe(make(WIDTHS[1]), base=lambda: make(WIDTHS[0]), sample=x, frozen=frozen)
+        roles = {rule.name: rule.role for rule in wide.rules if rule.role == "hidden"}
     prescription = t1.prescribe(
-        model, base=lambda: make(WIDTHS[0]), sample=x, optimizer=optimizer, frozen=frozen
-    )
-    stepped = t1.parametrize(
-        model, base=prescription, lr=RATES[optimizer], optimizer=optimizer, frozen=frozen
-    )
+        model, base=lambda: make(WIDTHS[0]), sample=x, optimizer=optimizer, frozen=frozen,
+        roles=roles,
+    )  # fmt: skip
+    stepped = t1.parametrize(model, base=prescription, lr=rate, optimizer=optimizer, frozen=frozen)
     folds: dict[str, float] = {}
     for rule in prescription.rules:
-        owner = rule.name.rpartition(".")[0]
+        owner, _, local = rule.name.rpartition(".")
+        if local not in ("weight", "bias"):
+            continue  # raw: its module's output may be anything
         folds[owner] = max(folds.get(owner, 1.0), rule.fold, key=lambda f: abs(math.log(f)))
     outputs: dict[str, Tensor] = {}
 
@@ -153,7 +160,12 @@ def rms(value: Tensor) -> float:
 
 
 def slopes(
-    make: Callable[[int], nn.Module], kind: str, optimizer: str, seeds: int = 2
+    make: Callable[[int], nn.Module],
+    kind: str,
+    optimizer: str,
+    *,
+    slower: float = 1.0,
+    seeds: int = 2,
 ) -> tuple[dict[tuple[str, Any], float], set[str]]:
     """Exponents in width of the seeds' geometric means, and what has as many entries everywhere."""
     torch.set_num_threads(1)
@@ -162,7 +174,9 @@ def slopes(
     for width in WIDTHS:
         for seed in range(seeds):
             torch.manual_seed(seed)
-            measured, entries = sizes(watched(make, kind, width, optimizer))
+            measured, entries = sizes(
+                watched(make, kind, width, optimizer, RATES[optimizer] * slower)
+            )
             rows[width].append(measured)
             counts.append(entries)
     x = torch.tensor(WIDTHS).double().log2()

@@ -11,6 +11,7 @@ from thetaone.parametrization.reading.paths import (
     Linearity,
     backward_factor,
     forward_factor,
+    size_behind_norm,
 )
 from thetaone.parametrization.reading.program import Operation, ParameterUse, Value, factors_of
 from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR, FoldTarget, Site, Use
@@ -132,12 +133,17 @@ def _surrounding(use: ParameterUse, linearity: Linearity) -> float:
     factor, last = forward_factor(linearity, operation.output)
     if _feeds_product(linearity, last):
         factor = 1.0  # what is put on logits is the attention's
-    if use.kind != MATRIX:
+    gain = operation.name == "mul" and use.fan_out > 1
+    if use.kind != MATRIX and not gain:
         return factor
-    features = [v for v in factors_of(operation) if v not in linearity.uses.weights]
+    met = operation.inputs if gain else factors_of(operation)
+    features = [v for v in met if v not in linearity.uses.weights]
     for value in features[:1]:
+        normed = size_behind_norm(value)
+        if normed is not None:
+            return factor * normed
         number, origin = backward_factor(value)
-        if not _claimed(linearity, origin):
+        if use.kind == MATRIX and not _claimed(linearity, origin):
             factor *= number
     return factor
 

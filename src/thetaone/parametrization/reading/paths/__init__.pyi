@@ -1,5 +1,6 @@
 from ._factors import backward_factor as backward_factor
 from ._factors import forward_factor as forward_factor
+from ._factors import size_behind_norm as size_behind_norm
 from ._folding import Fold as Fold
 from ._folding import Folding as Folding
 from ._linear import Linearity as Linearity

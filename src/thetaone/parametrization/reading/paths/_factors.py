@@ -1,7 +1,13 @@
 """Numbers that a forward pass puts on features."""
 
-from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.program import MOVES, Value, scalar
+from math import prod
+
+from thetaone.parametrization.reading.paths._linear import HOMOGENEOUS, Linearity
+from thetaone.parametrization.reading.program import MOVES, Operation, Value, scalar, summed_axes
+
+NORMS = ("linalg_vector_norm", "norm")
+ROOTS = ("sqrt", "rsqrt", "pow", "reciprocal")
+THROUGH = ("add", "clamp", "clamp_min", "clamp_max", "maximum", *ROOTS)
 
 
 def forward_factor(linearity: Linearity, value: Value) -> tuple[float, Value]:
@@ -13,7 +19,8 @@ def forward_factor(linearity: Linearity, value: Value) -> tuple[float, Value]:
             return factor, value
         (user,) = users
         step = scalar(user, value)
-        plain = user.name in MOVES or user.name in ("add", "sub") or step != 1.0
+        own_sum = user.index in linearity.uses.summed  # the second half of a contraction
+        plain = user.name in MOVES or user.name in ("add", "sub") or own_sum or step != 1.0
         if not plain or len(user.outputs) != 1:
             return factor, value
         factor, value = factor * step, user.output
@@ -39,3 +46,43 @@ def backward_factor(value: Value) -> tuple[float, Value]:
         else:
             return factor, value
     return factor, value
+
+
+def normalized_size(value: Value) -> float:
+    """1/√n for features divided by their norm over n of them; 1 for others."""
+    while (operation := value.source) is not None:
+        if operation.name not in ("div", "mul") or len(operation.inputs) != 2:
+            return 1.0
+        for other in operation.inputs[1:]:
+            norm = _norm_behind(other)
+            if norm is not None:
+                return prod(norm.inputs[0].shape[d] for d in summed_axes(norm)) ** -0.5
+        large = [v for v in operation.inputs if prod(v.shape) > 1]  # past a learned temperature
+        if len(large) != 1 or (operation.name == "div" and operation.inputs[0] is not large[0]):
+            return 1.0
+        _, value = backward_factor(large[0])
+    return 1.0
+
+
+def _norm_behind(value: Value) -> Operation | None:
+    """The sum of squares that a divisor is made from."""
+    operation = value.source
+    while operation is not None and (operation.name in MOVES or operation.name in THROUGH):
+        operation = operation.inputs[0].source
+    if operation is not None and (operation.name in NORMS or operation.name == "sum"):
+        return operation
+    return None
+
+
+def size_behind_norm(value: Value) -> float | None:
+    """What entries of features are worth that a norm over n of them made 1/√n; else ``None``."""
+    factor = 1.0
+    while True:
+        number, value = backward_factor(value)
+        factor *= number
+        size = normalized_size(value)
+        if size != 1.0:
+            return factor * size
+        if value.source is None or value.source.name not in HOMOGENEOUS:
+            return None
+        value = value.source.inputs[0]

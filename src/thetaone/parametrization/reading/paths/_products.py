@@ -3,26 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from math import prod
 
 from thetaone.parametrization.reading.paths._degrees import size_cancels
-from thetaone.parametrization.reading.paths._factors import backward_factor, forward_factor
+from thetaone.parametrization.reading.paths._factors import (
+    backward_factor,
+    forward_factor,
+    normalized_size,
+)
 from thetaone.parametrization.reading.paths._folding import Fold, Folding
 from thetaone.parametrization.reading.paths._linear import Linearity
 from thetaone.parametrization.reading.paths._pairs import hold_parameters, origin_of, pairs_of
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
-    MOVES,
     Operation,
     Value,
     attention_scale,
-    summed_axes,
 )
 from thetaone.records import FeatureProduct, FoldTarget
-
-NORMS = ("linalg_vector_norm", "norm")
-ROOTS = ("sqrt", "rsqrt", "pow", "reciprocal")
-THROUGH = ("add", "clamp", "clamp_min", "clamp_max", "maximum", *ROOTS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +95,7 @@ def _factor(linearity: Linearity, one: _Sum) -> float:
     factor = one.scale * forward_factor(linearity, one.operation.output)[0]
     for side in one.factors:
         number, origin = backward_factor(side)
-        factor *= number * _normalized(origin)
+        factor *= number * normalized_size(origin)
     return factor
 
 
@@ -181,29 +178,3 @@ def _behind(linearity: Linearity, one: _Sum) -> tuple[str, ...]:
     }
     uses = (use for i in sorted(behind) for use in linearity.uses.by_operation.get(i, ()))
     return tuple(dict.fromkeys(u.parameter for u in uses if u.parameter not in elsewhere))
-
-
-def _normalized(value: Value) -> float:
-    """1/√n for features divided by their norm over n of them; 1 for others."""
-    while (operation := value.source) is not None:
-        if operation.name not in ("div", "mul") or len(operation.inputs) != 2:
-            return 1.0
-        for other in operation.inputs[1:]:
-            norm = _norm_behind(other)
-            if norm is not None:
-                return prod(norm.inputs[0].shape[d] for d in summed_axes(norm)) ** -0.5
-        large = [v for v in operation.inputs if prod(v.shape) > 1]  # past a learned temperature
-        if len(large) != 1 or (operation.name == "div" and operation.inputs[0] is not large[0]):
-            return 1.0
-        _, value = backward_factor(large[0])
-    return 1.0
-
-
-def _norm_behind(value: Value) -> Operation | None:
-    """The sum of squares that a divisor is made from."""
-    operation = value.source
-    while operation is not None and (operation.name in MOVES or operation.name in THROUGH):
-        operation = operation.inputs[0].source
-    if operation is not None and (operation.name in NORMS or operation.name == "sum"):
-        return operation
-    return None

@@ -3,10 +3,9 @@
 from math import inf, prod
 
 from thetaone.parametrization.reading.paths._degrees import size_cancels
-from thetaone.parametrization.reading.paths._factors import forward_factor
+from thetaone.parametrization.reading.paths._factors import NORMS, ROOTS, THROUGH, forward_factor
 from thetaone.parametrization.reading.paths._linear import Linearity
 from thetaone.parametrization.reading.paths._pairs import hold_parameters, origin_of, pairs_of
-from thetaone.parametrization.reading.paths._products import NORMS, ROOTS, THROUGH
 from thetaone.parametrization.reading.program import ACTIVATION, DATA, MOVES, Operation, summed_axes
 from thetaone.records import Reduction
 
