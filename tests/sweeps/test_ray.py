@@ -1,9 +1,12 @@
 import os
+import signal
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
-from toy import Raising, Toy, adam, toy_grid
+from torch import Tensor, nn
+from toy import Batch, Raising, Toy, adam, toy_grid
 
 from thetaone.records import EngineDecision
 from thetaone.sweeps import Work
@@ -33,3 +36,46 @@ def test_ray_trains_as_one_by_one_and_records_what_raises(
             assert (trial.status, trial.reason) == ("failed", "RuntimeError: no room")
         else:
             assert trial.losses == train_trial(Work(task=Toy(), make_optimizer=adam), spec).losses
+
+
+class DyingOnce(Toy):
+    """The first worker that trains width 8 dies of it; the next one does not."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__()
+        self.mark = mark
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        if next(model.parameters()).shape[0] == 8 and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().loss(model, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_worker_costs_nothing_and_gpus_are_shared_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import ray
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    decisions: list[EngineDecision] = []
+    specs = toy_grid(widths=[4, 8], seeds=[0])
+    mark = tmp_path / "died"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(num_cpus=4, num_gpus=1, log_to_driver=False, include_dashboard=False)
+        try:
+            work = Work(task=DyingOnce(mark), make_optimizer=adam)
+            trials = list(run_ray(work, specs, n_processes=2, decided=decisions.append))
+            assert ray.is_initialized()  # the caller's cluster goes on
+        finally:
+            ray.shutdown()
+    assert mark.exists()
+    assert decisions[0].n_processes == 2
+    assert "1 GPUs, 0.5 of one a trial" in decisions[0].reason
+    alone = Work(task=Toy(), make_optimizer=adam)
+    assert {trial.spec: trial.losses for trial in trials} == {
+        spec: train_trial(alone, spec).losses for spec in specs
+    }

@@ -16,6 +16,7 @@ import thetaone as t1
 from thetaone.cli.main import app
 from thetaone.errors import InputError, MismatchError, TaskError, UnknownOptimizerError
 from thetaone.records import ProgressEvent, SweepResult
+from thetaone.sweeps.storage import OptunaStore
 
 SMALL: dict[str, Any] = {
     "widths": [4, 8], "lrs": [2**-8, 2**-6, 2**-4], "seeds": [0, 1], "steps": 10,
@@ -35,6 +36,21 @@ def test_the_same_sweep_asked_twice_trains_nothing_the_second_time(tmp_path: Pat
     assert second.optima == first.optima
     assert n_built >= 12
     assert task.n_built - n_built < 12  # the checks build a few, the trials none
+
+
+def test_a_sweep_alone_reads_the_storage_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    known = OptunaStore.known
+
+    def counted(self: OptunaStore, specs: Any) -> Any:
+        reads.append(1)
+        return known(self, specs)
+
+    monkeypatch.setattr(OptunaStore, "known", counted)
+    t1.sweep(Toy(), **SMALL, storage=tmp_path / "sweep.journal")
+    assert len(reads) == 1
 
 
 def test_a_larger_sweep_trains_only_what_is_new(tmp_path: Path) -> None:

@@ -246,7 +246,9 @@ _Engine = Callable[
 def _engine(asked: str, n_processes: int | None, instead: str | None) -> _Engine:
     name = instead or asked
     if name == "ray":
-        return lambda work, specs, decided, take: run_ray(work, specs, decided=decided, take=take)
+        return lambda work, specs, decided, take: run_ray(
+            work, specs, n_processes=n_processes, decided=decided, take=take
+        )
     return lambda work, specs, decided, take: run_local(
         work, specs, engine=name, n_processes=n_processes, decided=decided, take=take
     )

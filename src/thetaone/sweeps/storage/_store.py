@@ -119,6 +119,8 @@ class OptunaStore:
         with self._translated():
             study = self._study(spec)
             self._storage.create_new_trial(study, _frozen(spec, trial, attributes, points))
+        if trial.status != "failed" and self._name(spec) in self._n_seen:
+            self._n_seen[self._name(spec)] += 1  # what this sweep adds is no news to it
         self._leases.release([self._key(spec)])
 
     def claim(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
