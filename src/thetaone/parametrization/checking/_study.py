@@ -24,7 +24,7 @@ from thetaone.parametrization.checking._observe import (
 from thetaone.parametrization.checking._recorder import ROOT, SHIFT
 from thetaone.parametrization.checking._sizes import Sizes
 from thetaone.parametrization.checking._verdict import Band, Context, Key, judge
-from thetaone.parametrization.reading import canonical, read_branches
+from thetaone.parametrization.reading import FirstBatch, canonical, read_branches
 from thetaone.records import WEIGHT_NORM, LayerVerdict, Prescription
 
 _LOGITS = " logits"  # as the recorder names what goes into a softmax
@@ -63,6 +63,7 @@ class Study:
         self.seeds = 0
         self._base = reference.base
         self._reference = reference
+        self._options = {"sample": FirstBatch(sizes.task), **reference.options}
         self._refusal = ""
         self._values: dict[Key, dict[tuple[int, int], float]] = defaultdict(dict)
         self._layers: dict[str, Layer] = {}
@@ -72,7 +73,7 @@ class Study:
         models = [sizes.model(index) for index in range(len(sizes.values))]
         self._stacks = self._read_stacks(models)
         if sizes.depths and self._base is not None:  # factors in the base's own code count as its
-            branches = read_branches(models[0], reference.options.get("sample"))
+            branches = read_branches(models[0], self._options["sample"])
             self._base = self._base.model_copy(update={"branches": branches})
         self._prescriptions = [self._prescribe(model) for model in models]
         self._slack: dict[str, Band] | None = None
@@ -143,9 +144,7 @@ class Study:
     def _prescribe(self, model: nn.Module) -> Prescription | None:
         reference = self._reference
         try:
-            return prescribe(
-                model, base=self._base, optimizer=reference.optimizer, **reference.options
-            )
+            return prescribe(model, base=self._base, optimizer=reference.optimizer, **self._options)
         except PrescriptionError as error:
             if self.judged.label == "mup" and self.judged.builder is None:
                 raise
