@@ -29,6 +29,8 @@ PEERS: dict[str, list[str]] = {
     "gymnasium": [
         "tests/estimators/policy",
         "tests/studies/test_policy.py",
+        "tests/studies/test_policy_spaces.py",
+        "docs/guide/policy.md",
         "tests/studies/test_cartpole.py",
     ],
     "lightning": [

@@ -8,7 +8,8 @@ from thetaone.cli import _results as r
 
 def policy(
     task: str = typer.Argument(
-        help="cartpole (bundled, without a critic), or any gymnasium id: Pendulum-v1."
+        help="cartpole (bundled, without a critic), any gymnasium id (Pendulum-v1), or a .py file "
+        "with a function make_environment()."
     ),
     seed: o.Seed = 0,
     env_steps: int = typer.Option(300_000, help="Environment steps to spend."),

@@ -1,5 +1,7 @@
 """The only place that knows gymnasium: makes vector environments and plays episodes in them."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from thetaone.estimators.policy._episodes import Episodes
 from thetaone.estimators.policy._loss import Policy
 
 
-def make_environments(name: str, n_envs: int, **options: Any) -> Any:
+def make_environments(environment: str | Callable[[], Any], n_envs: int, **options: Any) -> Any:
     """``n_envs`` copies of a gymnasium environment that step together.
 
     Takes the environment's own vectorised implementation where it has one (CartPole: one NumPy
@@ -20,13 +22,15 @@ def make_environments(name: str, n_envs: int, **options: Any) -> Any:
     rescaled to [−1, 1] and clipped.
 
     Args:
-        name: Registered id, ``"CartPole-v1"``.
+        environment: Registered id, ``"CartPole-v1"``, or a function that makes one
+            ``gymnasium.Env``.
         n_envs: Copies, at least 2: the baseline of each episode is the others [count].
-        **options: For the environment's constructor.
+        **options: For the environment's constructor, or the function.
 
     Raises:
         MissingExtraError: gymnasium is not installed.
-        InputError: gymnasium does not know the name, or too few copies.
+        InputError: gymnasium does not know the name, the function makes something else, or too few
+            copies.
 
     Examples:
         >>> make_environments("CartPole-v1", 4).num_envs
@@ -35,14 +39,27 @@ def make_environments(name: str, n_envs: int, **options: Any) -> Any:
     if n_envs < 2:
         raise InputError(f"n_envs={n_envs}: need at least 2, the baseline of each is the others")
     gymnasium = _gymnasium()
+    if callable(environment):
+        one = partial(_made, environment, options)
+        return gymnasium.vector.SyncVectorEnv([one] * n_envs)
     try:
-        spec = gymnasium.spec(name)
+        spec = gymnasium.spec(environment)
         mode = "vector_entry_point" if spec.vector_entry_point else "sync"
         if mode == "sync":
             options = {"wrappers": [_to_unit_actions]} | options
-        return gymnasium.make_vec(name, num_envs=n_envs, vectorization_mode=mode, **options)
+        return gymnasium.make_vec(environment, num_envs=n_envs, vectorization_mode=mode, **options)
     except gymnasium.error.Error as error:
-        raise InputError(f"gymnasium cannot make {name!r}: {error}") from error
+        raise InputError(f"gymnasium cannot make {environment!r}: {error}") from error
+
+
+def _made(factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    environment = factory(**options)
+    if not isinstance(environment, _gymnasium().Env):
+        raise InputError(
+            f"{getattr(factory, '__name__', factory)} returned {environment!r}: it has to return a "
+            "gymnasium.Env"
+        )
+    return _to_unit_actions(environment)
 
 
 def collect_episodes(
@@ -135,13 +152,21 @@ def _autoreset_mode(environments: Any) -> str:
 
 
 def _limit(environments: Any, max_steps: int | None) -> int:
-    spec = getattr(environments, "spec", None)
-    limit = max_steps if max_steps is not None else getattr(spec, "max_episode_steps", None)
+    limit = _own_limit(environments) if max_steps is None else max_steps
     if limit is None or limit < 1:
         raise InputError(
             f"max_steps={limit} for {environments}: it has no time limit of its own, so an episode "
-            "might never end. Pass max_steps of at least 1"
+            "might never end. Pass max_steps of at least 1, or wrap the environment in "
+            "gymnasium.wrappers.TimeLimit"
         )
+    return limit
+
+
+def _own_limit(environments: Any) -> int | None:
+    limit = getattr(getattr(environments, "spec", None), "max_episode_steps", None)
+    inner = next(iter(getattr(environments, "envs", ())), None)
+    if limit is None and inner is not None and inner.has_wrapper_attr("_max_episode_steps"):
+        return inner.get_wrapper_attr("_max_episode_steps")  # of a TimeLimit
     return limit
 
 

@@ -1,16 +1,15 @@
-"""Trains a policy with a critic on any gymnasium environment of one observation and one action."""
+"""Trains a policy with a critic on any gymnasium environment, or one of the user's."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch import nn
 
-from thetaone.errors import InputError
+from thetaone.errors import InputError, TaskError
 from thetaone.estimators.policy import (
     Episodes,
     clipped_ratio_loss,
@@ -19,7 +18,10 @@ from thetaone.estimators.policy import (
     make_environments,
 )
 from thetaone.records import PolicyRun, PolicyUpdate
+from thetaone.studies.policies._actor import Actor, perceptron
+from thetaone.studies.policies._flat_environments import FlatEnvironments
 from thetaone.sweeps import whole_numbers
+from thetaone.tasks import load_file
 
 N_ENVS = 16
 
@@ -49,26 +51,8 @@ class ActorCriticSettings:
     entropy_weight: float = 0.0
 
 
-class Actor(nn.Module):
-    """Observations to a Categorical, or to a Normal whose spread does not see them."""
-
-    def __init__(self, n_observed: int, space: Any, width: int) -> None:
-        super().__init__()
-        self.discrete = hasattr(space, "n")
-        n_out = int(space.n) if self.discrete else int(np.prod(space.shape))
-        self.body = _perceptron(n_observed, width, n_out)
-        self.log_scale = nn.Parameter(torch.full((0 if self.discrete else n_out,), -0.5))
-
-    def forward(self, observations: Tensor) -> Distribution:
-        """The distribution of actions, batch shape ``[n]``."""
-        out = self.body(observations)
-        if self.discrete:
-            return Categorical(logits=out, validate_args=False)
-        return Independent(Normal(out, self.log_scale.exp(), validate_args=False), 1)
-
-
 def train_actor_critic(
-    environment: str,
+    environment: str | Path | Callable[[], Any],
     *,
     seed: int = 0,
     env_steps: int = 300_000,
@@ -81,35 +65,57 @@ def train_actor_critic(
     batch whose episodes would exceed the budget. One thread: the networks are small.
 
     Args:
-        environment: A gymnasium id whose observation is an array, its action a choice or an array.
+        environment: A gymnasium id, the path of a Python file with a function
+            ``make_environment()``, or such a function: it makes one ``gymnasium.Env`` with a time
+            limit. Its observations and actions are choices, bits, arrays, or Dicts and Tuples of
+            them.
         seed: Of initialization, environments and actions.
         env_steps: Budget, those of waiting environments included [count].
         settings: How it learns.
         progress: Called after every batch.
 
     Raises:
-        InputError: An unknown environment, other spaces, or a budget below one batch.
+        InputError: An unknown environment, other spaces, no time limit, or a budget below one
+            batch.
+        TaskError: The file is missing, cannot be loaded, or has no ``make_environment``.
         MissingExtraError: gymnasium is not installed.
     """
     settings = settings or ActorCriticSettings()
     (seed,) = whole_numbers("seed", [seed], least=0)
+    name, factory = _named(environment)
     started, threads = time.perf_counter(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        updates = _updates(environment, seed, env_steps, settings, progress)
+        updates = _updates(factory, seed, env_steps, settings, progress)
     finally:
         torch.set_num_threads(threads)
     return PolicyRun(
-        task=environment, environment=environment, width=settings.width, lr=settings.lr, seed=seed,
+        task=name, environment=name, width=settings.width, lr=settings.lr, seed=seed,
         budget_steps=env_steps, updates=tuple(updates), wall_seconds=time.perf_counter() - started,
     )  # fmt: skip
 
 
+def _named(environment: str | Path | Callable[[], Any]) -> tuple[str, str | Callable[[], Any]]:
+    """Name of the environment, and what ``make_environments`` takes."""
+    if callable(environment):
+        return getattr(environment, "__name__", type(environment).__name__), environment
+    path = Path(environment)
+    if path.suffix != ".py":
+        return str(environment), str(environment)
+    factory = getattr(load_file(path.resolve()), "make_environment", None)
+    if not callable(factory):
+        raise TaskError(
+            f"{path} has no function 'make_environment'; write: def make_environment(): return "
+            "<gymnasium.Env with a time limit>"
+        )
+    return path.stem, factory
+
+
 def _updates(
-    environment: str, seed: int, env_steps: int, settings: ActorCriticSettings,
+    environment: str | Callable[[], Any], seed: int, env_steps: int, settings: ActorCriticSettings,
     progress: Callable[[PolicyUpdate], None] | None,
 ) -> list[PolicyUpdate]:  # fmt: skip
-    environments = make_environments(environment, N_ENVS)
+    environments = FlatEnvironments(make_environments(environment, N_ENVS))
     actor, critic = _networks(environments, settings.width, seed)
     optimizer = torch.optim.Adam([*actor.parameters(), *critic.parameters()], lr=settings.lr)
     generator = torch.Generator().manual_seed(seed)
@@ -173,23 +179,9 @@ def _scaled(episodes: Episodes, scale: float) -> Episodes:
     )  # fmt: skip
 
 
-def _networks(environments: Any, width: int, seed: int) -> tuple[Actor, nn.Module]:
-    seen, acted = environments.single_observation_space, environments.single_action_space
-    arrays = [len(space.shape or ()) == 1 and not hasattr(space, "nvec") for space in (seen, acted)]
-    if not arrays[0] or not (hasattr(acted, "n") or arrays[1]):
-        raise InputError(
-            f"observations {seen}, actions {acted}: this trainer takes an array of one dimension "
-            "in, and a choice or such an array out. Write the loop with thetaone.estimators.policy"
-        )
+def _networks(environments: FlatEnvironments, width: int, seed: int) -> tuple[Actor, nn.Module]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        actor = Actor(seen.shape[0], acted, width)
-        critic = _perceptron(seen.shape[0], width, 1)
+        actor = Actor(environments.n_observed, environments.action_leaves, width)
+        critic = perceptron(environments.n_observed, width, 1)
     return actor, critic
-
-
-def _perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(n_in, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(),
-        nn.Linear(width, n_out),
-    )  # fmt: skip
