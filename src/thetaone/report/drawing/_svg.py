@@ -86,7 +86,7 @@ def _x_labels(axis: Axis) -> list[str]:
         for value, text in axis.ticks
         if value in wide
     ]
-    title = f'<text class="title" x="50%" y="100%" dy="36">{escape(axis.label)}</text>'
+    title = f'<text class="title" x="100%" y="100%" dy="36">{escape(axis.label)}</text>'
     return [f'<g class="ticks">{"".join(texts)}</g>', title]
 
 

@@ -53,7 +53,7 @@ def recipe_section(recipe: Recipe) -> Section:
             )
             for group in recipe.groups
         ),
-        numeric=(False, True, True, False, False), show_caption=True,
+        numeric=(False, True, True, False, False), show_caption=True, style="wide stack",
     )  # fmt: skip
     blocks = tuple(
         Code(text=f"# {name}\n{recipe.snippet(trainer, 'recipe.json')}")
