@@ -1,12 +1,13 @@
 """``coordinate_check`` for a task by object or by name: loads it, runs the check."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from thetaone.parametrization import Optimizers, read_members
 from thetaone.parametrization import coordinate_check as check_task
 from thetaone.records import CoordinateCheck, Task
 from thetaone.studies._request import Rule, choose_optimizer, made_choices
+from thetaone.sweeps import whole_numbers
 from thetaone.tasks import load_task
 
 WIDTHS = (64, 128, 256)  # for a task that names none
@@ -95,14 +96,31 @@ def coordinate_check(
     })  # fmt: skip
     sizes: Sequence[int] = loaded.defaults.get("widths", WIDTHS) if widths is None else widths
     lr = _middle(loaded.defaults.get("lrs", (LR,))) if lr is None else lr
-    compared = list(sizes) if target is None else sorted({*sizes, target})
+    sizes = _each("widths", sizes, least=1)
+    compared = sizes if target is None else sorted({*sizes, *_each("target", [target], least=1)})
     return check_task(
-        cast(Task, loaded), widths=compared, lr=lr, depths=depths, optimizer=chosen,
-        parametrization=parametrization, seeds=seeds, max_seeds=max_seeds,
-        steps=steps,
+        cast(Task, loaded), widths=compared, lr=lr, depths=_each("depths", depths, least=1),
+        optimizer=chosen, parametrization=parametrization, seeds=_seeds(seeds),
+        max_seeds=max_seeds, steps=_each("steps", steps, least=1),
         base_width=target if base_width is None else base_width,
         bands=bands, name=loaded.name, options={**choices, **taken},
     )  # fmt: skip
+
+
+def _each(name: str, values: Any, *, least: int) -> list[int]:
+    """Whole numbers in the order in which they stand: widths and depths may grow in pairs."""
+    values = values if isinstance(values, Iterable) else [values]
+    return [whole_numbers(name, [value], least=least)[0] for value in values]
+
+
+def _seeds(seeds: Any) -> list[int]:
+    """The seeds to begin with, from their number or as they are."""
+    try:
+        listed = list(seeds)
+    except TypeError:  # a number, NumPy's and torch's included
+        (count,) = whole_numbers("seeds", [seeds], least=1)
+        return list(whole_numbers("seeds", range(count), least=0))
+    return _each("seeds", listed, least=0)
 
 
 def _middle(lrs: Sequence[float]) -> float:
