@@ -311,7 +311,7 @@ def bernoulli_value(logit: Tensor, estimator: Estimator | str) -> Tensor:
     "estimator",
     ["auto", ScoreFunction(), ScoreFunction("optimal"), LeaveOneOut(), Enumeration(), VIMCO(3),
      DisARM()],
-    ids=str,
+    ids=lambda e: e if isinstance(e, str) else e.name,
 )  # fmt: skip
 def test_torch_func_gives_the_same_gradient(estimator: Estimator | str) -> None:
     logit = torch.tensor(0.4, requires_grad=True)

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from attention_models import C, K, T, V, net
 from torch import nn
+
+from tests.parametrization.zoo.attention_models import C, K, T, V, net
 
 
 class UNet(nn.Module):

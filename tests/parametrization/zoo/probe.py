@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from attention_models import C, T
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 from torch.overrides import TorchFunctionMode
 
 import thetaone as t1
+from tests.parametrization.zoo.attention_models import C, T
 
 WIDTHS = (64, 128, 256, 512)
 STEPS = (4, 14)

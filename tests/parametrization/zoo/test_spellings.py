@@ -1,18 +1,11 @@
 """Further spellings: right by the probe under every optimizer, or refused by name."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 import thetaone as t1
-
-sys.path.insert(0, str(Path(__file__).parent))
-import attention_models
-import layer_models
-from probe import INIT, RATES, inputs, slopes
-
+from tests.parametrization.zoo import attention_models, layer_models
+from tests.parametrization.zoo.probe import INIT, RATES, inputs, slopes
 from thetaone.records import Rule
 
 MODELS = {**attention_models.MODELS, **layer_models.MODELS}

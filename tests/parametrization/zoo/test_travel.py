@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import thetaone as t1
+from tests.parametrization.zoo.models import LENGTH, RESIDUALS, VOCABULARY, ZOO, Deep
 from thetaone.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from models import LENGTH, RESIDUALS, VOCABULARY, ZOO, Deep
 
 HERE = Path(__file__).parent
 NARROW, WIDE = 64, 128

@@ -1,17 +1,12 @@
 """The zoo: prescribed right by a probe of its own, or refused by name; nothing wrong in silence."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thetaone as t1
-
-sys.path.insert(0, str(Path(__file__).parent))
-from models import CLASSES, FEATURES, LENGTH, VOCABULARY, ZOO, Entry
+from tests.parametrization.zoo.models import CLASSES, FEATURES, LENGTH, VOCABULARY, ZOO, Entry
 
 WIDTHS = (64, 128, 256, 512)
 STEPS, BAND = 4, 0.3
