@@ -2,6 +2,7 @@
 
 import functools
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -90,10 +91,27 @@ disks = st.builds(
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(chains(), disks)
 def test_plan_is_the_best_of_all_two_tier_schedules(chain: Chain, disk: DiskCost) -> None:
-    unlimited = disk.model_copy(update={"quota_bytes": None})
-    costs = [
-        simulate(chain, draft(chain.length, one), disk=unlimited) for one in inside(0, chain.length)
+    hold_against(chain, disk, inside(0, chain.length))
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(chains().filter(lambda one: one.length > 1), disks, st.integers(1, 3))
+def test_what_enters_a_further_list_never_waits_on_disk(
+    chain: Chain, disk: DiskCost, start: int
+) -> None:
+    start = min(start, chain.length - 1)
+    families = [
+        family
+        for family in inside(0, chain.length)
+        if not any(a < start < b or (a == start and tier == "disk") for a, b, tier in family)
     ]
+    hold_against(chain.model_copy(update={"lists": (start,)}), disk, families)
+
+
+def hold_against(chain: Chain, disk: DiskCost, families: Sequence[Family]) -> None:
+    """Plans under every budget are as fast as the fastest of all schedules that fit."""
+    unlimited = disk.model_copy(update={"quota_bytes": None})
+    costs = [simulate(chain, draft(chain.length, one), disk=unlimited) for one in families]
     quota = disk.quota_bytes
     points = [
         (cost.peak_bytes, cost.total_seconds)
@@ -107,10 +125,10 @@ def test_plan_is_the_best_of_all_two_tier_schedules(chain: Chain, disk: DiskCost
             with pytest.raises(BudgetTooSmallError, match=f"{floor:,} bytes"):
                 planner.plan(budget)
             continue
-        found = planner.plan(budget)
-        judge = simulate(chain, found, budget_bytes=budget, disk=disk)
+        planned = planner.plan(budget)
+        judge = simulate(chain, planned, budget_bytes=budget, disk=disk)
         best = min(seconds for peak, seconds in points if peak <= budget)
-        assert found.total_seconds == judge.total_seconds == pytest.approx(best, abs=1e-9)
+        assert planned.total_seconds == judge.total_seconds == pytest.approx(best, abs=1e-9)
 
 
 @pytest.mark.parametrize(("length", "slots"), [(5, 1), (12, 2), (20, 3), (30, 2)])

@@ -98,13 +98,18 @@ def tail_seconds(chain: Chain) -> NDArray[np.float64]:
     return tails
 
 
-def _spans(chain: Chain) -> tuple[Ints, Ints]:
-    """Where the longest region from each stage, and the list of each stage, stops."""
-    length = chain.length
-    starts = set(range(length)) if chain.separate else {0, *chain.lists}
+def list_starts(chain: Chain) -> set[int]:
+    """Stages that no region spans from the one before: of lists, or beside one that runs once."""
+    starts = set(range(chain.length)) if chain.separate else {0, *chain.lists}
     for k, stage in enumerate(chain.stages):
         if not stage.recomputable:
             starts |= {k, k + 1}
+    return starts
+
+
+def _spans(chain: Chain) -> tuple[Ints, Ints]:
+    """Where the longest region from each stage, and the list of each stage, stops."""
+    length, starts = chain.length, list_starts(chain)
     list_stop, stop = np.empty(length, dtype=np.int64), length
     for k in range(length - 1, -1, -1):
         list_stop[k] = stop

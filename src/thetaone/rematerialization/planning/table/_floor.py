@@ -132,7 +132,7 @@ class _Solving:
         self.after_seconds[t, d] = self.seconds["ram"][s, d]
         if "disk" in self.problem.tiers:
             peak = self.peak["disk"][s, d]
-            spilled = peak < self.after[t, d]
+            spilled = (peak < self.after[t, d]) & np.isfinite(self.problem.write[s])
             self.spilled[s, d] = spilled
             self.after[t, d] = np.where(spilled, peak, self.after[t, d])
             written = self.seconds["disk"][s, d] + self.problem.write[s]

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thetaone.records import Chain
-from thetaone.rematerialization.planning.table._costs import ChainArrays, Ints, tail_seconds
+from thetaone.rematerialization.planning.table._costs import (
+    ChainArrays,
+    Ints,
+    list_starts,
+    tail_seconds,
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,12 @@ class Intervals:
 def kinds(chain: Chain) -> list[int]:
     """A number for each stage, the same for stages that cost the same where they stand."""
     gradients, sizes, tails = chain.gradient_bytes, chain.activation_bytes, tail_seconds(chain)
+    starts = list_starts(chain) - {0}
     numbers: dict[object, int] = {}
     return [
         numbers.setdefault(
-            (stage.costs, stage.recomputable, tails[k], sizes[k], gradients[k]), len(numbers)
+            (stage.costs, stage.recomputable, k in starts, tails[k], sizes[k], gradients[k]),
+            len(numbers),
         )
         for k, stage in enumerate(chain.stages)
     ]

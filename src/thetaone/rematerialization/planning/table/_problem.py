@@ -55,14 +55,20 @@ def problem(
     disk: DiskCost | None = None,
     disk_levels: Ints | None = None,
 ) -> Problem:
-    """Price every transfer; without ``disk`` there is none."""
+    """Price every transfer; without ``disk`` there is none.
+
+    What enters a further list does not wait on disk: the model's own code holds it, and no region
+    before it could compute it again.
+    """
     sizes = [int(size) for size in costs.activation] if disk else []
+    write = np.array([disk.write_seconds(size) for size in sizes] if disk else [])
+    write[[stop for stop in np.unique(costs.list_stop) if stop < len(write) - 1]] = np.inf
     return Problem(
         costs=costs,
         parts=parts,
         levels=levels,
         disk_levels=np.zeros(1, dtype=np.int64) if disk_levels is None else disk_levels,
-        write=np.array([disk.write_seconds(size) for size in sizes] if disk else []),
+        write=write,
         read=np.array([disk.read_seconds(size) for size in sizes] if disk else []),
     )
 
