@@ -1,7 +1,6 @@
 """Every law holds; every formula that is 2 % off, and every swapped rule, is seen."""
 
 import inspect
-import json
 import math
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from thetaone.laws.formulas import _sign_step as sign_step
 from thetaone.laws.formulas import _spectral as spectral
 from thetaone.laws.formulas import _transfer as transfer
 from thetaone.laws.measurements import _figure_one as figure_one
-from thetaone.records import LawResult
+from thetaone.records import MeasuredLaws
 
 LAW_OF: dict[ModuleType, str] = {
     features: "features-at-init",
@@ -186,8 +185,8 @@ def test_command_prints_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_command_in_json_is_read_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--only", "spectral-condition", "--only", "rematerialization", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [LawResult.from_json(json.dumps(row)).passed for row in rows] == [True] * 16
+    measured = MeasuredLaws.from_json(capsys.readouterr().out)
+    assert [row.passed for row in measured.results] == [True] * 16
 
 
 def test_command_fails_with_a_law(

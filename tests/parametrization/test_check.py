@@ -104,7 +104,7 @@ class Empty(MlpTask):
         (NotScalar(), {}, TaskError, r"returned shape \(64, 10\): return a scalar"),
         (Empty(), {}, TaskError, r"batches\(seed=0\) is empty"),
         (MlpTask(), {"widths": (16,)}, InputError, r"need at least 2 different widths"),
-        (MlpTask(), {"steps": (0,)}, InputError, r"steps=\[0\]"),
+        (MlpTask(), {"steps": (0,)}, InputError, "steps=0: need whole numbers from 1"),
         (MlpTask(), {"parametrization": "ntk"}, InputError, r"choose 'mup', 'sp'"),
     ],
 )

@@ -117,6 +117,14 @@ def test_one_step_behind_zeros_is_undecided() -> None:
         assert judge(values, WIDTHS, context)[0].answer == answer
 
 
+@pytest.mark.parametrize(("layer", "answer"), [("(loss) exp", HOLDS), ("head", FAILS)])
+def test_what_the_loss_keeps_at_zero_is_no_dead_layer(layer: str, answer: str) -> None:
+    """A ratio of probabilities before they move, exp(ℓ − ℓ.detach()), takes in exact zeros."""
+    zeros = {(layer, FEATURE_UPDATE, step): [[0.0] * 3] * 2 for step in (1, 2)}
+    rows = judge(zeros, [32, 64, 128], Context(order=[layer]))
+    assert {row.step: row.answer for row in rows} == {1: HOLDS, 2: answer}
+
+
 def rows_of(
     exponents: dict[tuple[str, str, int], float], **context: Any
 ) -> dict[Any, LayerVerdict]:

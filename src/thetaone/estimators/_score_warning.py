@@ -77,7 +77,8 @@ def _warn(distribution: Distribution, samples: int, elements: int, *, least: int
 def _levels_to_user() -> int:
     """Frames up from the caller to the first outside this package [count]."""
     frame, levels = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("thetaone."):
+    # code that was compiled from text may have globals without a name
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("thetaone."):
         frame, levels = frame.f_back, levels + 1
     return levels
 

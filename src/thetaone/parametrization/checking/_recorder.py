@@ -24,10 +24,11 @@ from thetaone.parametrization.checking._operands import (
     as_operand,
     is_gain,
 )
+from thetaone.parametrization.checking._verdict import LOSS
 from thetaone.parametrization.reading import canonical, rms_of
 
 GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added
-ROOT, _LOSS = "(model)", "(loss)"
+ROOT = "(model)"
 _SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
 _NONLINEAR = _SOFTMAX | frozenset(
     """_log_softmax logsumexp sigmoid log_sigmoid_forward tanh exp softplus gelu silu relu elu
@@ -284,7 +285,7 @@ class Recorder(TorchDispatchMode):
         label = ".".join(shared).removesuffix(".weight")
         caller = self._calls[-1][0] if self._calls else ""
         if not label or (caller and not label.startswith(caller)):
-            return caller or _LOSS
+            return caller or LOSS
         if not lookup and self._looked_up(label):
             return f"{label} as readout"
         return label
@@ -296,7 +297,7 @@ class Recorder(TorchDispatchMode):
         return any(isinstance(module, ParametrizationList) for _, module in self._calls)
 
     def _where(self) -> str:
-        return (self._calls[-1][0] or ROOT) if self._calls else _LOSS
+        return (self._calls[-1][0] or ROOT) if self._calls else LOSS
 
 
 def _name(func: Any) -> str:

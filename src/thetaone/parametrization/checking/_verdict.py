@@ -43,6 +43,7 @@ BANDS: Mapping[str, Band] = {
     DECAY: (-0.25, 0.25),
 }
 CONFIDENCE = 0.95
+LOSS = "(loss)"  # where an operation stands that no module calls
 MOST_SEEDS = 1000  # beyond this, no number of seeds is named
 
 
@@ -189,13 +190,15 @@ def _of_zeros(key: Key, values: Sequence[Sequence[float]], last: int, context: C
     """The answer where a value is zero or not finite.
 
     A zero initial value is a choice, and a first step that leaves a layer as it is may be one
-    too: behind a matrix of zeros there is no gradient yet. A layer that never moves is dead.
+    too: behind a matrix of zeros there is no gradient yet. A layer that never moves is dead. What
+    enters an operation outside every layer is zero for good where the program says so: the log of a
+    ratio of probabilities before they move, ℓ − ℓ.detach().
     """
     numbers = [value for row in values for value in row]
     if not all(map(math.isfinite, numbers)):
         return FAILS
     if all(value == 0 for value in numbers):
-        if key[2] == 0 or key[2] < last:
+        if key[2] == 0 or key[2] < last or key[0].startswith(f"{LOSS} "):
             return HOLDS
         return UNDECIDED if context.zero_initial and last == 1 else FAILS
     return FAILS if key[2] in (0, last) and key[1] != FEATURE_SIZE else UNDECIDED

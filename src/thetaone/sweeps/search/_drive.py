@@ -87,7 +87,7 @@ def stop_of(loop: TrainingLoop, n_steps: int) -> int:
         >>> stop_of(TrainingLoop(), 160), stop_of(TrainingLoop(), 7)
         (10, 7)
         >>> stop_of(TrainingLoop(schedule="warmup-linear:0.2"), 160)
-        25
+        18
     """
     factors = [loop.factor(step, n_steps) for step in range(n_steps)]
     moved = list(itertools.accumulate(factors))
