@@ -147,6 +147,10 @@ TARGETS = (
         "right set-ups flagged by the coordinate check", "verdicts", "fails", 0,
         case={"part": "right"},
     ),
+    Target(
+        "faults planted in 70 set-ups and found in the right layer", "verdicts", "right layer", 67,
+        at_least=True, case={"part": "faults"},
+    ),
     Target("CartPole-v1: mean return of the last 80 episodes", "policy", "last_80_mean", 475,
            at_least=True, case={"environment": "CartPole-v1"}),
     Target("Acrobot-v1, the same", "policy", "last_80_mean", -100, at_least=True,
