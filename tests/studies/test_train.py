@@ -198,7 +198,7 @@ def test_two_processes_end_with_the_weights_of_one(out: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_a_checkpoint_of_one_process_goes_on_in_two(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match=r"after step 30$"):
         train_recipe(
             out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(30)
         )

@@ -4,8 +4,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
@@ -16,7 +17,7 @@ from thetaone.sweeps import Work, run_local
 from thetaone.sweeps.engines import _agreement as agreement_module
 from thetaone.sweeps.engines import _local as local_module
 from thetaone.sweeps.engines import count_flops
-from thetaone.sweeps.engines._work import Measured, measure
+from thetaone.sweeps.engines._work import Measured, measure, train
 
 
 def run(
@@ -45,6 +46,29 @@ def test_every_engine_gives_the_same_losses() -> None:
         assert set(found) == set(specs)
         for spec in specs:
             assert found[spec].losses == pytest.approx(serial[spec].losses, rel=1e-4)
+
+
+class Unreadable(Toy):
+    """Toy whose batches of seed 1 end with an error after two steps."""
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        for step, batch in enumerate(super().batches(seed)):
+            if seed == 1 and step == 2:
+                raise OSError("shard 7 is corrupt")
+            yield batch
+
+
+def test_a_stack_that_ends_early_says_why_and_leaves_the_others_alone() -> None:
+    specs = [spec for spec in toy_grid(widths=[4], n_steps=5) if spec.seed in (0, 1)]
+    assert {spec.seed for spec in specs} == {0, 1}
+    alone, _ = run(Toy(), specs, "serial")
+    reason = f"a stack of {len(specs)} trainings ended with OSError: shard 7 is corrupt"
+    with pytest.warns(RuntimeWarning, match=reason):
+        trials = list(train(Work(task=Unreadable(), make_optimizer=adam), specs))
+    assert {trial.spec.seed for trial in trials if trial.status == "failed"} == {1}
+    for trial in trials:
+        if trial.spec.seed == 0:
+            assert trial.losses == alone[trial.spec].losses
 
 
 def test_auto_measures_and_says_so() -> None:

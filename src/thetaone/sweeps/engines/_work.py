@@ -1,6 +1,7 @@
 """What a worker does, wherever it runs: train an item's trials, or measure how fast they go."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,7 @@ def train(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
     """Train the specs, as a stack when there are several; what raises is recorded, not raised.
 
     Those that a stack has not brought to their end when it fails are trained one by one, so that
-    one bad trial leaves the others alone.
+    one bad trial leaves the others alone; a ``RuntimeWarning`` says so, and why.
     """
     left = list(specs)
     if len(specs) > 1:
@@ -77,8 +78,13 @@ def train(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
             for trial in train_stack(work, specs):
                 left.remove(trial.spec)
                 yield trial
-        except Exception:  # the user's code may raise anything; alone, each trial says what
-            pass
+        except Exception as error:  # the user's code may raise anything; alone, a trial says what
+            warnings.warn(
+                f"a stack of {len(specs)} trainings ended with {_first_line(error)}: the "
+                f"{len(left)} that were not done are trained one by one, which takes longer",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     for spec in left:
         yield _train_guarded(work, spec)
 
