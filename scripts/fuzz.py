@@ -231,7 +231,7 @@ def recipe() -> bytes:
     """A recipe that trains the good task for one step."""
     from thetaone.records import Optimum
     from thetaone.studies import transfer
-    from thetaone.studies._request import Size, settle
+    from thetaone.studies.request import Size, settle
     from thetaone.studies.target import write_recipe
 
     with tempfile.TemporaryDirectory() as folder:

@@ -112,3 +112,19 @@ def test_a_bad_file_is_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("thetaone: ")
     assert message in last
+
+
+def test_one_file_does_for_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of transfer says what sweep does not take; sweep goes on and names it."""
+    text = 'widths = [4, 8]\nlrs = [0.01, 0.02, 0.04]\nseeds = [0]\nsteps = 3\nmemory = "1GiB"\n'
+    (tmp_path / "run.toml").write_text(text)
+    config = ["--config", str(tmp_path / "run.toml"), "--engine", "serial"]
+    run("sweep", str(tmp_path / "task.py"), *config, "--storage", str(tmp_path / "s.journal"))
+    told = capsys.readouterr()
+    assert "sweep takes no memory; other commands do" in told.err
+    assert "6 trials trained" in told.out
+    (tmp_path / "run.toml").write_text(text + "cliip = 1.0\n")
+    run("sweep", str(tmp_path / "task.py"), *config, "--storage", str(tmp_path / "s.journal"))
+    assert "cliip is no option of sweep" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from transformers import GPT2LMHeadModel, Trainer, TrainingArguments
 import thetaone as t1
 from thetaone.records import Optimum
 from thetaone.studies import train_recipe
-from thetaone.studies._request import Size, settle
+from thetaone.studies.request import Size, settle
 from thetaone.studies.target import write_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the trainers, about versions and workers

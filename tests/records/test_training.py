@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from thetaone.errors import InputError
 from thetaone.records import TrainingLoop, rate_factor, training_loop
@@ -46,6 +48,15 @@ def test_a_function_is_tabulated_and_travels() -> None:
         again.factor(0, 4)
 
 
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    loop = training_loop(
+        n_steps=2, clip=np.float32(0.5), accumulate=np.int64(2),
+        schedule=lambda step, steps: torch.tensor(0.25),  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
+    assert loop == TrainingLoop(schedule="function", factors=(0.25, 0.25), clip=0.5, accumulate=2)
+    assert TrainingLoop.from_json(loop.to_json()) == loop
+
+
 def test_a_loop_without_choices_is_plain() -> None:
     assert training_loop(n_steps=5).plain
     assert not training_loop(n_steps=5, clip=1.0).plain
@@ -57,8 +68,12 @@ def test_a_loop_without_choices_is_plain() -> None:
         ({"clip": 0}, "clip=0: need a norm > 0"),
         ({"clip": -1.0}, "clip=-1"),
         ({"clip": math.nan}, "clip=nan"),
+        ({"clip": "1.0"}, r"clip='1\.0': need a norm > 0"),
+        ({"clip": True}, "clip=True: need a norm > 0"),
+        ({"precision": 16}, "precision=16: choose fp32 or bf16"),
         ({"precision": "fp8"}, "precision='fp8': choose fp32 or bf16"),
         ({"accumulate": 0}, "accumulate=0: need a whole number"),
+        ({"accumulate": "2"}, "accumulate='2': need a whole number"),
         ({"accumulate": 1.5}, r"accumulate=1\.5"),
         ({"schedule": "cosine"}, "schedule='cosine': choose constant, warmup-cosine"),
         ({"schedule": "warmup-cosine:2"}, r"must lie in \[0, 1\)"),
@@ -67,6 +82,12 @@ def test_a_loop_without_choices_is_plain() -> None:
         ({"schedule": lambda step, steps: math.nan}, r"schedule\(0, 5\) returned nan"),
         ({"schedule": lambda step, steps: 1 - step}, r"schedule\(2, 5\) returned -1"),
         ({"schedule": lambda step, steps: "fast"}, r"schedule\(0, 5\) returned 'fast'"),
+        ({"schedule": lambda step, steps: "0.5"}, r"schedule\(0, 5\) returned '0\.5'"),
+        (
+            {"schedule": lambda step: 1.0},
+            r"schedule\(0, 5\) raised TypeError: .*schedule\(step, st",
+        ),
+        ({"schedule": lambda step, steps: 1 / step}, r"schedule\(0, 5\) raised ZeroDivisionError"),
     ],
 )
 def test_a_choice_out_of_range(choice: dict[str, Any], message: str) -> None:

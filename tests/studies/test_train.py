@@ -263,6 +263,54 @@ def test_data_that_changed_is_told(out: Path, tmp_path: Path) -> None:
         train_recipe(out / "recipe.json", task=other, folder=tmp_path, on_step=quiet)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("nn.ReLU()", "nn.GELU()"), ("mse_loss", "smooth_l1_loss")]
+)
+def test_a_task_that_changed_is_told(before: str, after: str, out: Path, tmp_path: Path) -> None:
+    """Of the same shapes and data: its first loss is another one."""
+    with pytest.raises(Stopped, match=r"after step 9$"):
+        train_recipe(
+            out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
+        )
+    other = tmp_path / "task.py"
+    other.write_text(TASK.replace(before, after))
+    with pytest.raises(CheckpointError, match=r"the first loss is .* the task's model or loss has"):
+        train_recipe(out / "recipe.json", task=other, folder=tmp_path, on_step=quiet)
+
+
+COUNTING = TASK.replace(
+    "def model(width):\n    return nn.Sequential(",
+    """class Centre(nn.Module):
+    \"\"\"Subtracts a running mean that its state dict leaves out.\"\"\"
+
+    def __init__(self, width):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return x - self.mean
+
+def model(width):
+    return nn.Sequential(""",
+).replace("nn.Dropout(0.1)", "Centre(width), nn.BatchNorm1d(width), nn.Dropout(0.1)")
+
+
+def test_buffers_are_resumed_whether_a_state_dict_holds_them_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    (tmp_path / "task.py").write_text(COUNTING)
+    t1.transfer(tmp_path / "task.py", report=tmp_path / "out", **{**CALL, "steps": 20})
+    recipe, again = tmp_path / "out" / "recipe.json", tmp_path / "again"
+    with pytest.raises(Stopped, match=r"after step 9$"):
+        train_recipe(recipe, folder=again, checkpoint_minutes=0, on_step=stop_after(9))
+    trained(recipe, folder=again)
+    assert same(weights(again), weights(tmp_path / "out"))
+
+
 def test_a_recipe_for_another_model_names_what_differs(out: Path) -> None:
     recipe = t1.Recipe.load(out / "recipe.json")
     with pytest.raises(MismatchError, match=r"0\.weight"):

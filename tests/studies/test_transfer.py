@@ -10,11 +10,12 @@ from torch import nn
 
 import thetaone as t1
 from thetaone.cli.main import main
-from thetaone.errors import InputError
+from thetaone.errors import InputError, ThetaOneError
 from thetaone.laws import verify_laws
 from thetaone.records import TransferResult, TrialSpec
 from thetaone.rematerialization import plan
 from thetaone.studies import transfer
+from thetaone.studies.request import settle
 from thetaone.studies.target import Target, plan_memory, train
 from thetaone.sweeps import Work
 from thetaone.tasks import load_task
@@ -195,6 +196,30 @@ def test_json_of_the_result_is_strict(found) -> None:
 def test_bad_numbers(change, message) -> None:
     with pytest.raises(InputError, match=message):
         transfer(Regression(), **(SMALL | change))
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ({"options": ["momentum"]}, r"options of task mine is \['momentum'\]: write a mapping"),
+        ({"optimizer": "SGD", "beta2": 0.9}, "task mine says beta2 = 0.9, which SGD does not take"),
+        ({"optimizer": ("SGD", {"eps": 1e-9})}, "task mine says eps = 1e-09, which SGD does not"),
+        ({"momentum": 0.9}, "task mine says momentum = 0.9, which AdamW does not take"),
+        ({"options": {"lr": 0.1}}, r"lr=0\.1 among the optimizer's options: the rate is what is"),
+    ],
+)
+def test_what_a_task_says_of_its_optimizer_is_checked(says, message) -> None:
+    task = type("mine", (Regression,), says)()
+    with pytest.raises(ThetaOneError, match=message):
+        transfer(task, **{**SMALL, "optimizer": None})
+
+
+def test_nothing_said_is_nothing_said() -> None:
+    says = dict.fromkeys(("optimizer", "options", "weight_decay", "betas", "schedule", "clip"))
+    request = settle(type("mine", (Regression,), says)(), call=transfer, axes=SMALL,
+                     training={}, choices={}, options={})  # fmt: skip
+    assert (request.optimizer, request.options) == (torch.optim.AdamW, {})
+    assert request.loop.plain
 
 
 TASK = """

@@ -1,6 +1,7 @@
 """Options of the commands, each with one meaning wherever it stands, and what their text means."""
 
 import ast
+import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from thetaone.cli._numbers import parse_integers
 from thetaone.errors import InputError
+from thetaone.records import did_you_mean
 
 TUNING = "How it is trained"
 TASKS = ("lm", "digits", "cartpole")
@@ -30,15 +32,34 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(text)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--config={path}: cannot be read: {error}") from error
-    names = {parameter.name for parameter in context.command.params} - {"config"}
-    for name in values:
-        if name not in names:
+    names = _options_of(context.command)
+    unused = [name for name in values if name not in names]
+    others = {name for name in unused if name in _options_elsewhere(context)}
+    for name in unused:
+        if name not in others:
             raise InputError(
                 f"--config={path}: {name} is no option of {context.command.name}; it has "
-                f"{', '.join(sorted(filter(None, names)))}"
+                f"{', '.join(sorted(names))}" + did_you_mean(name, names)
             )
-    context.default_map = {name: _as_text(value) for name, value in values.items()}
+    if others:
+        print(
+            f"thetaone: --config={path}: {context.command.name} takes no "
+            f"{', '.join(sorted(others))}; other commands do",
+            file=sys.stderr,
+        )
+    context.default_map = {name: _as_text(values[name]) for name in values if name in names}
     return path
+
+
+def _options_of(command: Any) -> set[str]:
+    return {parameter.name for parameter in command.params if parameter.name} - {"config"}
+
+
+def _options_elsewhere(context: typer.Context) -> set[str]:
+    """Options of the other commands that read such a file, so that one file does for all."""
+    commands = getattr(context.parent and context.parent.command, "commands", {}).values()
+    readers = [c for c in commands if any(p.name == "config" for p in c.params)]
+    return set[str]().union(*map(_options_of, readers))
 
 
 def _as_text(value: Any) -> Any:

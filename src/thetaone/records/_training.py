@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from thetaone.errors import InputError
 from thetaone.records._arguments import did_you_mean
@@ -151,19 +151,32 @@ def training_loop(
         >>> training_loop(n_steps=4, schedule=lambda step, steps: 1 - step / steps).factors
         (1.0, 0.75, 0.5, 0.25)
     """
-    if clip is not None and not 0 < clip < math.inf:
-        raise InputError(f"clip={clip}: need a norm > 0, e.g. 1.0; leave it out not to clip")
+    norm = None if clip is None else _number(clip)
+    if norm is not None and not 0 < norm < math.inf:
+        raise InputError(f"clip={clip!r}: need a norm > 0, e.g. 1.0; leave it out not to clip")
     if precision not in PRECISIONS:
         raise InputError(
             f"precision={precision!r}: choose {' or '.join(PRECISIONS)}"
-            + did_you_mean(precision, PRECISIONS)
+            + did_you_mean(str(precision), PRECISIONS)
         )
-    if accumulate < 1 or accumulate % 1:
+    parts = _number(accumulate)
+    if not 1 <= parts < math.inf or parts % 1:
         raise InputError(f"accumulate={accumulate!r}: need a whole number of 1 or more")
     name, factors = _schedule(schedule, n_steps)
     return TrainingLoop(
-        schedule=name, factors=factors, clip=clip, precision=precision, accumulate=accumulate
-    )
+        schedule=name, factors=factors, clip=norm, precision=precision,
+        accumulate=int(parts),
+    )  # fmt: skip
+
+
+def _number(value: Any) -> float:
+    """A number of any library as Python's; NaN for what is none, a truth value or a text."""
+    if isinstance(value, str | bytes | bool):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def _schedule(schedule: RateSchedule, n_steps: int) -> tuple[str, tuple[float, ...]]:
@@ -175,15 +188,19 @@ def _schedule(schedule: RateSchedule, n_steps: int) -> tuple[str, tuple[float, .
             f"schedule={schedule!r}: pass a name such as warmup-cosine:0.1, or a function "
             "schedule(step, steps) -> factor"
         )
-    factors = tuple(_checked(schedule(step, n_steps), step, n_steps) for step in range(n_steps))
-    return OF_A_FUNCTION, factors
+    return OF_A_FUNCTION, tuple(_factor(schedule, step, n_steps) for step in range(n_steps))
 
 
-def _checked(factor: object, step: int, n_steps: int) -> float:
+def _factor(schedule: Callable[[int, int], float], step: int, n_steps: int) -> float:
+    """The factor of a user's function at one step."""
     try:
-        value = float(factor)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        value = math.nan
+        factor = schedule(step, n_steps)
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(
+            f"schedule({step}, {n_steps}) raised {type(error).__name__}: {error}. It is called "
+            "with the step, from 0, and the steps in all; write def schedule(step, steps)"
+        ) from error
+    value = _number(factor)
     if not 0 <= value < math.inf:
         raise InputError(
             f"schedule({step}, {n_steps}) returned {factor!r}: return a finite factor of 0 or more "

@@ -7,7 +7,7 @@ could decide.
 |---|---|---|
 | ``_invariance`` | tasks, parametrization | the coordinate check of a task by name |
 | ``_sweep`` | tasks, parametrization, sweeps | best learning rate of every width, and its drift |
-| ``_request`` | tasks, parametrization | what is asked: caller, task and defaults, settled |
+| ``request`` | tasks, parametrization | what is asked: caller, task and defaults, settled |
 | ``target`` | sweeps, parametrization, rematerialization | memory, recipe, training, level |
 | ``_tune`` | sweep | options of the optimizer, tuned with the rate |
 | ``_transfer``, ``_job`` | sweep, target, laws, report | tune small, train large |

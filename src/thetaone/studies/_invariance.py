@@ -6,7 +6,7 @@ from typing import Any, cast
 from thetaone.parametrization import Optimizers, read_members
 from thetaone.parametrization import coordinate_check as check_task
 from thetaone.records import CoordinateCheck, Task
-from thetaone.studies._request import Rule, choose_optimizer, made_choices
+from thetaone.studies.request import Rule, choose_optimizer, made_choices
 from thetaone.sweeps import whole_numbers
 from thetaone.tasks import load_task
 

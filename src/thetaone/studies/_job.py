@@ -28,10 +28,10 @@ from thetaone.records import (
 from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
-from thetaone.studies._request import Request, Size
 from thetaone.studies._sweep import run_sweep
 from thetaone.studies._tune import tune
 from thetaone.studies._watch import Watch
+from thetaone.studies.request import Request, Size, write_run_file
 from thetaone.studies.target import (
     WEIGHTS,
     Checkpoints,
@@ -44,7 +44,6 @@ from thetaone.studies.target import (
     step_seconds,
     train,
     write_recipe,
-    write_run_file,
 )
 from thetaone.sweeps import Work, check_task, count_flops, grid_steps
 

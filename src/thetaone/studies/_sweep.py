@@ -21,8 +21,8 @@ from thetaone.records import (
     TrialSpec,
     comparable,
 )
-from thetaone.studies._request import Request, Rule, Size, settle
 from thetaone.studies._watch import logged
+from thetaone.studies.request import Request, Rule, Size, settle
 from thetaone.sweeps import (
     After,
     TrialRuns,

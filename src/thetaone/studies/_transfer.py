@@ -15,9 +15,9 @@ from thetaone.records import (
     written_like,
 )
 from thetaone.studies._job import Confirm, Job
-from thetaone.studies._request import Size, settle
 from thetaone.studies._tune import TRIALS, check_names
 from thetaone.studies._watch import Watch, logged
+from thetaone.studies.request import Size, settle
 from thetaone.studies.target import (
     MINUTES,
 )

@@ -15,7 +15,7 @@ from dataclasses import replace
 from thetaone.errors import InputError
 from thetaone.parametrization import axis_options, axis_value, check_axes
 from thetaone.records import Optimum, SweepResult, TunedOption
-from thetaone.studies._request import Request
+from thetaone.studies.request import Request
 
 VALUES: Mapping[str, tuple[float, ...]] = {
     "weight_decay": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0),

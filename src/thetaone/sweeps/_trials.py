@@ -136,6 +136,11 @@ class Descent:
         self.n_done += 1
         return sum(loss.item() for loss in losses) / len(losses)
 
+    def loss(self, batch: Any) -> float:
+        """The loss of a batch, split as a step would, without a step."""
+        parts = split_batch(batch, self._work.loop.accumulate)
+        return sum(self._loss(part).item() for part in parts) / len(parts)
+
     def _loss(self, batch: Any) -> Tensor:
         with precision(self._work.loop, self._model):
             loss = self._work.task.loss(self._model, batch)

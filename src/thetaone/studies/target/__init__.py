@@ -1,9 +1,9 @@
 """The large model of a transfer: its memory, its recipe, its training.
 
 ``_memory`` plans what every byte goes to, ``_recipe`` writes the answer and acts by it, ``_train``
-trains with checkpoints and keeps the weights, ``_observe`` looks at it on the way, ``_levels``
-judges the level of the loss, ``_resume`` trains from a recipe's file, on one process or several
-(``_replicas``), ``_run_file`` writes ``run.toml``.
+trains and keeps the weights, ``_checkpoints`` are written on the way, ``_observe`` looks at it,
+``_levels`` judges the level of the loss, ``_resume`` trains from a recipe's file, on one process or
+several (``_replicas``).
 
 Must not import: the study that calls it.
 """

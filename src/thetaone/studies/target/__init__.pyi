@@ -1,3 +1,5 @@
+from ._checkpoints import MINUTES as MINUTES
+from ._checkpoints import Checkpoints as Checkpoints
 from ._levels import levels as levels
 from ._memory import Target as Target
 from ._memory import plan_memory as plan_memory
@@ -7,10 +9,7 @@ from ._recipe import recipe_rematerialize as recipe_rematerialize
 from ._recipe import recipe_scheduler as recipe_scheduler
 from ._recipe import write_recipe as write_recipe
 from ._resume import train_recipe as train_recipe
-from ._run_file import write_run_file as write_run_file
-from ._train import MINUTES as MINUTES
 from ._train import WEIGHTS as WEIGHTS
-from ._train import Checkpoints as Checkpoints
 from ._train import OnStep as OnStep
 from ._train import Trained as Trained
 from ._train import require_plain_weights as require_plain_weights

@@ -29,7 +29,7 @@ from thetaone.records import (
     TrainingLoop,
 )
 from thetaone.rematerialization import plan, profile, rematerialize
-from thetaone.studies._request import Request, Size
+from thetaone.studies.request import Request, Size
 
 SHOWN = ("weight_decay", "eps", "betas", "momentum")  # options of a group beside its rate
 _JSON: TypeAdapter[Any] = TypeAdapter(JsonValue)

@@ -9,17 +9,11 @@ from torch import nn
 
 from thetaone.errors import InputError
 from thetaone.records import Recipe, Trial, TrialSpec
+from thetaone.studies.target._checkpoints import MINUTES, Checkpoints
 from thetaone.studies.target._observe import CURVE, Observing
 from thetaone.studies.target._recipe import recipe_optimizer
 from thetaone.studies.target._replicas import replicas
-from thetaone.studies.target._train import (
-    MINUTES,
-    WEIGHTS,
-    Checkpoints,
-    OnStep,
-    save_weights,
-    train,
-)
+from thetaone.studies.target._train import WEIGHTS, OnStep, save_weights, train
 from thetaone.sweeps import Work
 from thetaone.tasks import load_task
 

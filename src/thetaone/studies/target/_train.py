@@ -6,10 +6,8 @@ killed process leaves the last good one. A training that goes on from it ends wi
 """
 
 import contextlib
-import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,13 @@ from thetaone.errors import CheckpointError, InputError, ReportError
 from thetaone.parametrization import export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
+from thetaone.studies.target._checkpoints import (
+    Checkpoints,
+    digest,
+    generators,
+    stored,
+    unsaved,
+)
 from thetaone.studies.target._observe import Look, Observing
 from thetaone.studies.target._replicas import Replicas
 from thetaone.sweeps import (
@@ -37,9 +42,9 @@ from thetaone.sweeps import (
     seeded,
 )
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "model.safetensors"
-MINUTES = 5.0  # between two checkpoints
+WEIGHTS = "model.safetensors"
 ALONE = Replicas()
+SAME_LOSS = 5e-3  # of the loss: machines and kernels differ by less, changed models by more
 ANCHOR = "Or anchor at the target (no --base), which is then trained as it is"
 
 OnStep = Callable[[int, list[float], float], None]  # steps done, losses, tokens a second
@@ -60,77 +65,6 @@ class Trained:
     model: nn.Module
     peak_bytes: int
     resumed_at: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoints:
-    """Where checkpoints of one recipe are kept, and how often they are written.
-
-    Attributes:
-        folder: Its ``checkpoint.pt``.
-        recipe: Fingerprint of the recipe: a checkpoint of another one is refused.
-        minutes: Between two of them [min].
-    """
-
-    folder: Path
-    recipe: str
-    minutes: float = MINUTES
-
-    @property
-    def path(self) -> Path:
-        """The last good checkpoint."""
-        return self.folder / CHECKPOINT
-
-    def load(self) -> dict[str, Any] | None:
-        """The last good checkpoint; None when there is none.
-
-        Raises:
-            CheckpointError: It cannot be read, or is of another recipe.
-        """
-        if not self.path.exists():
-            return None
-        try:
-            state = torch.load(self.path, weights_only=True)
-        except Exception as error:  # whatever a damaged pickle raises
-            raise CheckpointError(
-                f"{self.path} cannot be read: {error}. Remove it to train from the start"
-            ) from error
-        if state["recipe"] != self.recipe:
-            raise CheckpointError(
-                f"{self.path} is of another recipe ({state['recipe']}, this one is {self.recipe}): "
-                "remove it to train from the start, or use another folder"
-            )
-        return state
-
-    def set_aside(self) -> Path | None:
-        """Rename a checkpoint that is damaged or of another recipe; where it lies now, or None."""
-        try:
-            self.load()
-        except CheckpointError:
-            kept = self.path.with_name(f"before-{time.strftime('%Y%m%d-%H%M%S')}-{CHECKPOINT}")
-            return self.path.replace(kept)
-        return None
-
-    def write(self, state: dict[str, Any]) -> None:
-        """Replace the last checkpoint, all or nothing.
-
-        Raises:
-            CheckpointError: The disk does not take it; the last one stays.
-        """
-        fresh = self.path.with_suffix(".new")
-        try:
-            with fresh.open("wb") as file:
-                torch.save({"recipe": self.recipe, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            fresh.unlink(missing_ok=True)
-            kept = "the last one stays" if self.path.exists() else "there is none yet"
-            raise CheckpointError(
-                f"{self.path} cannot be written: {error}; {kept}. Free some space and go on with "
-                "the same command"
-            ) from error
 
 
 def train(
@@ -214,14 +148,40 @@ class _Training:
         state = checkpoints.load()
         if state is None:
             return 0
-        _wind(self._stream, state, checkpoints.path)
+        self._wind(state, checkpoints.path)
         self.model.load_state_dict(state["model"])
+        for name, buffer in unsaved(self.model).items():
+            buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.losses = list(state["losses"])
         self._descent.n_done = len(self.losses)
         if self._replicas.rank < len(state["random"]):
-            _generators(state["random"][self._replicas.rank]).restore()
+            generators(state["random"][self._replicas.rank]).restore()
         return len(self.losses)
+
+    def _wind(self, state: dict[str, Any], path: Path) -> None:
+        """Wind the data forward to where the checkpoint was written, by the untrained model.
+
+        Raises:
+            CheckpointError: The first loss, or the last batch, is another one than it was then.
+        """
+        losses, again, batch = state["losses"], None, None
+        for step in range(len(losses)):
+            batch = next(self._stream)
+            if step == 0 and len(state["random"]) == self._replicas.count:
+                first = self._descent.loss(self._replicas.part(batch))
+                again, _ = self._replicas.agree(first, False)
+        if losses and digest(batch) != state["batch"]:
+            raise CheckpointError(
+                f"{path}: batch {len(losses)} of the data is another one than when it was written: "
+                "the task's batches(seed) must be the same at every call"
+            )
+        if again is not None and abs(again - losses[0]) > SAME_LOSS * max(1.0, abs(losses[0])):
+            raise CheckpointError(
+                f"{path}: the first loss is {again:.6g} and was {losses[0]:.6g} when it was "
+                "written: the task's model or loss has changed. Undo that, or remove the "
+                "checkpoint to train from the start"
+            )
 
     def run(self, checkpoints: Checkpoints | None, on_step: OnStep, look: Look) -> None:
         """Train to the last step or to a divergence."""
@@ -244,11 +204,12 @@ class _Training:
 
     def _write(self, checkpoints: Checkpoints, batch: Any) -> None:
         """Write a checkpoint: the random state of every process, the first one's all else."""
-        random = self._replicas.gather(_stored(GeneratorStates.now()))
+        random = self._replicas.gather(stored(GeneratorStates.now()))
         if self._replicas.first:
             checkpoints.write({
-                "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "losses": self.losses, "batch": _digest(batch), "random": random,
+                "model": self.model.state_dict(), "buffers": unsaved(self.model),
+                "optimizer": self.optimizer.state_dict(), "losses": self.losses,
+                "batch": digest(batch), "random": random,
             })  # fmt: skip
 
 
@@ -304,45 +265,3 @@ def require_plain_weights(model: nn.Module) -> None:
             "the weights would not be a plain model's: the readout shares its weight with the "
             f"embedding, and no norm before it can hold the readout's factor. {ANCHOR}"
         )
-
-
-def _stored(random: GeneratorStates) -> dict[str, Any]:
-    kind, keys, *rest = random.numpy
-    return {
-        "torch_cpu": random.torch_cpu, "torch_cuda": random.torch_cuda,
-        "numpy": (kind, torch.from_numpy(keys.astype("int64")), *rest), "python": random.python,
-    }  # fmt: skip
-
-
-def _generators(stored: dict[str, Any]) -> GeneratorStates:
-    kind, keys, *rest = stored["numpy"]
-    numpy = (kind, keys.numpy().astype("uint32"), *rest)
-    return GeneratorStates(
-        stored["torch_cpu"], tuple(stored["torch_cuda"]), numpy, stored["python"]
-    )
-
-
-def _wind(stream: Iterator[Any], state: dict[str, Any], path: Path) -> None:
-    """Wind the data forward to where the checkpoint was written.
-
-    Raises:
-        CheckpointError: The last batch is another one than it was then.
-    """
-    batch = None
-    for _ in state["losses"]:
-        batch = next(stream)
-    if state["losses"] and _digest(batch) != state["batch"]:
-        raise CheckpointError(
-            f"{path}: batch {len(state['losses'])} of the data is another one than when it was "
-            "written: the task's batches(seed) must be the same at every call"
-        )
-
-
-def _digest(batch: Any) -> str:
-    digest = hashlib.sha256()
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor):
-            digest.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        else:
-            digest.update(repr(leaf).encode())
-    return digest.hexdigest()

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thetaone.studies._request import Request, Size
+from thetaone.errors import ReportError
+from thetaone.studies.request._request import Request, Size
 
 
 def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
@@ -28,7 +29,9 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
         "lrs": list(request.lrs), "seeds": list(request.seeds), "steps": request.steps,
         "optimizer": request.optimizer_name,
         "schedule": None if loop.factors else loop.schedule, "clip": loop.clip,
-        "precision": loop.precision, "accumulate": loop.accumulate, **named,
+        "precision": loop.precision, "accumulate": loop.accumulate,
+        "search": None if request.search == "grid" else request.search,
+        "choose": None if request.choose == "loss" else request.choose, **named,
     }  # fmt: skip
     lines = [f"# {request.task.name}: thetaone transfer --config run.toml"]
     lines += [_line(name, value) for name, value in values.items() if value is not None]
@@ -43,8 +46,16 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
 
 
 def write_run_file(folder: Path, request: Request, target: Size, named: Mapping[str, Any]) -> None:
-    """Write ``run.toml`` into the folder of a report."""
-    (folder / "run.toml").write_text(run_file(request, target, named), encoding="utf-8")
+    """Write ``run.toml`` into the folder of a report.
+
+    Raises:
+        ReportError: The disk does not take it.
+    """
+    path = folder / "run.toml"
+    try:
+        path.write_text(run_file(request, target, named), encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written: {error}") from error
 
 
 def _line(name: str, value: Any) -> str:

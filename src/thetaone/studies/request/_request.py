@@ -17,6 +17,7 @@ from thetaone.parametrization import (
     read_members,
 )
 from thetaone.records import Choose, TrainingLoop, TrialSpec, training_loop
+from thetaone.studies.request._optimizer import choose_optimizer
 from thetaone.sweeps import (
     blamed_on_task,
     combinations,
@@ -35,7 +36,6 @@ DEFAULTS: Mapping[str, Any] = {
     "steps": 100,
 }
 LOOP = ("schedule", "clip", "precision", "accumulate")  # arguments of ``training_loop``
-OPTIONS = ("weight_decay", "betas", "beta2", "eps", "momentum")  # as a task may name them
 
 Rule = str | Callable[..., torch.optim.Optimizer]  # (model, width, lr, **axes)
 
@@ -193,7 +193,6 @@ def settle(
     read_members(optimizer, taken, call=call)
     settled = _axes(loaded, axes)
     sizes = _sizes(loaded, settled["widths"], axes.get("depths"))
-    loop = {name: _said(training.get(name), loaded.training.get(name)) for name in LOOP}
     base = sizes[0] if base is None else _checked_size(base)
     if base.depth is None and sizes[0].depth is not None:
         base = replace(base, depth=sizes[-1].depth)
@@ -201,7 +200,7 @@ def settle(
         task=loaded, sizes=sizes, base=base, lrs=settled["lrs"],
         seeds=settled["seeds"], steps=settled["steps"], optimizer=optimizer,
         options=taken, choices=made_choices(choices),
-        training={name: value for name, value in loop.items() if value is not None},
+        training=settled_training(loaded, training),
         axes=read_axes(axes.get("axes")), search=_search(search), choose=_choose(loaded, choose),
     )  # fmt: skip
     request.loop_of(request.steps)  # refuses what is out of range
@@ -236,6 +235,17 @@ def _checked_size(size: Size) -> Size:
     (width,) = whole_numbers("width of target or base", [size.width], least=1)
     depths = () if size.depth is None else whole_numbers("target_depth", [size.depth], least=1)
     return Size(width, *depths)
+
+
+def settled_training(task: LoadedTask, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``training_loop``: the caller's, else the task's, those that one of them says.
+
+    Args:
+        task: The task.
+        training: The caller's, by the names of ``LOOP``; None where open.
+    """
+    loop = {name: _said(training.get(name), task.training.get(name)) for name in LOOP}
+    return {name: value for name, value in loop.items() if value is not None}
 
 
 def _said(*answers: Any) -> Any:
@@ -302,36 +312,6 @@ def require_depth(task: LoadedTask) -> None:
         raise TaskError(
             f"model of task {task.name} takes no depth: define model(width, depth) to sweep depths"
         ) from None
-
-
-def choose_optimizer(
-    task: LoadedTask, optimizer: Any, options: Mapping[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    """Optimizer and options: the caller's, else the task's, else AdamW's own.
-
-    The task's options are those of the task's optimizer, so another one leaves them behind.
-    ``beta2`` alone is a ``betas`` with the optimizer's own first one.
-    """
-    said = task.training
-    if optimizer is None or "optimizer" not in said:
-        default = _said(said.get("optimizer"), torch.optim.AdamW)
-        default, first = default if isinstance(default, tuple) else (default, {})
-        named = {name: said[name] for name in OPTIONS if name in said}
-        optimizer = _said(optimizer, default)
-        options = {**first, **said.get("options", {}), **named, **options}
-    options = dict(options)
-    if "beta2" in options and (beta1 := _beta1(optimizer)) is not None:
-        options["betas"] = (beta1, options.pop("beta2"))
-    return optimizer, options
-
-
-def _beta1(optimizer: Any) -> float | None:
-    """The default of Adam's first β, of the first optimizer that has one."""
-    for member in read_members(optimizer, {}).values():
-        betas = inspect.signature(member.cls).parameters.get("betas")
-        if betas is not None:
-            return float(betas.default[0])
-    return None
 
 
 def made_choices(choices: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,9 @@
+from ._optimizer import choose_optimizer as choose_optimizer
+from ._request import DEFAULTS as DEFAULTS
+from ._request import Request as Request
+from ._request import Rule as Rule
+from ._request import Size as Size
+from ._request import made_choices as made_choices
+from ._request import settle as settle
+from ._request import settled_training as settled_training
+from ._run_file import write_run_file as write_run_file
