@@ -51,6 +51,27 @@ class MissingExtraError(ThetaOneError, ImportError):
         super().__init__(f"{package} is not installed; run: {install_command(extra)}")
 
 
+class Interrupted(BaseException):
+    """The user or the system asked the command to end; no ``Exception``: nothing may keep it."""
+
+
+STOPS = (KeyboardInterrupt, Interrupted)  # what no part of a task is blamed for
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line; the words of a user's own class may themselves raise.
+
+    Examples:
+        >>> first_line(ValueError("no room")), first_line(ValueError())
+        ('no room', 'no message')
+    """
+    try:
+        words = str(error).strip()
+    except Exception:
+        words = ""
+    return (words or "no message").splitlines()[0]
+
+
 def install_command(extra: str) -> str:
     """The command that brings an extra here: from the clone that this runs from, or an index."""
     clone = Path(__file__).resolve().parents[2]

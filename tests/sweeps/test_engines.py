@@ -1,3 +1,4 @@
+import itertools
 import os
 import re
 import signal
@@ -8,12 +9,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from toy import Dropping, Dying, Raising, Toy, adam, toy_grid
+import torch
+from torch import Tensor, nn
+from toy import Batch, Dropping, Dying, Raising, Toy, adam, toy_grid
 
 from thetaone.errors import InputError
 from thetaone.records import EngineDecision, Trial, TrialSpec
 from thetaone.sweeps import Work, run_local
+from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines import _agreement as agreement_module
 from thetaone.sweeps.engines import _local as local_module
 from thetaone.sweeps.engines import count_flops
@@ -98,6 +103,57 @@ def test_auto_does_not_measure_what_is_too_short_to_gain() -> None:
     specs = toy_grid(n_steps=3)
     assert run(Toy(), specs, "auto")[1].reason == "36 steps in all, too few to measure"
     assert run(Toy(), specs[:1], "auto")[1].reason == "a single trial"
+
+
+class RarelyDoubled(Toy):
+    """Draws from NumPy's global generator, to no effect in its first steps."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        return super().loss(model, batch) * (2 if np.random.rand() > 0.9 else 1)  # noqa: NPY002
+
+
+class CoolingDown(Toy):
+    """A module whose hook lowers the rate of its own optimizer, from step 5 on."""
+
+    def adam(self, model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        steps, optimizer = itertools.count(), adam(model, width, lr)
+
+        def cool(*_: Any) -> None:
+            if next(steps) == 5:
+                optimizer.param_groups[0]["lr"] /= 10
+
+        model.register_forward_pre_hook(cool)
+        return optimizer
+
+
+def test_what_a_loss_does_beside_its_value_is_not_stacked() -> None:
+    specs = [spec for spec in toy_grid(widths=[4], n_steps=10) if spec.seed == 0]
+    cooling = CoolingDown()
+    for work, reason in (
+        (Work(task=RarelyDoubled(), make_optimizer=adam), "the loss draws from NumPy's or Python"),
+        (Work(task=cooling, make_optimizer=cooling.adam), "changes an option of the optimizer"),
+    ):
+        with pytest.warns(RuntimeWarning, match=reason):
+            trials = {trial.spec: trial for trial in train(work, specs)}
+        assert {spec: t.losses for spec, t in trials.items()} == {
+            spec: train_trial(work, spec).losses for spec in specs
+        }
+
+
+class GradientPenalty(Toy):
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        x = batch[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+        return super().loss(model, batch) + slope.square().mean()
+
+
+def test_the_operations_of_a_loss_that_differentiates_are_counted() -> None:
+    (spec,) = toy_grid(widths=[4], powers=[-6], seeds=[0])
+    plain, penalized = (
+        count_flops(Work(task=task, make_optimizer=adam), spec)
+        for task in (Toy(), GradientPenalty())
+    )
+    assert penalized > 2 * plain  # a second forward pass, and its gradient's gradient
 
 
 def test_dropout_cannot_be_stacked_and_auto_goes_on_without() -> None:

@@ -1,7 +1,9 @@
 """A stored trial is served to the training that made it, and to no other."""
 
 import functools
+import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -100,6 +102,28 @@ def test_a_base_class_typed_in_a_notebook_is_part_of_the_task(tmp_path: Path) ->
     assert t1.sweep(typed_in_a_notebook("ReLU"), **SMALL, storage=journal).n_trained == 6
     assert t1.sweep(typed_in_a_notebook("ReLU"), **SMALL, storage=journal).n_trained == 0
     assert t1.sweep(typed_in_a_notebook("Tanh"), **SMALL, storage=journal).n_trained == 6
+
+
+class OfTheEnvironment(Toy):
+    """Its activation stands in no code, weight or option."""
+
+    def model(self, width: int) -> nn.Module:
+        activation = getattr(nn, os.environ["THETAONE_TEST_ACTIVATION"])()
+        return nn.Sequential(nn.Linear(4, width), activation, nn.Linear(width, 1))
+
+
+def test_a_stored_trial_that_began_at_another_loss_is_named_and_trained_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("THETAONE_TEST_ACTIVATION", "ReLU")
+    t1.sweep(OfTheEnvironment(), **SMALL, storage=tmp_path / "s.journal")
+    monkeypatch.setenv("THETAONE_TEST_ACTIVATION", "Tanh")
+    again = t1.sweep(OfTheEnvironment(), **SMALL, storage=tmp_path / "s.journal")
+    alone = t1.sweep(OfTheEnvironment(), **SMALL)
+    assert again.n_trained == 6
+    assert [t.losses for t in again.trials] == [t.losses for t in alone.trials]
+    said = r"trial \d of .*s\.journal \(width 4, lr .*\) is trained again: the loss of its first"
+    assert re.match(said, again.notes[0])
 
 
 FILE = """
@@ -214,6 +238,39 @@ def test_what_the_users_code_raises_names_part_and_line(part: str, kind: str) ->
     named = rf"{part} of task Breaking at width 4, seed 0 raised {kind}.*test_identity.py, line"
     with pytest.raises(TaskError, match=named):
         t1.sweep(Breaking(part), **SMALL, parametrization="sp")
+
+
+class Odd(BaseException):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Escaping(Toy):
+    """Raises what is no ``Exception``, from a step on that no check sees."""
+
+    def __init__(self, error: BaseException, step: int) -> None:
+        super().__init__()
+        self.error, self.step = error, step
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        for step, batch in enumerate(super().batches(seed)):
+            if step == self.step and seed == 1:
+                raise self.error
+            yield batch
+
+
+@pytest.mark.parametrize("error", [Odd(), SystemExit(0), GeneratorExit()])
+def test_what_is_no_exception_does_not_escape(error: BaseException, tmp_path: Path) -> None:
+    journal = tmp_path / "s.journal"
+    with pytest.raises(TaskError, match=rf"raised {type(error).__name__}: "):
+        t1.sweep(Escaping(error, step=0), **SMALL, parametrization="sp", storage=journal)
+    result = t1.sweep(Escaping(error, step=3), **SMALL, parametrization="sp")
+    assert [t.status for t in result.trials] == ["finished", "failed"] * 3
+
+
+def test_an_interrupt_is_no_fault_of_the_task() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        t1.sweep(Escaping(KeyboardInterrupt(), step=3), **SMALL, parametrization="sp")
 
 
 def test_sharing_and_cycles_do_not_change_a_digest() -> None:

@@ -7,11 +7,9 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from thetaone.errors import Interrupted
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
-class Interrupted(BaseException):
-    """The user or the system asked the command to end; no ``Exception``: nothing may keep it."""
 
 
 def command_line(arguments: list[str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """Where a result goes, the same for every command: the terminal, a file, a page, a picture."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -35,6 +36,34 @@ def require_writable(path: Path | None) -> Path | None:
     return path
 
 
+def _require_own(path: Path | None) -> Path | None:
+    """A result's file: absent, empty, or an earlier result; nothing else is written over.
+
+    Raises:
+        InputError: It cannot be written, or holds something else, such as the task or a journal.
+    """
+    if require_writable(path) is None or path is None or not path.is_file():
+        return path
+    try:
+        held = path.read_bytes()
+        result = not held.strip() or "record" in json.loads(held)
+    except (OSError, ValueError, TypeError, RecursionError):
+        result = False
+    if not result:
+        raise InputError(f"{path} holds something that is no result: name another file")
+    return path
+
+
+def require_apart(output: Path | None, storage: str) -> None:
+    """Refuse a result's file that is the journal of its sweep.
+
+    Raises:
+        InputError: The two are one file.
+    """
+    if output is not None and output.resolve() == Path(storage).resolve():
+        raise InputError(f"--output and --storage are both {output}: name another file")
+
+
 def _require_plotting(path: Path | None) -> Path | None:
     """A picture's file, refused before the work when it cannot be written or drawn."""
     if path is not None and find_spec("matplotlib") is None:
@@ -54,9 +83,7 @@ def _require_folder(path: Path | None) -> Path | None:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Also write the result as JSON here.", callback=require_writable
-    ),
+    typer.Option(metavar="FILE", help="Also write the result as JSON here.", callback=_require_own),
 ]
 Report = Annotated[
     Path | None,
@@ -82,8 +109,12 @@ class Shown(Protocol):
 def show(record: Shown, *, as_json: bool, output: Path | None) -> None:
     """Print a result, and write it where ``--output`` says."""
     print(record.to_json() if as_json else record)
-    if output is not None:
+    if output is None:
+        return
+    try:
         record.to_json(output)
+    except OSError as error:  # the disk filled meanwhile
+        raise InputError(f"--output={output}: cannot be written: {error}") from error
 
 
 def draw_plot(record: object, path: Path | None) -> None:

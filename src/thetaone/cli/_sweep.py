@@ -43,6 +43,7 @@ def sweep(
     from thetaone.studies import sweep as run
     from thetaone.sweeps import parse_lrs
 
+    r.require_apart(output, storage)
     with Progress() as progress:
         result = run(
             task, widths=o.integers(widths, "--widths"), depths=o.integers(depths, "--depths"),

@@ -56,6 +56,7 @@ def transfer(
     from thetaone.studies import transfer as study
     from thetaone.sweeps import parse_lrs
 
+    r.require_apart(output, storage)
     with Progress() as progress:
         result = study(
             task, target=target, target_depth=target_depth,

@@ -10,7 +10,7 @@ from thetaone.cli._check import check
 from thetaone.cli._doctor import doctor
 from thetaone.cli._gradients import gradients
 from thetaone.cli._init import init
-from thetaone.cli._interrupts import Interrupted, interruptible, told
+from thetaone.cli._interrupts import interruptible, told
 from thetaone.cli._laws import laws
 from thetaone.cli._plan import plan
 from thetaone.cli._policy import policy
@@ -18,7 +18,7 @@ from thetaone.cli._report import redraw
 from thetaone.cli._sweep import sweep
 from thetaone.cli._train import train
 from thetaone.cli._transfer import transfer
-from thetaone.errors import ThetaOneError
+from thetaone.errors import STOPS, ThetaOneError, first_line
 
 UNEXPECTED = 70  # as sysexits.h has it: the program's own fault
 
@@ -74,17 +74,14 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             print(f"thetaone: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except STOPS as stop:
         print(f"thetaone: {told(stop, arguments)}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         if debug:
             raise
-        first = (str(error).strip() or "no message").splitlines()[0]
-        print(
-            f"thetaone: unexpected {type(error).__name__}: {first}; --debug shows where",
-            file=sys.stderr,
-        )
+        words = f"unexpected {type(error).__name__}: {first_line(error)}; --debug shows where"
+        print(f"thetaone: {words}", file=sys.stderr)
         raise SystemExit(UNEXPECTED) from None
 
 

@@ -196,6 +196,7 @@ class Job:
             memory=memory, measured_on=measured_on,
         )  # fmt: skip
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             recipe.to_json(self.folder / RECIPE)
             named = {"memory": self.budget and str(self.budget), "target_steps": self.target_steps}
             write_run_file(self.folder, self.request, self.target, named)

@@ -1,6 +1,5 @@
 """The whole job: find the rate small, prove that it transfers, train the large model in memory."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +142,6 @@ def transfer(
         raise InputError(f"target_steps={target_steps}: need at least 1 step of training")
     check_names(request, tune, tune_trials)
     budget = None if memory is None else parse_bytes(memory, where="memory")
-    existed = report is None or Path(report).exists()
     job = Job.of(
         request, Size(target, request.base.depth), storage=storage, engine=engine, report=report,
         watch=Watch(logged(progress)), budget=budget, target_steps=target_steps or request.steps,
@@ -151,11 +149,8 @@ def transfer(
     )  # fmt: skip
     try:
         return job.run(hide_passwords(command), confirm)
-    except BaseException as error:
-        if job.folder is not None and not existed:
-            with contextlib.suppress(OSError):  # it holds something: a journal to resume from
-                job.folder.rmdir()
-        if isinstance(error, BudgetTooSmallError) and memory is not None:
-            enough = written_like(error.floor_bytes, str(memory))
-            raise error.as_asked(str(memory), enough) from None
-        raise
+    except BudgetTooSmallError as error:
+        if memory is None:
+            raise
+        enough = written_like(error.floor_bytes, str(memory))
+        raise error.as_asked(str(memory), enough) from None

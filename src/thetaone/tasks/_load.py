@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from thetaone._contents import contents_digest, module_digest
-from thetaone.errors import TaskError, ThetaOneError
+from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
 from thetaone.records import did_you_mean
 from thetaone.tasks._source_files import load_file
 
@@ -117,18 +117,14 @@ def _find(ref: str) -> ModuleType:
         return load_file(Path(ref).resolve())
     try:
         return importlib.import_module(ref)
-    except ThetaOneError:
+    except (ThetaOneError, *STOPS):
         raise
-    except (Exception, SystemExit) as error:  # the user's module may raise anything
+    except BaseException as error:  # the user's module may raise anything
         raise TaskError(
-            f"no task {ref!r}: {type(error).__name__}: {_first_line(error)}. Bundled tasks are "
+            f"no task {ref!r}: {type(error).__name__}: {first_line(error)}. Bundled tasks are "
             f"{', '.join(BUNDLED)}; a file is given by its path, e.g. ./my_task.py"
             f"{did_you_mean(ref, BUNDLED)}"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]
 
 
 def _is_path(ref: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from thetaone.errors import TaskError, ThetaOneError
+from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
 
 
 class SourceFile(importlib.machinery.SourceFileLoader):
@@ -78,10 +78,10 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up by name
     try:
         spec.loader.exec_module(module)
-    except ThetaOneError:
+    except (ThetaOneError, *STOPS):
         del sys.modules[name]
         raise
-    except (Exception, SystemExit) as error:  # the user's file may raise anything
+    except BaseException as error:  # the user's file may raise anything
         del sys.modules[name]
         raise TaskError(f"cannot load the task at {path}: {_told(error, path)}") from error
     return module
@@ -97,7 +97,7 @@ def _forget_neighbours() -> None:
 
 def _told(error: BaseException, path: Path) -> str:
     """The error in a line, with the line of the file where it was raised."""
-    first = (str(error).strip() or "no message").splitlines()[0]
+    first = first_line(error)
     if isinstance(error, SyntaxError):
         return first
     line, trace = 0, error.__traceback__

@@ -14,20 +14,25 @@ from thetaone.report.page._pages import Result
 def ensure_writable(directory: str | Path) -> Path:
     """Make sure that a report can be written, before anything is computed for it.
 
+    Nothing is left behind: a command that fails later leaves no empty folder.
+
     Args:
-        directory: Where the report goes; made when it does not exist.
+        directory: Where the report will go.
 
     Returns:
-        The directory.
+        The directory, which is there if it was there before.
 
     Raises:
         ReportError: It cannot be made or written to; says why and what to do.
     """
     folder = Path(directory)
     try:
+        absent = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        for path in absent:
+            path.rmdir()
     except OSError as error:
         raise ReportError(
             f"cannot write a report to {str(folder)!r}: {error.strerror or error}. "
@@ -78,6 +83,7 @@ def write_report(result: Result, directory: str | Path, *, interactive: bool = F
         ReportError: The directory cannot be written to.
     """
     folder = ensure_writable(directory)
+    folder.mkdir(parents=True, exist_ok=True)
     _write_whole(folder / "result.json", result.to_json() + "\n")
     page = folder / "index.html"
     _write_whole(page, render(result, interactive=interactive))

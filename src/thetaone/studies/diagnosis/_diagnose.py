@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from thetaone.errors import install_command
+from thetaone.errors import first_line, install_command
 from thetaone.records import Diagnosis, Finding, format_bytes
 from thetaone.rematerialization import disk_cost
 from thetaone.studies._memory_frontier import memory_frontier
@@ -72,8 +72,7 @@ def _tried(what: str, job: Callable[[], str], advice: str) -> Finding:
     try:
         return Finding(what=what, value=job())
     except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        value = f"{type(error).__name__}: {first}"
+        value = f"{type(error).__name__}: {first_line(error)}"
         return Finding(what=what, value=value, condition="fails", advice=advice)
 
 

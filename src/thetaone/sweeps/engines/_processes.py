@@ -32,6 +32,7 @@ from typing import Any, Self
 
 import torch
 
+from thetaone.errors import first_line
 from thetaone.records import Trial
 from thetaone.sweeps._trials import Work
 from thetaone.sweeps.engines._work import Item, Measured, Probe, answers
@@ -213,5 +214,5 @@ def why_not_sent(work: Work) -> str:
     try:
         pickle.dumps(work)
     except Exception as error:  # __reduce__ and __getstate__ are the user's code
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return f"{type(error).__name__}: {first_line(error)}"
     return ""

@@ -6,16 +6,20 @@ that wait once. Losses equal those of one-by-one training to rounding, not to th
 Shapes: k models, p parameters of one model.
 """
 
+import copy
+import random
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
+from thetaone.errors import first_line
 from thetaone.records import Task, Trial, TrialSpec
 from thetaone.sweeps._generators import GeneratorStates, seeded
 from thetaone.sweeps._trials import (
@@ -75,17 +79,20 @@ class Stack:
             for name, _ in _fixed(models[0])
         }
         self._loss = _loss_of(self._work.task, models[0])
+        self._optimizer, self._options = optimizers[0], copy.deepcopy(_options(optimizers[0]))
 
     def step(self) -> Tensor:
-        """One step of descent of every model on its next batch; the losses before it, [k]."""
+        """One step of descent of every model on its next batch; the losses before it, [k].
+
+        Raises:
+            NotStackableError: The loss draws at random, or changes an option of the optimizer.
+        """
         loop, shared = self._work.loop, len(self._streams) == 1
         parts = split_batch(self._batch(), loop.accumulate, axis=0 if shared else 1)
         total_k, gradients_kp = torch.zeros(()), torch.zeros(())
         for part in parts:
             with precision(loop, self._model):
-                losses_k = vmap(self._loss, in_dims=(0, 0, None if shared else 0))(
-                    self._views, self._fixed, part
-                )
+                losses_k = self._losses(part, None if shared else 0)
             gradients = torch.autograd.grad(losses_k.sum(), list(self._views.values()))
             flat_kp = torch.cat([g.flatten(1) for g in gradients], dim=1)
             gradients_kp = flat_kp if len(parts) == 1 else gradients_kp + flat_kp / len(parts)
@@ -98,6 +105,16 @@ class Stack:
             self._update(self._p_kp, gradients_kp, factor)
         self._n_done += 1
         return total_k
+
+    def _losses(self, part: Any, axis: int | None) -> Tensor:
+        """Every member's loss, [k], of what runs once for all and must not act on one of them."""
+        before = _drawn()
+        losses_k = vmap(self._loss, in_dims=(0, 0, axis))(self._views, self._fixed, part)
+        if _drawn() != before:
+            raise NotStackableError("the loss draws from NumPy's or Python's global generator")
+        if _options(self._optimizer) != self._options:
+            raise NotStackableError("the loss changes an option of the optimizer")
+        return losses_k
 
     def parameters(self, index: int) -> dict[str, Tensor]:
         """A member's trained parameters by name."""
@@ -189,8 +206,21 @@ class stackable:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._caught.__exit__(kind, error, trace)
         if isinstance(error, RuntimeError | UserWarning | TypeError | ValueError):
-            first = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+            first = first_line(error).split(". ")[0]
             raise NotStackableError(f"vmap cannot batch this model: {first}") from error
+
+
+def _drawn() -> tuple[Any, ...]:
+    """Where the generators stand that vmap does not watch."""
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return np.asarray(keys).tobytes(), *rest, random.getstate()
+
+
+def _options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+    ]
 
 
 def _loss_of(task: Task, model: nn.Module) -> Callable[[Any, Any, Any], Tensor]:

@@ -1,5 +1,6 @@
 """What a worker does, wherever it runs: train an item's trials, or measure how fast they go."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from thetaone.errors import STOPS, first_line
 from thetaone.records import Trial, TrialSpec
 from thetaone.sweeps._generators import seeded
 from thetaone.sweeps._trials import (
@@ -78,9 +80,9 @@ def train(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
             for trial in train_stack(work, specs):
                 left.remove(trial.spec)
                 yield trial
-        except Exception as error:  # the user's code may raise anything; alone, a trial says what
+        except (Exception, SystemExit) as error:  # the user's code; alone, a trial says what
             warnings.warn(
-                f"a stack of {len(specs)} trainings ended with {_first_line(error)}: the "
+                f"a stack of {len(specs)} trainings ended with {_told(error)}: the "
                 f"{len(left)} that were not done are trained one by one, which takes longer",
                 RuntimeWarning,
                 stacklevel=2,
@@ -99,8 +101,8 @@ def measure(work: Work, specs: Sequence[TrialSpec]) -> Measured:
         stack_seconds = _time_stack(work, specs)
     except NotStackableError as error:
         return Measured(single_seconds=single_seconds, why_not=str(error))
-    except Exception as error:  # a part of the task that fails; its own trial will say so
-        return Measured(single_seconds=single_seconds, why_not=_first_line(error))
+    except (Exception, SystemExit) as error:  # a part of the task; its own trial will say so
+        return Measured(single_seconds=single_seconds, why_not=_told(error))
     return Measured(single_seconds=single_seconds, stack_seconds=stack_seconds)
 
 
@@ -113,21 +115,40 @@ def count_flops(work: Work, spec: TrialSpec) -> float:
     with seeded(spec.seed):
         model = build_model(work.task, spec)
         batch = next(iter(work.task.batches(spec.seed)))
-        with FlopCounterMode(display=False) as counter:
+        with _ProductCounter() as counter:
             work.task.loss(model, batch).backward()
     return float(counter.get_total_flops())
+
+
+class _ProductCounter(FlopCounterMode):
+    """torch's counter without its table by module.
+
+    The table hangs hooks on every tensor, under which a loss that differentiates (a gradient
+    penalty) raises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self.mod_tracker = _NoModules()
+
+
+class _NoModules(contextlib.nullcontext[None]):
+    """Everything happens in the root."""
+
+    parents = frozenset({"Global"})
 
 
 def _train_guarded(work: Work, spec: TrialSpec) -> Trial:
     try:
         return train_trial(work, spec)
-    except Exception as error:  # the user's code may raise anything; one bad trial ends alone
-        return failed_trial(spec, _first_line(error))
+    except STOPS:
+        raise
+    except BaseException as error:  # the user's code may raise anything; one bad trial ends alone
+        return failed_trial(spec, _told(error))
 
 
-def _first_line(error: Exception) -> str:
-    first = (str(error).strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {first}"
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _time_single(work: Work, spec: TrialSpec) -> float:
@@ -138,7 +159,7 @@ def _time_single(work: Work, spec: TrialSpec) -> float:
             descent = Descent(work, model, optimizer, spec.n_steps)
             stream = batches_of(work.task, spec)
             return _fastest(lambda: descent.step(next(stream)), spec)
-    except Exception:  # its own trial will say what
+    except (Exception, SystemExit):  # its own trial will say what
         return float("inf")
 
 

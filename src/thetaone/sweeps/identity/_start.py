@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from thetaone._contents import contents_digest, tensor_digest
-from thetaone.errors import TaskError, ThetaOneError
+from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
 from thetaone.records import AxisValues, TrialSpec
 from thetaone.sweeps._generators import seeded
 from thetaone.sweeps._trials import Descent, Work, build_model
@@ -96,11 +96,11 @@ def blamed_on_task(part: str) -> Iterator[None]:
     """
     try:
         yield
-    except ThetaOneError:
+    except (ThetaOneError, *STOPS):
         raise
-    except (Exception, SystemExit) as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        raise TaskError(f"{part} raised {type(error).__name__}: {first}{_line(error)}") from error
+    except BaseException as error:
+        what = f"{type(error).__name__}: {first_line(error)}{_line(error)}"
+        raise TaskError(f"{part} raised {what}") from error
 
 
 def _line(error: BaseException) -> str:

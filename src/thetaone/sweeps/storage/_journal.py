@@ -49,6 +49,8 @@ class Journal:
         self._lock = FileLock(path)
         self._n_logs, self._n_lines, self._offset = 0, 0, 0  # read so far
         self.damaged_lines: list[int] = []
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device filled
+            raise ValueError("it is no regular file")
         path.touch()
         self._require_journal()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from thetaone.errors import MissingExtraError, StorageError
+from thetaone.errors import MissingExtraError, StorageError, first_line
 from thetaone.records import hide_passwords, passwords_in
 from thetaone.sweeps.identity import Starts
 from thetaone.sweeps.storage._boards import FileBoard, TableBoard
@@ -134,7 +134,7 @@ def _translated(where: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception, where: str) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = first_line(error)
     for password in passwords_in(where):
         text = text.replace(password, "***").replace(urllib.parse.unquote(password), "***")
     return hide_passwords(text)

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -198,12 +199,14 @@ class OptunaStore:
         if expected is not None:
             if start is None or start["digest"] != expected.digest:
                 return None  # another training under the same name
-            losses = (trial.losses[:1], expected.losses[:1])
-            if not (_agree(*losses) and _agree(start["first"], expected.losses)):
-                return self._note(
-                    f"{place} is trained again: it began at a loss of {start['losses'][0]:.6g}, "
-                    f"today's begins at {expected.losses[0]:.6g}"
-                )
+            stored = (trial.losses[0], *start["first"])
+            today = (expected.losses[0], *expected.losses)
+            for then, now in zip(stored, today, strict=False):
+                if not _agree(then, now):
+                    return self._note(
+                        f"{place} is trained again: the loss of its first steps, {then:.6g}, is "
+                        f"{now:.6g} today"
+                    )
         self._dates[spec] = frozen.datetime_complete
         return trial
 
@@ -308,12 +311,11 @@ def _words(spec: TrialSpec) -> str:
     return f"width {spec.width}, lr {spec.lr:.3g}, seed {spec.seed}{axes}"
 
 
-def _agree(stored: Sequence[float], today: Sequence[float]) -> bool:
+def _agree(stored: float, today: float) -> bool:
     """Whether losses are the same but for rounding; NaN agrees with NaN."""
-    return all(
-        a == b or (a != a and b != b) or abs(a - b) <= AGREEMENT * max(1.0, abs(b))
-        for a, b in zip(stored, today, strict=False)
-    )
+    both_nan = math.isnan(stored) and math.isnan(today)
+    close = abs(stored - today) <= AGREEMENT * max(1.0, abs(today))
+    return stored == today or both_nan or close
 
 
 Store = NoStore | OptunaStore
