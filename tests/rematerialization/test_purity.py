@@ -1,5 +1,6 @@
 """Blocks with a state of their own: recomputed as they ran, and left as after one execution."""
 
+import array
 import collections
 import contextvars
 import copy
@@ -7,6 +8,7 @@ import functools
 import random
 import threading
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +26,9 @@ SETTINGS = types.SimpleNamespace(scale=1.0, table={"scale": 1.0})
 LOCAL = threading.local()
 SCALE = contextvars.ContextVar("scale", default=1.0)
 GENERATOR = torch.Generator()
+LOADS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 FACTOR = 1.0
+HIDDEN = 1.0
 CALLS = 0
 
 
@@ -249,16 +253,116 @@ class Cached(Stateful):
         return self.cache
 
 
+class OfFunctions(Stateful):
+    """Counts on a function, in a default and on the class of the moment."""
+
+    counted = 0
+
+    def advance(self, x: torch.Tensor, seen: list[int] = []) -> Any:  # noqa: B006
+        seen.append(1)
+        tally.calls += 1
+        type(self).counted += 1
+        return tally.calls + len(seen) + OfFunctions.counted
+
+    def observed(self) -> Any:
+        return tally.calls, OfFunctions.counted, len((OfFunctions.advance.__defaults__ or ([],))[0])
+
+
+def _tally() -> None: ...
+
+
+tally: Any = _tally
+tally.calls = 0
+
+
+class Attributes(dict[str, Any]):
+    """A dictionary whose entries are attributes; others are a KeyError."""
+
+    __getattr__ = dict[str, Any].__getitem__
+    __setattr__ = dict[str, Any].__setitem__
+
+    def __deepcopy__(self, memo: Any) -> "Attributes":
+        return Attributes(self)
+
+
+class Flags(list[Any]):
+    """A list with an attribute."""
+
+    scale = 1.0
+
+
+class Odd(Stateful):
+    """Counts where bytes, numbers, objects and weak references are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes, self.numbers = bytearray(1), array.array("d", [0.0])
+        self.objects = np.array([[0], None], dtype=object)
+        self.objects[0] = [0]
+        self.table, self.flags = Attributes(calls=0), Flags()
+        self.tensors = (torch.zeros(1), (torch.zeros(1),))
+
+    def advance(self, x: torch.Tensor) -> Any:
+        LOADS[self] = LOADS.get(self, 0) + 1
+        self.bytes[0] += 1
+        self.numbers[0] += 1
+        self.objects[0][0] += 1
+        self.table.calls += 1
+        self.flags.scale += 1
+        self.tensors[1][0].add_(1)
+        inner = self.tensors[1][0].clone() + LOADS[self] + self.objects[0][0]
+        return inner + self.bytes[0] + self.numbers[0] + self.table.calls + self.flags.scale
+
+    def observed(self) -> Any:
+        counts = LOADS.get(self, 0), self.bytes[0], self.numbers[0], self.objects[0][0]
+        return *counts, self.table.calls, self.flags.scale, self.tensors[1][0]
+
+
+class Statistics(Stateful):
+    """Computes with the running statistics of a normalization that trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = nn.BatchNorm1d(16)
+
+    def advance(self, x: torch.Tensor) -> Any:
+        assert self.normalize.running_mean is not None
+        before = self.normalize.running_mean.clone()
+        return self.normalize(x) * before + self.normalize.running_mean.clone()
+
+    def observed(self) -> Any:
+        return self.normalize.running_mean
+
+
+class Remembered(Stateful):
+    """Remembers what a function computed once."""
+
+    def advance(self, x: torch.Tensor) -> Any:
+        return once(len(x)) + SETTINGS.table.get("made", 0)
+
+    def observed(self) -> Any:
+        return SETTINGS.table.get("made", 0)
+
+
+@functools.cache
+def once(rows: int) -> int:
+    SETTINGS.table["made"] = SETTINGS.table.get("made", 0) + 1
+    return rows
+
+
 STATES: dict[str, Callable[[], Stateful]] = {
     "attribute": Counter, "class": OfClass, "module": OfModule, "containers": History,
     "closure": Closed, "tensor": Average, "large tensor": lambda: Average(2**15),
     "in place": InPlace, "in place, then bound anew": Both, "cache": Cached,
+    "functions": OfFunctions, "odd holders": Odd, "statistics": Statistics,
 }  # fmt: skip
 
 
 def reset() -> None:
     global CALLS
     CALLS, OfClass.calls = 0, 0
+    tally.calls, OfFunctions.counted = 0, 0
+    (OfFunctions.advance.__defaults__ or ([],))[0].clear()
     random.seed(2)
     np.random.seed(2)  # noqa: NPY002
     torch.manual_seed(2)
@@ -309,13 +413,87 @@ def test_a_state_advances_once_a_step(name: str) -> None:
     ours: Any = copy.deepcopy(plain)
     rematerialized(ours)
     fresh = [block.observed() for block in copy.deepcopy(plain).blocks]
-    if name not in ("class", "module"):
+    if name not in ("class", "module", "functions"):
         assert all(map(same, fresh, [block.observed() for block in ours.blocks]))
     expected = steps(plain)
     wanted = [copy.deepcopy(block.observed()) for block in plain.blocks]
     gradients = steps(ours)
     assert all(map(torch.equal, expected, gradients))
     assert all(map(same, wanted, [block.observed() for block in ours.blocks]))
+
+
+def test_a_measurement_leaves_no_result_in_a_cache() -> None:
+    once.cache_clear()
+    SETTINGS.table.pop("made", None)
+    rematerialized(Looping(6, Remembered))
+    assert (once.cache_info().currsize, SETTINGS.table.get("made", 0)) == (0, 0)
+
+
+def sine(x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    return torch.sin(x * scale * sine.__dict__.get("scale", 1.0))
+
+
+class Looked(Residual):
+    """Looks up as it runs what it computes with."""
+
+    act = staticmethod(torch.tanh)
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.kind, self.scales = "one", (torch.ones(1), (torch.ones(1),))
+        self.table, self.flags = Attributes(scale=1.0), Flags()
+        self.bytes, self.numbers = bytearray([1]), array.array("d", [1.0])
+        self.part = functools.partial(sine, scale=1.0)
+
+    def run_one(self, x: torch.Tensor) -> torch.Tensor:
+        return x * SETTINGS.hidden
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        from os import environ
+
+        from tests.rematerialization.test_purity import HIDDEN
+
+        y = getattr(self, f"run_{self.kind}")(super().forward(x)) * self.scales[1][0].clone()
+        y = self.part(sine(self.act(wave(y)))) * LOADS.get(Looked, 1.0)
+        y = y * self.table.scale * self.flags.scale * self.bytes[0] * self.numbers[0]
+        return x + y * HIDDEN * float(environ.get("THETAONE_SCALE", "1"))
+
+
+wave = torch.sin
+LOOKED: dict[str, Callable[[Any, pytest.MonkeyPatch], object]] = {
+    "method by name": lambda _, patch: patch.setattr(SETTINGS, "hidden", 0.5),
+    "tensor in a tuple": lambda block, _: block.scales[1][0].mul_(0.5),
+    "function's attribute": lambda _, patch: patch.setitem(sine.__dict__, "scale", 0.5),
+    "function's default": lambda _, patch: patch.setattr(sine, "__defaults__", (0.5,)),
+    "keywords of a partial": lambda block, _: block.part.keywords.update(scale=0.5),
+    "global function": lambda _, patch: patch.setitem(globals(), "wave", torch.cos),
+    "function of a class": lambda _, patch: patch.setattr(Looked, "act", staticmethod(torch.cos)),
+    "weak dictionary": lambda _, patch: patch.setitem(LOADS, Looked, 0.5),
+    "entry as attribute": lambda block, _: setattr(block.table, "scale", 0.5),
+    "attribute of a list": lambda block, _: setattr(block.flags, "scale", 0.5),
+    "bytes": lambda block, _: block.bytes.__setitem__(0, 2),
+    "numbers": lambda block, _: block.numbers.__setitem__(0, 2.0),
+    "imported inside": lambda _, patch: patch.setitem(globals(), "HIDDEN", 0.5),
+    "environment": lambda _, patch: patch.setenv("THETAONE_SCALE", "0.5"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKED)
+def test_what_is_looked_up_is_what_the_forward_found(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SETTINGS, "hidden", 1.0, raising=False)
+    torch.manual_seed(0)
+    plain: Any = Looping(6, Looked)
+    ours: Any = copy.deepcopy(plain)
+    rematerialized(ours)
+    loss = ours(batch()).square().mean()
+    plain(batch()).square().mean().backward()
+    for block in ours.blocks:
+        LOOKED[name](block, monkeypatch)
+    loss.backward()
+    for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
 
 
 class Switched(Residual):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
+from thetaone.rematerialization.blocks.state import version_of
 
 _NO_CACHE = (torch.Tensor, bool, int, float, str, tuple)  # asking a tensor takes a microsecond
 
@@ -190,11 +191,6 @@ def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if type(value) is dict:
         return {"dict": {name: _spelled(one, leaf) for name, one in value.items()}}
     return leaf(value)
-
-
-def version_of(tensor: torch.Tensor) -> int:
-    """How often a tensor was changed in place; inference tensors do not count."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def own_cache(value: Any) -> Any:

@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from thetaone.rematerialization.blocks._calls import version_of
-from thetaone.rematerialization.blocks._holders import SMALL
+from thetaone.rematerialization.blocks.state import SMALL, version_of
 
 
 class Registered(NamedTuple):
@@ -161,14 +160,6 @@ class Copies:
             known.pop(place, None)
 
         known[place] = weakref.ref(buffer, died), version_of(buffer), weakref.ref(value)
-
-
-def copied(module: nn.Module) -> bool:
-    """Whether a region notes the buffers of a module.
-
-    A normalization layer that trains does not compute with its statistics.
-    """
-    return not (isinstance(module, _NormBase) and module.training)
 
 
 def size_of(buffer: torch.Tensor) -> int:

@@ -13,26 +13,27 @@ from torch.utils.checkpoint import CheckpointError
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._ambient import Ambient, ambient
-from thetaone.rematerialization.blocks._calls import Call, version_of
-from thetaone.rematerialization.blocks._generators import (
-    generator_state,
-    global_generators,
-    restored_generators,
-    same_generator_state,
-    set_generator_state,
-)
-from thetaone.rematerialization.blocks._holders import SMALL
+from thetaone.rematerialization.blocks._calls import Call
 from thetaone.rematerialization.blocks._registered import (
     Copies,
     ModuleBuffers,
     Parameters,
-    copied,
     earlier_buffers,
     earlier_parameters,
     kept_statistics,
     size_of,
 )
-from thetaone.rematerialization.blocks._watch import Note, Watch
+from thetaone.rematerialization.blocks.state import (
+    SMALL,
+    Note,
+    Watch,
+    generator_state,
+    global_generators,
+    restored_generators,
+    same_generator_state,
+    set_generator_state,
+    version_of,
+)
 
 
 class Moment:
@@ -83,7 +84,10 @@ class Moment:
                 generators += [one for one in watch.generators if not _among(one, generators)]
         self.drawn = [(one, generator_state(one)) for one in generators]
         self.buffers = [
-            self._noted(module) for module in self.modules if module._buffers and copied(module)
+            self._noted(module)
+            for watch in self.watches
+            for module in watch.modules
+            if module._buffers and watch.copies(module)
         ]
         self.parameters = None if sharded() else Parameters(self.modules)
 

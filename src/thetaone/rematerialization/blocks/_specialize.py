@@ -7,6 +7,7 @@ share one subclass, so that a compiler that guards on classes compiles their cod
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
@@ -150,7 +151,8 @@ def _subclass(original: type[nn.Module], members: dict[str, Any]) -> type[nn.Mod
     _leave_to_python()
     named = {"__module__": original.__module__, "__qualname__": original.__qualname__}
     special = {"_specialized": members, "__reduce_ex__": _reduce}
-    cls = _named(original.__name__, (original,), {**members, **named, **special})
+    kind = _forwarding(type(original))
+    cls = kind(original.__name__, (original,), {**members, **named, **special})
     _specials[key] = cls
     return cls
 
@@ -158,6 +160,23 @@ def _subclass(original: type[nn.Module], members: dict[str, Any]) -> type[nn.Mod
 def _named(name: str, bases: tuple[type, ...], members: dict[str, Any]) -> type[nn.Module]:
     cls: Any = type(name, bases, members)
     return cls
+
+
+@cache
+def _forwarding(kind: type[type]) -> Any:
+    """A metaclass: what a block writes to its class, it writes to the class it was written with."""
+
+    def target(cls: type, name: str) -> type:
+        special = "_specialized" in vars(cls) and not name.startswith(("__", "_abc_"))
+        return cls.__bases__[0] if special else cls
+
+    def write(cls: type, name: str, value: object) -> None:
+        kind.__setattr__(target(cls, name), name, value)
+
+    def delete(cls: type, name: str) -> None:
+        kind.__delattr__(target(cls, name), name)
+
+    return type(kind.__name__, (kind,), {"__setattr__": write, "__delattr__": delete})
 
 
 def _reduce(self: Any, protocol: Any) -> Any:

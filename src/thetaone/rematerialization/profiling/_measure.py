@@ -17,7 +17,6 @@ from thetaone.rematerialization.blocks import (
     SMALL,
     Moment,
     Note,
-    copied,
     generator_state,
     global_generators,
     restored_generators,
@@ -317,10 +316,10 @@ def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
     buffers = sum(
         tensor.nbytes
         for name, module, _, tensor, _ in subject.watch.buffers()
-        if copied(module) and (size_of(tensor) <= SMALL or name in changing)
+        if subject.watch.copies(module) and (size_of(tensor) <= SMALL or name in changing)
     )
     return buffers + sum(
-        one.value.nbytes
+        one.nbytes
         for one in subject.watch.now().in_place
         if one.copy is not None or one.path in changing
     )

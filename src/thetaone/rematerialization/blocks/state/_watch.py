@@ -5,23 +5,32 @@ where something differs is anything copied. What is changed in place, tensors an
 its version or its bytes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import is_
-from typing import Any, NoReturn
-from weakref import ref
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.errors import RecomputationError
-from thetaone.rematerialization.blocks._calls import version_of
-from thetaone.rematerialization.blocks._holders import SMALL, Glance, Holder, InPlace
-from thetaone.rematerialization.blocks._reachable import Reached, is_shallow, reachable
+from thetaone.rematerialization.blocks.state._holders import Glance, Holder
+from thetaone.rematerialization.blocks.state._in_place import (
+    ARRAYS,
+    InPlace,
+    changeable,
+    cloned,
+    fill,
+    version_of,
+    with_leaves,
+)
+from thetaone.rematerialization.blocks.state._overwritten import Faded, earlier, light
+from thetaone.rematerialization.blocks.state._reachable import reachable
+from thetaone.rematerialization.blocks.state._reached import Reached, is_shallow
 
 Contents = dict[Any, Any]
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Snapshot:
@@ -34,16 +43,15 @@ class Snapshot:
     ) -> None:
         self.holders, self.values = holders, values
         self.contents: list[Contents] = [holder.contents() for holder in holders]
-        earlier = {id(one.value): one for one in before.in_place} if before else {}
+        known = {id(one.value): one for one in before.in_place} if before else {}
         noted: dict[int, InPlace] = {}
         for holder, contents in zip(holders, self.contents, strict=True):
-            for name, value in contents.items():
-                if not isinstance(value, torch.Tensor | np.ndarray) or id(value) in noted:
-                    continue
-                same = earlier.get(id(value))
-                if same is None or same.value is not value or same.changed:
-                    same = InPlace(value, _path(holder, name))
-                noted[id(value)] = same
+            for name, held in contents.items():
+                for value in changeable(held):
+                    same = noted.get(id(value)) or known.get(id(value))
+                    if same is None or same.value is not value or same.changed:
+                        same = InPlace(value, _path(holder, name))
+                    noted[id(value)] = same
         self.in_place = list(noted.values())
 
     def holds(self, values: list[Any] | None) -> bool:
@@ -82,24 +90,35 @@ class Note:
         records = {id(one.value): one for one in self.in_place}
         dropped: set[int] = set()
         for holder, before in zip(self.holders, self.contents, strict=True):
-            now, light = holder.contents(), before
-            for name, value in before.items():
-                if not isinstance(value, torch.Tensor) or now.get(name) is value:
-                    continue
-                light = dict(before) if light is before else light
-                light[name] = _light(value, _path(holder, name), records[id(value)], keep)
-                dropped.add(id(value))
-            contents.append(light)
+            now = holder.contents()
+            gone = {name: one for name, one in before.items() if now.get(name, now) is not one}
+            for name, value in gone.items():
+                path = _path(holder, name)
+
+                def leaf(one: Any, path: str = path) -> Any:
+                    if not isinstance(one, torch.Tensor):
+                        return one
+                    dropped.add(id(one))
+                    return light(one, path, records[id(one)], keep)
+
+                gone[name] = with_leaves(value, leaf)
+            contents.append({**before, **gone} if gone else before)
         self.contents = contents
         self.in_place = [one for one in self.in_place if id(one.value) not in dropped]
 
     def forget(self) -> list[str]:
         """Let go of large tensors that were overwritten; their paths."""
-        values = [value for contents in self.contents for value in contents.values()]
-        faded = [one for one in values if isinstance(one, _Faded) and type(one.reference) is ref]
-        for one in faded:
-            one.reference = _gone
-        return [one.path for one in faded]
+        paths: list[str] = []
+
+        def leaf(one: Any) -> Any:
+            if isinstance(one, Faded) and one.forget():
+                paths.append(one.path)
+            return one
+
+        for contents in self.contents:
+            for value in contents.values():
+                with_leaves(value, leaf)
+        return paths
 
     def replayed(self) -> tuple[list[Contents], list[tuple[Any, Any]]]:
         """Contents for a recomputation, and arrays with what to fill them with.
@@ -112,7 +131,7 @@ class Note:
         for one in self.in_place:
             if not one.changed:
                 continue
-            if isinstance(one.value, np.ndarray):
+            if isinstance(one.value, ARRAYS):
                 arrays.append((one.value, one.copy))
             elif one.copy is None:
                 raise RecomputationError(
@@ -122,7 +141,7 @@ class Note:
             else:
                 fresh[id(one.value)] = one.copy.clone()
         contents = [
-            {name: _earlier(value, fresh) for name, value in before.items()}
+            {name: earlier(value, fresh) for name, value in before.items()}
             for before in self.contents
         ]
         return contents, arrays
@@ -149,6 +168,14 @@ class Watch:
         values = self.glance.values()
         assert values is not None
         self.known = Snapshot(self.reached.holders, values)
+
+    def copies(self, module: nn.Module) -> bool:
+        """Whether a region notes the buffers of a module.
+
+        A normalization layer that trains does not compute with its statistics, unless code does.
+        """
+        trains = isinstance(module, _NormBase) and module.training
+        return not trains or not self.reached.names.isdisjoint(STATISTICS)
 
     def buffers(self) -> list[tuple[str, nn.Module, str, torch.Tensor, int]]:
         """Every buffer: qualified name, module, its own name, tensor, version."""
@@ -205,10 +232,10 @@ class Watch:
         others = None if here else Snapshot(note.holders, [])
         if now is not note.snapshot:
             contents, arrays = note.replayed()
-            filled = [(array, array.copy()) for array, _ in arrays]
+            filled = [(array, cloned(array)) for array, _ in arrays]
             _write(note.holders, contents)
             for array, before in arrays:
-                np.copyto(array, before)
+                fill(array, before)
         else:
             filled = []
         try:
@@ -219,25 +246,28 @@ class Watch:
             if not now.holds(Glance(now.holders).values() if others else self.glance.values()):
                 now.write()
             for array, value in filled:
-                np.copyto(array, value)
+                fill(array, value)
 
     @contextmanager
     def restored(self) -> Iterator[None]:
         """Restore the state of now on exit, with the contents of every tensor and array."""
         before = self.now()
         contents = [
-            (one, None if isinstance(one.value, nn.Parameter) else _clone(one.value))
+            (one, None if isinstance(one.value, nn.Parameter) else cloned(one.value))
             for one in before.in_place
         ]
+        empty = [one for one in self.reached.caches if not one.cache_info().currsize]
         try:
             yield
         finally:
             before.write()
+            for one in empty:
+                one.cache_clear()
             for one, value in contents:
                 if not one.changed or value is None:
                     continue
-                if isinstance(value, np.ndarray):
-                    np.copyto(one.value, value)
+                if isinstance(one.value, ARRAYS):
+                    fill(one.value, value)
                 else:
                     one.value.data.copy_(value)
 
@@ -252,85 +282,6 @@ class Watch:
                 if now.get(name, now) is not contents.get(name, contents)
             ]
         return paths + [one.path for one in before.in_place if one.changed]
-
-
-class Overwritten:
-    """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuse to be read.
-
-        Raises:
-            RecomputationError: Always; AttributeError where Python asks for a protocol.
-        """
-        if name.startswith("__"):
-            raise AttributeError(name)
-        _refuse_read(self)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> NoReturn:
-        """Refuse to be computed with.
-
-        Raises:
-            RecomputationError: Always.
-        """
-        _refuse_read(next(one for one in (*args, *(kwargs or {}).values()) if type(one) is cls))
-
-
-def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
-    raise RecomputationError(
-        f"{overwritten.path} is read by the block and overwritten: a recomputation "
-        "needs the earlier value, which is large and was not kept. Register it as a "
-        "buffer, or keep this block's tape"
-    )
-
-
-_OPERATORS = (
-    "add radd sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem setitem len iter "
-    "bool float int eq ne lt le gt ge iadd isub imul itruediv"
-)
-for _name in _OPERATORS.split():
-    setattr(Overwritten, f"__{_name}__", _refuse_read)
-
-
-def _light(value: torch.Tensor, path: str, record: InPlace, keep: set[str]) -> Any:
-    """What is kept of a tensor that an execution overwrote."""
-    if isinstance(value, nn.Parameter):
-        return value
-    if record.changed:  # in place, before it was overwritten
-        return _Faded(_gone if record.copy is None else record.copy.clone, path)
-    if value.nbytes > SMALL and path not in keep:
-        return _Faded(ref(value), path)
-    return value.detach().requires_grad_(value.requires_grad) if value.grad_fn else value
-
-
-def _clone(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) else value.detach().clone()
-
-
-def _gone() -> None:
-    return None
-
-
-class _Faded:
-    """A tensor that may have gone, or of which each recomputation gets a copy."""
-
-    __slots__ = ("path", "reference")
-
-    def __init__(self, reference: Callable[[], Any], path: str) -> None:
-        self.reference, self.path = reference, path
-
-
-def _earlier(value: Any, fresh: dict[int, Any]) -> Any:
-    if isinstance(value, _Faded):
-        tensor = value.reference()
-        return Overwritten(value.path) if tensor is None else tensor
-    return fresh.get(id(value), value)
 
 
 def _write(holders: list[Holder], contents: list[Contents]) -> None:

@@ -4,6 +4,7 @@ A holder reads its contents as a dictionary and writes them back. What the conte
 belongs to other holders, so that reading is shallow and cheap.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sized
 from itertools import chain
@@ -11,13 +12,8 @@ from operator import itemgetter
 from types import CellType
 from typing import Any, Protocol
 
-import numpy as np
-import torch
 from torch import nn
 
-from thetaone.rematerialization.blocks._calls import version_of
-
-SMALL = 2**16  # bytes of a tensor that is always copied, as it may change at any execution
 # what nn.Module keeps for itself, and what compiling or rematerializing a module puts there;
 # parameters, buffers, children and hooks are watched in dictionaries of their own
 INTERNAL = frozenset(vars(nn.Module())) - {"training"} | {
@@ -232,31 +228,19 @@ class Glance:
         return values[: len(self.sized)]
 
 
-class InPlace:
-    """A tensor or an array that may be changed in place, as it was.
+class Environment(Items):
+    """The variables of the process's environment."""
 
-    Small tensors and all arrays are copied; of large tensors the version is noted.
-    """
+    def __init__(self) -> None:
+        super().__init__("os.environ", os.environ._data)  # pyright: ignore[reportAttributeAccessIssue]
 
-    __slots__ = ("copy", "path", "value", "version")
-
-    def __init__(self, value: Any, path: str) -> None:
-        self.value, self.path = value, path
-        self.copy: Any = None
-        if isinstance(value, np.ndarray):
-            self.version, self.copy = -1, value.copy()
-        else:
-            self.version = version_of(value)
-            dense = value.layout == torch.strided and not isinstance(value, nn.Parameter)
-            if dense and value.nbytes <= SMALL:
-                self.copy = value.detach().clone()
-
-    @property
-    def changed(self) -> bool:
-        """Whether it is no longer what was noted."""
-        if isinstance(self.value, np.ndarray):
-            return self.copy.tobytes() != self.value.tobytes()
-        return version_of(self.value) != self.version
+    def restore(self, contents: dict[Any, Any]) -> None:
+        """Set and delete variables."""
+        for name in self.container.keys() - contents.keys():
+            del os.environ[os.fsdecode(name)]
+        for name, value in contents.items():
+            if self.container.get(name) is not value:
+                os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
 
 def slot_names(cls: type) -> list[str]:

@@ -1,12 +1,23 @@
 """Whose code a module of Python holds, and which of its classes and functions are followed."""
 
+import dis
 import functools
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from threading import local
 from typing import Any
 
-_FOLLOWED = {"collections", "types", "argparse", "_thread", "threading", "functools", "__main__"}
+_FOLLOWED = {
+    "collections",
+    "types",
+    "argparse",
+    "_thread",
+    "threading",
+    "functools",
+    "weakref",
+    "__main__",
+}
 _CLOSED = ("torch", "numpy", "thetaone", "pytest", "_pytest")
 
 
@@ -26,10 +37,26 @@ def functions(member: Any) -> list[Any]:
     return [member] if isinstance(member, types.FunctionType) else []
 
 
-def is_member(name: str, value: Any) -> bool:
-    """Whether a name of a class holds a value, not code and not what Python put there."""
-    plumbing = name.startswith("__") or name in ("_abc_impl", "_specialized")
-    return not plumbing and not callable(value) and not hasattr(type(value), "__get__")
+def is_member(name: str) -> bool:
+    """Whether a name of a class is the user's, not what Python or a schedule put there."""
+    return not name.startswith("__") and name not in ("_abc_impl", "_specialized")
+
+
+def members_of(value: Any) -> Mapping[str, Any]:
+    """The ``__dict__`` of a value, past any ``__getattr__``; empty if it has none."""
+    try:
+        read = local if isinstance(value, local) else object
+        members = read.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return types.MappingProxyType({})
+    return members if isinstance(members, dict) else types.MappingProxyType({})
+
+
+def imported(code: types.CodeType, space: dict[str, Any]) -> list[types.ModuleType]:
+    """Modules that a function imports as it runs, those that are loaded."""
+    names = [one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME"]
+    names += [f"{space.get('__package__')}.{name}" for name in names]
+    return [sys.modules[name] for name in names if name in sys.modules]
 
 
 def followed(cls: type) -> bool:

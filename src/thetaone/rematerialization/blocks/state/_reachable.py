@@ -8,65 +8,47 @@ are followed for generators and functions, not for their globals.
 """
 
 import functools
+import os
 import re
 import types
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from thetaone.rematerialization.blocks._code import (
+from thetaone.rematerialization.blocks.state._code import (
     followed,
     functions,
+    imported,
     is_member,
+    members_of,
     origin,
     written_classes,
 )
-from thetaone.rematerialization.blocks._generators import GENERATORS, replayable
-from thetaone.rematerialization.blocks._holders import (
+from thetaone.rematerialization.blocks.state._generators import GENERATORS, replayable
+from thetaone.rematerialization.blocks.state._holders import (
     HOOK_OPTIONS,
     HOOKS,
     INTERNAL,
     Cell,
-    Holder,
+    Environment,
     Items,
     Members,
     Names,
     Slots,
     slot_names,
 )
+from thetaone.rematerialization.blocks.state._reached import ATOMS, Reached
 
 LIMIT = 20_000  # objects that one block may reach
 LARGE = 64  # entries of a container that is watched only if code names it
-ATOMS = (
-    type(None), bool, int, float, complex, str, bytes, type, Enum, range, slice, re.Pattern,
-    PurePath, types.ModuleType, types.EllipsisType, np.generic, np.dtype, torch.dtype, torch.device,
-    torch.Size, torch.layout, torch.memory_format,
-)  # fmt: skip
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
 _CONTAINERS = (list, deque, set, dict)
-
-
-@dataclass
-class Reached:
-    """What some code can reach.
-
-    Attributes:
-        holders: All whose contents may change.
-        generators: Random generators.
-        refused: Paths of what has a state that cannot be read back, with what it is.
-    """
-
-    holders: list[Holder] = field(default_factory=list[Holder])
-    generators: list[Any] = field(default_factory=list[Any])
-    refused: dict[str, str] = field(default_factory=dict[str, str])
+DEFAULTS = ("__defaults__", "__kwdefaults__")
 
 
 def reachable(name: str, block: nn.Module) -> Reached:
@@ -79,13 +61,6 @@ def reachable(name: str, block: nn.Module) -> Reached:
     return _Search(name, block).run()
 
 
-def is_shallow(value: Any) -> bool:
-    """Whether a value holds nothing that could change unseen, or is a tensor or array."""
-    if isinstance(value, (*ATOMS, torch.Tensor, np.ndarray)):
-        return True
-    return isinstance(value, tuple | frozenset) and all(map(is_shallow, value))
-
-
 class _Search:
     """One walk over objects and code, breadth first."""
 
@@ -94,7 +69,8 @@ class _Search:
         self.reached = Reached()
         self.seen: dict[int, Any] = {}
         self.pending: deque[tuple[Any, str]] = deque([(block, name)])
-        self.names: set[str] = set()  # that reachable code names
+        self.names = self.reached.names
+        self.dynamic = False  # whether code of the user's looks names up as it runs
         self.walked: set[types.CodeType] = set()
         self.classes: dict[type, str] = {}
         self.started: set[tuple[type, str]] = set()
@@ -122,14 +98,19 @@ class _Search:
             self.pending.append((value, path))
 
     def _visit(self, value: Any, path: str) -> None:
-        if isinstance(value, (*ATOMS, torch.Tensor, np.ndarray)) or id(value) in self.seen:
+        if isinstance(value, (*ATOMS, torch.Tensor)) or id(value) in self.seen:
             return
         self.seen[id(value)] = value
-        if isinstance(value, GENERATORS):
+        if isinstance(value, np.ndarray):
+            for one in value.flat if value.dtype.hasobject else ():
+                self._push(one, path)
+        elif value is os.environ or value is os.getenv:
+            self.reached.holders.append(Environment())
+        elif isinstance(value, GENERATORS):
             self._generator(value, path)
         elif isinstance(value, nn.Module):
             self._module(value, path)
-        elif isinstance(value, _FUNCTIONS) or hasattr(value, "__wrapped__"):
+        elif isinstance(value, _FUNCTIONS) or "__wrapped__" in members_of(value):
             self._callable(value, path)
         elif isinstance(value, (*_CONTAINERS, tuple, frozenset, types.MappingProxyType)):
             self._container(value, path)
@@ -196,13 +177,11 @@ class _Search:
         else:
             for place, one in enumerate(list(value)):
                 self._push(one, f"{path}[{place}]")
+        if origin(type(value).__module__) != "closed":
+            self._object(value, path)
 
     def _object(self, value: Any, path: str) -> None:
-        members = getattr(value, "__dict__", None)
-        if isinstance(members, dict):
-            self.reached.holders.append(Members(path, members, module=False))
-            for name, one in list(members.items()):
-                self._follow(one, f"{path}.{name}", name)
+        self._attributes(value, path)
         if names := slot_names(type(value)):
             holder = Slots(path, value, names)
             self.reached.holders.append(holder)
@@ -210,8 +189,17 @@ class _Search:
                 self._follow(one, f"{path}.{name}", name)
         self._class(type(value), path, ("__call__",))
 
+    def _attributes(self, value: Any, path: str) -> None:
+        members = members_of(value)
+        if isinstance(members, dict):
+            self.reached.holders.append(Members(path, members, module=False))
+            for name, one in list(members.items()):
+                self._follow(one, f"{path}.{name}", name)
+
     def _callable(self, value: Any, path: str) -> None:
         if isinstance(value, functools.partial):
+            if value.keywords:
+                self.reached.holders.append(Items(path, value.keywords))
             for one in (value.func, *value.args, *value.keywords.values()):
                 self._push(one, path)
             return
@@ -220,14 +208,19 @@ class _Search:
         elif isinstance(value, types.MethodType):
             self._push(value.__self__, path)
             self._push(value.__func__, path)
-        if hasattr(value, "__wrapped__"):
-            self._push(getattr(value, "__wrapped__", None), path)
+        if hasattr(value, "cache_clear") and origin(value.__module__) == "own":
+            self.reached.caches.append(value)
+        self._push(members_of(value).get("__wrapped__"), path)
         if isinstance(value, types.FunctionType):
             self._function(value, path)
 
     def _function(self, function: types.FunctionType, path: str) -> None:
         if origin(function.__module__) == "closed":
             return
+        if origin(function.__module__) == "own":
+            defaults = [name for name in DEFAULTS if getattr(function, name)]
+            self.reached.holders.append(Slots(path, function, defaults))
+            self._attributes(function, path)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
@@ -256,13 +249,15 @@ class _Search:
         self.names.update(code.co_names)
         self.names.update(one for one in code.co_consts if isinstance(one, str))
         space = function.__globals__
-        watched: list[str] = []
-        for name in code.co_names:
-            value = space.get(name)
-            if name in space and self._global(
-                value, f"{function.__module__}.{name}", code.co_names
-            ):
-                watched.append(name)
+        named = [name for name in code.co_names if name in space]
+        path = function.__module__
+        watched = [
+            name for name in named if self._global(space[name], f"{path}.{name}", code.co_names)
+        ]
+        if origin(function.__module__) == "own":
+            self.dynamic = self.dynamic or "getattr" in code.co_names
+            for module in imported(code, space):
+                self._namespace(module, code.co_names)
         if watched and origin(function.__module__) == "own":
             holder = Names(function.__module__, space, watched, space.__setitem__)
             self.reached.holders.append(holder)
@@ -281,7 +276,7 @@ class _Search:
         in_block = origin(path.rpartition(".")[0]) == "own"
         if in_block or isinstance(value, (*_FUNCTIONS, *GENERATORS)):
             self._push(value, path)
-        return in_block and not isinstance(value, (types.FunctionType, types.BuiltinFunctionType))
+        return in_block
 
     def _namespace(self, module: types.ModuleType, names: Iterable[str]) -> None:
         """Follow what code names of a module: ``settings.scale``, ``random.random``."""
@@ -293,7 +288,9 @@ class _Search:
                 inner = isinstance(value, types.ModuleType) and name == "random"
                 if inner and isinstance(value, types.ModuleType):
                     self._namespace(value, names)
-                elif isinstance(getattr(value, "__self__", None), GENERATORS):
+                elif isinstance(getattr(value, "__self__", None), GENERATORS) or (
+                    value is os.environ or value is os.getenv
+                ):
                     self._push(value, f"{module.__name__}.{name}")
             elif name in space and self._global(value, f"{module.__name__}.{name}", ()):
                 watched.append(name)
@@ -309,7 +306,8 @@ class _Search:
         """Follow methods that reachable code names; whether there was one more."""
         for cls in list(self.classes):
             for one in written_classes(cls):
-                for name in self.names & vars(one).keys():
+                every = self.dynamic and origin(one.__module__) == "own"
+                for name in vars(one) if every else self.names & vars(one).keys():
                     if (one, name) not in self.started:
                         self.started.add((one, name))
                         for function in functions(vars(one)[name]):
@@ -323,12 +321,13 @@ class _Search:
                 if one in self.members or origin(one.__module__) != "own":
                     continue
                 self.members.add(one)
-                names = [name for name, value in vars(one).items() if is_member(name, value)]
+                names = list(filter(is_member, vars(one)))
                 if names:
                     put = functools.partial(setattr, one)
                     self.reached.holders.append(Names(one.__qualname__, vars(one), names, put))
                     for name in names:
-                        self._push(vars(one)[name], f"{one.__qualname__}.{name}")
+                        if not functions(vars(one)[name]):  # code is followed where it is named
+                            self._push(vars(one)[name], f"{one.__qualname__}.{name}")
         return bool(self.pending)
 
 

@@ -1,0 +1,14 @@
+from ._generators import GENERATORS as GENERATORS
+from ._generators import generator_state as generator_state
+from ._generators import global_generators as global_generators
+from ._generators import restored_generators as restored_generators
+from ._generators import same_generator_state as same_generator_state
+from ._generators import set_generator_state as set_generator_state
+from ._holders import INTERNAL as INTERNAL
+from ._holders import slot_names as slot_names
+from ._in_place import SMALL as SMALL
+from ._in_place import version_of as version_of
+from ._reached import ATOMS as ATOMS
+from ._watch import Note as Note
+from ._watch import Snapshot as Snapshot
+from ._watch import Watch as Watch

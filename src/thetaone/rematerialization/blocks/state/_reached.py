@@ -1,0 +1,47 @@
+"""What a search of a block's reach comes back with."""
+
+import re
+import types
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from thetaone.rematerialization.blocks.state._holders import Holder
+
+ATOMS = (
+    type(None), bool, int, float, complex, str, bytes, type, Enum, range, slice, re.Pattern,
+    PurePath, types.ModuleType, types.EllipsisType, np.generic, np.dtype, torch.dtype, torch.device,
+    torch.Size, torch.layout, torch.memory_format,
+)  # fmt: skip
+
+
+@dataclass
+class Reached:
+    """What some code can reach.
+
+    Attributes:
+        holders: All whose contents may change.
+        generators: Random generators.
+        refused: Paths of what has a state that cannot be read back, with what it is.
+        caches: Functions that remember their results, as ``functools.cache`` makes them.
+        names: All that reachable code names.
+    """
+
+    holders: list[Holder] = field(default_factory=list[Holder])
+    generators: list[Any] = field(default_factory=list[Any])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    caches: list[Any] = field(default_factory=list[Any])
+    names: set[str] = field(default_factory=set[str])
+
+
+def is_shallow(value: Any) -> bool:
+    """Whether a value holds nothing that could change unseen, or is a tensor or array."""
+    if isinstance(value, (*ATOMS, torch.Tensor)):
+        return True
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
+    return isinstance(value, tuple | frozenset) and all(map(is_shallow, value))
