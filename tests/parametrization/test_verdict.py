@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from thetaone.parametrization.checking._causes import Fault, likely_cause
-from thetaone.parametrization.checking._verdict import Context, judge
+from thetaone.parametrization.checking.verdict import Context, Fault, judge, likely_cause
 from thetaone.records import (
     FAILS,
     FEATURE_UPDATE,

@@ -215,7 +215,8 @@ def test_what_a_task_says_of_its_optimizer_is_checked(says, message) -> None:
 
 
 def test_nothing_said_is_nothing_said() -> None:
-    says = dict.fromkeys(("optimizer", "options", "weight_decay", "betas", "schedule", "clip"))
+    names = ("optimizer", "options", "weight_decay", "betas", "schedule", "clip")
+    says: dict[str, Any] = {name: None for name in names}  # noqa: C420
     request = settle(type("mine", (Regression,), says)(), call=transfer, axes=SMALL,
                      training={}, choices={}, options={})  # fmt: skip
     assert (request.optimizer, request.options) == (torch.optim.AdamW, {})

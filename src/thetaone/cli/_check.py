@@ -18,6 +18,11 @@ def check(
     beta2: o.Beta2 = None,
     option: o.Option = None,
     choice: o.Choice = None,
+    schedule: o.Schedule = None,
+    clip: o.Clip = None,
+    precision: o.Precision = None,
+    accumulate: o.Accumulate = None,
+    steps: o.Steps = None,
     parametrization: o.Parametrization = "mup",
     seeds: o.Seeds = None,
     as_json: r.Json = False,
@@ -31,7 +36,8 @@ def check(
     verdict = coordinate_check(
         task, widths=o.integers(widths, "--widths"),
         depths=o.integers(depths, "--depths") or (), lr=lr, target=target, base_width=base,
-        optimizer=optimizer, parametrization=parametrization,
+        optimizer=optimizer, parametrization=parametrization, schedule=schedule, clip=clip,
+        precision=precision, accumulate=accumulate, training_steps=steps,
         seeds=o.integers(seeds, "--seeds") or 3,
         **o.prescription_choices(choice), **o.optimizer_options(weight_decay, beta2, option),
     )  # fmt: skip

@@ -42,6 +42,7 @@ from .laws import PowerLaw as PowerLaw
 from .laws import Relation as Relation
 from .laws import laws_table as laws_table
 from .parametrization import ALIGNMENT as ALIGNMENT
+from .parametrization import CLIPPING as CLIPPING
 from .parametrization import DECAY as DECAY
 from .parametrization import DEPTH as DEPTH
 from .parametrization import FAILS as FAILS

@@ -125,6 +125,12 @@ class TrainingLoop(Record):
             )
         return self.factors[step]
 
+    def __str__(self) -> str:
+        """What differs from a plain loop, for the end of a line; empty when nothing does."""
+        said = {name: value for name, value in self if value != getattr(TrainingLoop(), name)}
+        said.pop("factors", None)
+        return "".join(f", {name} {value}" for name, value in said.items())
+
 
 def training_loop(
     *,

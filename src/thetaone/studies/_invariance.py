@@ -1,13 +1,23 @@
 """``coordinate_check`` for a task by object or by name: loads it, runs the check."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
+
+import torch
+from torch import nn
 
 from thetaone.parametrization import Optimizers, read_members
 from thetaone.parametrization import coordinate_check as check_task
-from thetaone.records import CoordinateCheck, Task
-from thetaone.studies.request import Rule, choose_optimizer, made_choices
-from thetaone.sweeps import whole_numbers
+from thetaone.records import CoordinateCheck, RateSchedule, Task, TrainingLoop, training_loop
+from thetaone.studies.request import (
+    DEFAULTS,
+    Rule,
+    choose_optimizer,
+    made_choices,
+    settled_training,
+)
+from thetaone.sweeps import Descent, Work, whole_numbers
 from thetaone.tasks import load_task
 
 WIDTHS = (64, 128, 256)  # for a task that names none
@@ -25,6 +35,11 @@ def coordinate_check(
     seeds: int | Sequence[int] = 3,
     max_seeds: int = 8,
     steps: Sequence[int] = (1, 3),
+    schedule: RateSchedule | None = None,
+    clip: float | None = None,
+    precision: str | None = None,
+    accumulate: int | None = None,
+    training_steps: int | None = None,
     target: int | None = None,
     base_width: int | None = None,
     roles: Mapping[str, str] | None = None,
@@ -53,6 +68,13 @@ def coordinate_check(
         seeds: Trainings at each size to begin with: how many [count], or their seeds.
         max_seeds: Limit to which seeds are added while a row is undecided [count].
         steps: Steps after which features are compared with their first values [count].
+        schedule: Of the learning rate, as for the arguments that follow: None: the task's own. What
+            is trained are the first steps of a training.
+        clip: Largest global norm of the gradients. Steps that shrink with them (SGD's) are compared
+            without what clipping took; whether that grows with size is a row of its own.
+        precision: ``"fp32"`` or ``"bf16"``: of the steps; what is measured is computed in fp32.
+        accumulate: Parts into which each batch is split [count].
+        training_steps: Steps that the schedule spans; None: the task's own, else 100 [count].
         target: Width of the large model that the check is for: compared too, and where ``lr`` is
             meant and nothing is rescaled.
         base_width: Another width for that; None: ``target``, else the smallest width.
@@ -73,6 +95,7 @@ def coordinate_check(
     Raises:
         TaskError: The task lacks a part, or a part returns the wrong thing.
         PrescriptionError: The optimizer or the model's parameters have no rule.
+        InputError: A number out of its range, or a schedule that is 0 in all of ``steps``.
 
     Examples:
         >>> import torch
@@ -98,13 +121,54 @@ def coordinate_check(
     lr = _middle(loaded.defaults.get("lrs", (LR,))) if lr is None else lr
     sizes = _each("widths", sizes, least=1)
     compared = sizes if target is None else sorted({*sizes, *_each("target", [target], least=1)})
+    moments = _each("steps", steps, least=1)
+    loop = settled_training(loaded, {
+        "schedule": schedule, "clip": clip, "precision": precision, "accumulate": accumulate,
+    })  # fmt: skip
+    n_steps = max(training_steps or loaded.defaults.get("steps", DEFAULTS["steps"]), *moments)
     return check_task(
         cast(Task, loaded), widths=compared, lr=lr, depths=_each("depths", depths, least=1),
         optimizer=chosen, parametrization=parametrization, seeds=_seeds(seeds),
-        max_seeds=max_seeds, steps=_each("steps", steps, least=1),
+        max_seeds=max_seeds, steps=moments, descend=descending(loaded, loop, n_steps),
         base_width=target if base_width is None else base_width,
         bands=bands, name=loaded.name, options={**choices, **taken},
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Descending:
+    """Makes what steps a model as a loop says."""
+
+    work: Work
+    n_steps: int
+
+    @property
+    def loop(self) -> TrainingLoop:
+        """What a step does beside the optimizer's update."""
+        return self.work.loop
+
+    def __call__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Descent:
+        """What steps this model."""
+        return Descent(self.work, model, optimizer, self.n_steps)
+
+
+def descending(task: Any, training: Mapping[str, Any], n_steps: int) -> Descending | None:
+    """What takes the steps of a check; None for a plain loop.
+
+    Args:
+        task: The loaded task.
+        training: Arguments of ``training_loop``.
+        n_steps: Steps that the schedule spans [count].
+    """
+    loop = training_loop(n_steps=n_steps, **training)
+    if loop.plain:
+        return None
+    return Descending(Work(task=task, make_optimizer=_built_before, loop=loop), n_steps)
+
+
+def _built_before(*_: Any, **__: Any) -> Any:
+    """A check builds its optimizers itself, by what it prescribes."""
+    raise AssertionError("a descent is handed its optimizer")
 
 
 def _each(name: str, values: Any, *, least: int) -> list[int]:

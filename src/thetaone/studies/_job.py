@@ -288,6 +288,7 @@ def _check(job: Job, rule: str, lr: float) -> CoordinateCheck:
         return coordinate_check(
             request.task, **axes, optimizer=request.optimizer, lr=lr, parametrization=rule,
             seeds=len(request.seeds), steps=CHECK_STEPS, base_width=request.base.width,
+            training_steps=request.steps, **request.training,
             **request.choices, **request.options,
         )  # fmt: skip
 

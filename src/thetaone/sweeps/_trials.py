@@ -102,6 +102,10 @@ class Descent:
         optimizer: Its optimizer.
         n_steps: Steps of the whole training [count].
         n_done: Steps already taken, of a training that is resumed [count].
+
+    Attributes:
+        factor: Of the last step, on every rate.
+        norm: Global norm of its gradients before they were clipped; None without clipping.
     """
 
     def __init__(
@@ -111,6 +115,14 @@ class Descent:
         self._work, self._model, self._optimizer = work, model, optimizer
         self._n_steps, self.n_done = n_steps, n_done
         self._rates = [float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups]
+        self.factor = 1.0
+        self.norm: Tensor | None = None
+
+    @property
+    def kept(self) -> float:
+        """Share that clipping left of the last step's gradients, in (0, 1]."""
+        clip = self._work.loop.clip
+        return 1.0 if clip is None or self.norm is None else min(1.0, clip / float(self.norm))
 
     def step(self, batch: Any) -> float:
         """Descend on one batch; the loss before it.
@@ -119,10 +131,10 @@ class Descent:
             TaskError: The loss is not a scalar, or the batch cannot be split as asked.
         """
         loop = self._work.loop
-        factor = loop.factor(self.n_done, self._n_steps)
+        self.factor = loop.factor(self.n_done, self._n_steps)
         if not loop.plain:
             for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = rate * self.factor
         parts = split_batch(batch, loop.accumulate)
         losses = [self._loss(part) for part in parts] if len(parts) == 1 else []
         self._optimizer.zero_grad()
@@ -131,7 +143,7 @@ class Descent:
         else:
             losses = [self._part_backward(part, len(parts)) for part in parts]
         if loop.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), loop.clip)
+            self.norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), loop.clip)
         self._optimizer.step()
         self.n_done += 1
         return sum(loss.item() for loss in losses) / len(losses)

@@ -12,10 +12,11 @@ from thetaone.parametrization.applying import (
     make_parametrization,
     optimizer_name,
 )
+from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._sizes import Sizes, check_sizes
 from thetaone.parametrization.checking._study import Study
-from thetaone.parametrization.checking._verdict import BANDS, Band
-from thetaone.records import UNDECIDED, CoordinateCheck, Task
+from thetaone.parametrization.checking.verdict import BANDS, Band
+from thetaone.records import UNDECIDED, CoordinateCheck, Task, TrainingLoop
 
 
 def coordinate_check(
@@ -33,6 +34,7 @@ def coordinate_check(
     bands: Mapping[str, Band] | None = None,
     name: str = "",
     options: Mapping[str, Any] | None = None,
+    descend: MakeDescent | None = None,
 ) -> CoordinateCheck:
     """Whether every layer's features move as much at the largest width as at the smallest.
 
@@ -58,6 +60,9 @@ def coordinate_check(
         bands: Exponents that count as Θ(1), by quantity; ``BANDS`` unless given.
         name: Of the task, for the record.
         options: Choices of ``prescribe`` and options of the optimizer.
+        descend: Makes what takes the steps of a model, from a training loop; None: backward and
+            the optimizer's update. Of updates that follow the gradient (SGD), what clipping took
+            is divided out, and judged in a row of its own.
 
     Returns:
         The record; ``.passed``, ``.failures``, ``.undecided``, ``print`` and ``.plot()``.
@@ -83,8 +88,9 @@ def coordinate_check(
         }  # fmt: skip
         judged = compared[parametrization]
         study = Study(
-            sizes, compared["mup"], judged, lr=lr, steps=moments, bands=bands, first=first
-        )
+            sizes, compared["mup"], judged, lr=lr, steps=moments, bands=bands, first=first,
+            descend=descend,
+        )  # fmt: skip
         study.train(len(first))
         rows = study.rows()
         while study.seeds < max_seeds and any(row.answer == UNDECIDED for row in rows):
@@ -100,6 +106,7 @@ def coordinate_check(
         depths=sizes.depths if len(sizes.widths) > 1 else (),
         steps=moments,
         seeds=study.seeds,
+        loop=TrainingLoop() if descend is None else descend.loop,
         rows=rows,
         notes=study.notes(),
     )

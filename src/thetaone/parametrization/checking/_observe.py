@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thetaone.errors import TaskError
-from thetaone.parametrization.checking._expected import Layer
+from thetaone.errors import InputError, TaskError
+from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Record, Recorder, Use
+from thetaone.parametrization.checking.verdict import Layer, Taken
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import (
     ALIGNMENT,
@@ -42,12 +43,14 @@ class Observation:
         layers: The layers with weights, by label; features are not listed.
         order: Label to its place in the order of execution.
         silent: Trained parameters that the loss does not depend on.
+        taken: What the steps until each moment were taken with.
     """
 
     values: dict[Key, float]
     layers: dict[str, Layer]
     order: dict[str, int]
     silent: tuple[str, ...] = ()
+    taken: Mapping[int, Taken] = field(default_factory=dict[int, Taken])
 
 
 @dataclass(slots=True)
@@ -84,6 +87,13 @@ class _Training:
         for name, value in self.initial.items():
             self.values[name, WEIGHT_NORM, 0] = rms_of(value)
 
+    def enter(self, record: Record | None, step: int, taken: Taken, *, last: bool) -> None:
+        """Enter a recorded pass; none where nothing can have moved yet."""
+        if record is not None and step == 0:
+            self.start(record)
+        elif record is not None and taken.rate:
+            self.compare(record, step, last=last)
+
     def compare(self, record: Record, step: int, *, last: bool) -> None:
         """Enter what has moved since the first pass."""
         for label, now in record.features.items():
@@ -111,11 +121,13 @@ def train_and_observe(
     *,
     seed: int,
     steps: Sequence[int],
+    descend: MakeDescent | None = None,
 ) -> Observation:
     """Train on one batch and measure every layer.
 
     The batch and the RNG state of every forward pass are the same, so that a feature moves only
-    because weights do, and dropout drops the same units.
+    because weights do, and dropout drops the same units. What is measured is computed in the
+    parameters' own precision, whatever the steps are taken in: updates would drown in rounding.
 
     Args:
         model: To be trained.
@@ -123,36 +135,51 @@ def train_and_observe(
         task: Gives the batch and the loss.
         seed: Of the batch and of the forward passes.
         steps: Steps after which everything is compared with its first values; ascending.
+        descend: Makes what takes the steps; ``None``: backward and the optimizer's update.
 
     Returns:
         Sizes at step 0, updates at every one of ``steps``.
 
     Raises:
         TaskError: No batch, or a loss that is not a scalar.
+        InputError: The schedule keeps the rate at 0 through all of ``steps``.
     """
     batch = next(iter(task.batches(seed)), None)
     if batch is None:
         raise TaskError(f"task.batches(seed={seed}) is empty: yield at least one batch")
     training = _Training(model, task, batch, seed)
-    gradients = dict[str, float]()
+    rates = _rates(optimizer, model)
+    descent = None if descend is None else descend(model, optimizer)
+    gradients, taken, now = dict[str, float](), dict[int, Taken](), Taken()
     for step in range(steps[-1] + 1):
-        with torch.set_grad_enabled(step < steps[-1]):
-            loss, record = training.loss(recorded=step == 0 or step in steps)
-        if step == 0 and record is not None:
-            training.start(record)
-        elif record is not None:
-            training.compare(record, step, last=step == steps[-1])
-        if step < steps[-1]:
+        trains, looks = step < steps[-1], step == 0 or step in steps
+        loss = None
+        if looks or descent is None:
+            with torch.set_grad_enabled(trains and descent is None):
+                loss, record = training.loss(recorded=looks)
+            training.enter(record, step, now, last=not trains)
+        if trains and descent is not None:
+            _seed_forward(seed)
+            descent.step(batch)
+            gradients, now = _gradients(model), now.step(descent.factor, descent.kept)
+        elif trains and loss is not None:
             optimizer.zero_grad()
             loss.backward()
-            gradients = _gradients(model)
+            gradients, now = _gradients(model), now.step(1.0, 1.0)
             optimizer.step()
+        if step + 1 in steps:
+            taken[step + 1] = now
+    if not now.rate:
+        raise InputError(
+            f"steps={list(steps)}: the schedule's factor is 0 in all of them, so that nothing "
+            "moves; pass later steps, e.g. those after its warm-up"
+        )
     layers = _layers(training.first)
-    training.values |= _decays(optimizer, model, layers, training.values, steps[-1])
+    training.values |= _decays(rates, layers, training.values, steps[-1], now.rate)
     _drop_rounding(training.values, layers, gradients)
     order = training.first.order
     silent = tuple(name for name in _parameters(model) if name not in gradients)
-    return Observation(training.values, layers, order, silent)
+    return Observation(training.values, layers, order, silent, taken)
 
 
 @torch.no_grad()
@@ -239,28 +266,40 @@ def _layers(record: Record) -> dict[str, Layer]:
     return layers
 
 
-def _decays(
-    optimizer: torch.optim.Optimizer,
-    model: nn.Module,
-    layers: Mapping[str, Layer],
-    values: Mapping[Key, float],
-    steps: int,
-) -> dict[Key, float]:
-    """Weight decay of each layer of one parameter."""
+def _rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, tuple[float, float]]:
+    """Weight decay and learning rate of each parameter."""
     names = {id(p): name for name, p in _parameters(model).items()}
-    groups = {
+    return {
         names[id(p)]: (float(group.get("weight_decay") or 0.0), float(group["lr"]))
         for group in optimizer.param_groups
         for p in group["params"]
         if id(p) in names
     }
+
+
+def _decays(
+    rates: Mapping[str, tuple[float, float]],
+    layers: Mapping[str, Layer],
+    values: Mapping[Key, float],
+    last: int,
+    factors: float,
+) -> dict[Key, float]:
+    """Weight decay of each layer of one parameter, where it is a part of what is compared.
+
+    Args:
+        rates: Decay and learning rate of each parameter.
+        layers: The layers with weights.
+        values: Sizes and updates.
+        last: Step at which updates are looked up.
+        factors: Sum of the schedule's factors until then.
+    """
     decays: dict[Key, float] = {}
     for label, layer in layers.items():
-        if len(layer.names) > 1 or layer.names.isdisjoint(groups):
+        if len(layer.names) > 1 or layer.names.isdisjoint(rates):
             continue
-        decay, rate = groups[next(iter(layer.names))]
-        shrunk = rate * decay * steps * values.get((label, WEIGHT_NORM, 0), 0.0)
-        if shrunk > MATERIAL_DECAY * values.get((label, UPDATE_NORM, steps), 0.0):
+        decay, rate = rates[next(iter(layer.names))]
+        shrunk = rate * decay * factors * values.get((label, WEIGHT_NORM, 0), 0.0)
+        if shrunk > MATERIAL_DECAY * values.get((label, UPDATE_NORM, last), 0.0):
             decays[label, DECAY, 0] = decay
     return decays
 

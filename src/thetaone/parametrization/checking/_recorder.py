@@ -24,7 +24,7 @@ from thetaone.parametrization.checking._operands import (
     as_operand,
     is_gain,
 )
-from thetaone.parametrization.checking._verdict import LOSS
+from thetaone.parametrization.checking.verdict import LOSS
 from thetaone.parametrization.reading import canonical, rms_of
 
 GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added

@@ -10,12 +10,7 @@ from torch import nn
 from thetaone.errors import PrescriptionError
 from thetaone.parametrization._names import place, stacks_of
 from thetaone.parametrization.applying import Parametrization, parametrize, prescribe
-from thetaone.parametrization.checking._expected import (
-    Layer,
-    expected_size,
-    factor_exponents,
-    widened,
-)
+from thetaone.parametrization.checking._descent import MakeDescent, gradient_followers
 from thetaone.parametrization.checking._observe import (
     Observation,
     linear_features,
@@ -23,10 +18,29 @@ from thetaone.parametrization.checking._observe import (
 )
 from thetaone.parametrization.checking._recorder import ROOT, SHIFT
 from thetaone.parametrization.checking._sizes import Sizes
-from thetaone.parametrization.checking._verdict import Band, Context, Key, judge
+from thetaone.parametrization.checking.verdict import (
+    Band,
+    Context,
+    Key,
+    Layer,
+    expected_size,
+    factor_exponents,
+    judge,
+    widened,
+)
 from thetaone.parametrization.reading import FirstBatch, canonical, read_branches
-from thetaone.records import WEIGHT_NORM, LayerVerdict, Prescription
+from thetaone.records import (
+    CLIPPING,
+    FEATURE_UPDATE,
+    OWN_UPDATE,
+    UPDATE_NORM,
+    WEIGHT_NORM,
+    LayerVerdict,
+    Prescription,
+)
 
+GRADIENTS = "(gradients)"  # of the whole model, as clipping takes them
+_MOVES = (FEATURE_UPDATE, UPDATE_NORM, OWN_UPDATE)
 _LOGITS = " logits"  # as the recorder names what goes into a softmax
 
 
@@ -41,6 +55,7 @@ class Study:
         steps: Steps at which everything is measured, ascending [count].
         bands: Exponents that count as Θ(1), by quantity.
         first: Seeds to begin with; further ones go on from the largest.
+        descend: Makes what takes the steps; ``None``: backward and the optimizer's update.
 
     Attributes:
         seeds: Trained so far [count].
@@ -56,8 +71,9 @@ class Study:
         steps: Sequence[int],
         bands: Mapping[str, Band],
         first: Sequence[int] = (),
+        descend: MakeDescent | None = None,
     ) -> None:
-        self._first = tuple(first)
+        self._first, self._descend = tuple(first), descend
         self.sizes, self.judged, self.lr, self.steps = sizes, judged, lr, steps
         self.bands = bands
         self.seeds = 0
@@ -88,10 +104,13 @@ class Study:
                 optimizer = self._optimizer(model, index)
                 if self._slack is None:
                     self._slack = self._read_slack(model)
+                followers = gradient_followers(model, optimizer)
                 observation = train_and_observe(
-                    model, optimizer, self.sizes.task, seed=seed, steps=self.steps
-                )
-                self._enter(observation, index, done)
+                    model, optimizer, self.sizes.task, seed=seed, steps=self.steps,
+                    descend=self._descend,
+                )  # fmt: skip
+                self._enter(observation, index, done, followers)
+                self._enter_clipping(observation, index, done, followers)
         self.seeds = seeds
 
     def _seed(self, done: int) -> int:
@@ -160,13 +179,26 @@ class Study:
             **self.judged.options,
         )  # fmt: skip
 
-    def _enter(self, seen: Observation, index: int, seed: int) -> None:
+    def _enter_clipping(
+        self, seen: Observation, index: int, seed: int, followers: frozenset[str]
+    ) -> None:
+        """Enter the share that clipping left, where steps shrink with it."""
+        if self._descend is None or self._descend.loop.clip is None or not followers:
+            return
+        for step, taken in seen.taken.items():
+            if taken.rate:
+                self._values[GRADIENTS, CLIPPING, step][seed, index] = taken.kept
+
+    def _enter(self, seen: Observation, index: int, seed: int, followers: frozenset[str]) -> None:
         prescription = self._prescriptions[index]
         rules = {rule.name: rule for rule in prescription.rules} if prescription else {}
+        trained = frozenset[str]().union(*(layer.names for layer in seen.layers.values()))
         squares: dict[Key, list[float]] = defaultdict(list)
         for key, value in seen.values.items():
             layer = seen.layers.get(key[0], Layer())
             expected = expected_size(layer, key[1], rules)
+            if key[1] in _MOVES and (layer.names or trained) <= followers:
+                expected *= seen.taken[key[2]].kept
             if expected == 0:  # no decay is prescribed, and any is a choice
                 continue
             spot = place(key[0], self._stacks)

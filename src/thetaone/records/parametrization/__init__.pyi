@@ -11,6 +11,7 @@ from ._blueprint import Site as Site
 from ._blueprint import Span as Span
 from ._blueprint import Use as Use
 from ._coordinates import ALIGNMENT as ALIGNMENT
+from ._coordinates import CLIPPING as CLIPPING
 from ._coordinates import DECAY as DECAY
 from ._coordinates import DEPTH as DEPTH
 from ._coordinates import FAILS as FAILS

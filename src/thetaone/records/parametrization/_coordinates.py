@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
+from thetaone.records._training import TrainingLoop
 from thetaone.records._words import any_block, counted, listed
 from thetaone.records.laws import PowerLaw
 
@@ -18,8 +19,10 @@ UPDATE_NORM = "update norm"
 OWN_UPDATE = "own update"
 ALIGNMENT = "alignment"
 DECAY = "decay"
+CLIPPING = "clipping"
 WIDTH, DEPTH = "width", "depth"
 QUANTITIES = (
+    CLIPPING,
     WEIGHT_NORM,
     DECAY,
     FEATURE_SIZE,
@@ -96,6 +99,7 @@ class CoordinateCheck(Record):
         depths: The depth at each width where both grow together; empty otherwise [count].
         steps: Steps at which it was measured [count].
         seeds: Seeds trained at each size, those added for undecided rows included [count].
+        loop: What a step does beside the optimizer's update.
         rows: One verdict per layer, quantity and step, in order of execution.
         notes: What was not judged, and why.
 
@@ -119,6 +123,7 @@ class CoordinateCheck(Record):
     depths: tuple[int, ...] = ()
     steps: tuple[int, ...]
     seeds: int
+    loop: TrainingLoop = Field(default_factory=TrainingLoop)
     rows: tuple[LayerVerdict, ...]
     notes: tuple[str, ...] = ()
 
@@ -223,8 +228,8 @@ class CoordinateCheck(Record):
             grown += f" at depth {', '.join(map(str, self.depths))}"
         return (
             f"Coordinate check {verdict}; exponents in {self.axis}: {self.parametrization}, "
-            f"{self.optimizer}, lr {self.lr:.4g}, {grown}, {counted(self.seeds, 'seed')}, "
-            f"step {self.steps[-1]}"
+            f"{self.optimizer}, lr {self.lr:.4g}{self.loop}, {grown}, "
+            f"{counted(self.seeds, 'seed')}, step {self.steps[-1]}"
         )
 
 

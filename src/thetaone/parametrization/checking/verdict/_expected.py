@@ -44,6 +44,24 @@ class Layer:
     kind: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the steps so far were taken with.
+
+    Attributes:
+        rate: Sum of the schedule's factors on the learning rate.
+        kept: Mean share that clipping left of the gradients, every step weighed by its factor.
+    """
+
+    rate: float = 0.0
+    kept: float = 1.0
+
+    def step(self, factor: float, kept: float) -> "Taken":
+        """After one more step."""
+        rate = self.rate + factor
+        return Taken(rate, (self.rate * self.kept + factor * kept) / rate if rate else 1.0)
+
+
 def expected_size(layer: Layer, quantity: str, rules: Mapping[str, Rule]) -> float:
     """Expected size of a row up to a constant that is the same at every width; 1 without a rule.
 

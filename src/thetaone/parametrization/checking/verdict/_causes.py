@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from thetaone.parametrization.rules import INPUT, OUTPUT, VECTOR
 from thetaone.records import (
     ALIGNMENT,
+    CLIPPING,
     DECAY,
     DEPTH,
     FEATURE_SIZE,
@@ -51,6 +52,8 @@ def likely_cause(
             "values are zero or not finite: the layer is dead or training diverged. "
             "Lower the learning rate, or look for an unused layer"
         )
+    if quantity == CLIPPING:
+        return _clipping_cause(fault.law.exponent > 0, axis)
     if quantity in _OF_WEIGHTS:
         return _cause_in_layer(fault, axis, label)
     mine = [one for one in faults if one.key[0] == layer and one.key[1] in _OF_WEIGHTS]
@@ -88,6 +91,15 @@ def _cause_in_layer(fault: Fault, axis: str, label: str) -> str:
     if quantity == WEIGHT_NORM:
         return _depth_init_cause(up) if axis == DEPTH else _init_cause(fault.role, up)
     return _depth_rate_cause(up) if axis == DEPTH else _rate_cause(fault.role, exponent, label)
+
+
+def _clipping_cause(up: bool, axis: str) -> str:
+    return (
+        f"the global norm of the gradients {'falls' if up else 'grows'} with {axis}, so clipping "
+        f"leaves {'more' if up else 'less'} of each step of the larger model, and the best rate "
+        "moves with it: clip above what occurs, or use an optimizer whose step forgets the "
+        "gradient's size, such as AdamW"
+    )
 
 
 def _forward_cause(quantity: str, up: bool, axis: str) -> str:

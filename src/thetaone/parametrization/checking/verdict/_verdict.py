@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from scipy.special import stdtrit
 
 from thetaone.laws import fit_exponent
-from thetaone.parametrization.checking._causes import Fault, likely_cause
+from thetaone.parametrization.checking.verdict._causes import Fault, likely_cause
 from thetaone.records import (
     ALIGNMENT,
+    CLIPPING,
     DECAY,
     FAILS,
     FEATURE_SIZE,
@@ -41,6 +42,7 @@ BANDS: Mapping[str, Band] = {
     OWN_UPDATE: (-0.25, 0.25),
     ALIGNMENT: (-0.35, 0.35),
     DECAY: (-0.25, 0.25),
+    CLIPPING: (-0.1, 0.1),
 }
 CONFIDENCE = 0.95
 LOSS = "(loss)"  # where an operation stands that no module calls

@@ -1,0 +1,13 @@
+from ._causes import Fault as Fault
+from ._causes import likely_cause as likely_cause
+from ._expected import Layer as Layer
+from ._expected import Taken as Taken
+from ._expected import expected_size as expected_size
+from ._expected import factor_exponents as factor_exponents
+from ._expected import widened as widened
+from ._verdict import BANDS as BANDS
+from ._verdict import LOSS as LOSS
+from ._verdict import Band as Band
+from ._verdict import Context as Context
+from ._verdict import Key as Key
+from ._verdict import judge as judge
