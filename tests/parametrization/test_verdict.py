@@ -178,3 +178,20 @@ def test_nobody_is_advised_to_use_what_is_in_use() -> None:
             )
             assert "µP" not in cause
             assert cause
+
+
+def test_a_fall_is_open_where_the_own_update_is() -> None:
+    """A readout's ΔW h that these seeds cannot place: its features may fall or may not."""
+    generator = random.Random(4)
+    values = {
+        ("readout", OWN_UPDATE, 3): noisy(generator, 0.1, 4, 0.3),
+        ("readout", FEATURE_UPDATE, 1): noisy(generator, -0.5, 4, 0.01),
+        ("(loss) log_softmax", FEATURE_UPDATE, 1): noisy(generator, -0.5, 4, 0.01),
+    }
+    layers = ["readout", "(loss) log_softmax"]
+    rows = judge(values, WIDTHS, Context(order=layers))
+    assert {row.answer for row in rows} == {UNDECIDED}
+    grown = values | {("readout", FEATURE_UPDATE, 1): noisy(generator, 0.5, 4, 0.01)}
+    judged = judge(grown, WIDTHS, Context(order=layers))
+    (growth,) = (r for r in judged if (r.layer, r.quantity) == ("readout", FEATURE_UPDATE))
+    assert growth.answer == FAILS  # it has no such excuse

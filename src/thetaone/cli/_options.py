@@ -152,7 +152,12 @@ TargetDepth = Annotated[
 Parametrization = Annotated[
     str, typer.Option(help="mup, or sp for plain torch.", autocompletion=completing("mup", "sp"))
 ]
-Lr = Annotated[float | None, typer.Option(help="Learning rate; the command's own by default.")]
+Lr = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning rate; the middle one of the task's own, 0.01 or 0.001 for a policy."
+    ),
+]
 Width = Annotated[int | None, typer.Option(help="Width of the model.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Of everything that is drawn.")]
 Optimizer = Annotated[

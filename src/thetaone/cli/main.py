@@ -8,6 +8,7 @@ import typer
 from thetaone.cli._audit import audit
 from thetaone.cli._check import check
 from thetaone.cli._doctor import doctor
+from thetaone.cli._faults import raised_by_user
 from thetaone.cli._gradients import gradients
 from thetaone.cli._init import init
 from thetaone.cli._interrupts import interruptible, told
@@ -59,9 +60,9 @@ app.command()(transfer)
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit code 0 on success, 1 when a verdict failed, 2 on bad input, 70 on an error of the program's
-    own, 130 when interrupted; one line, no traceback unless ``--debug`` is given anywhere on the
-    line.
+    Exit code 0 on success, 1 when a verdict failed, 2 on bad input or where the user's code raises,
+    70 on an error of the program's own, 130 when interrupted; one line, no traceback unless
+    ``--debug`` is given anywhere on the line.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
@@ -80,6 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
+        if place := raised_by_user(error):
+            words = f"{place}: {type(error).__name__}: {first_line(error)}"
+            print(f"thetaone: {words}", file=sys.stderr)
+            raise SystemExit(2) from None
         words = f"unexpected {type(error).__name__}: {first_line(error)}; --debug shows where"
         print(f"thetaone: {words}", file=sys.stderr)
         raise SystemExit(UNEXPECTED) from None

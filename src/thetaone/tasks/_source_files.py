@@ -14,6 +14,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
+from thetaone.records import did_you_mean
 
 
 class SourceFile(importlib.machinery.SourceFileLoader):
@@ -65,7 +66,8 @@ def load_file(path: Path) -> ModuleType:
         TaskError: There is no such file, or it raises; says what and where.
     """
     if not path.is_file() or path.suffix != ".py":
-        raise TaskError(f"no task at {path}: give the path of an existing .py file")
+        meant = did_you_mean(path.name, [file.name for file in path.parent.glob("*.py")])
+        raise TaskError(f"no task at {path}: give the path of an existing .py file{meant}")
     name = f"_thetaone_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=SourceFile(name, str(path)))
     assert spec is not None

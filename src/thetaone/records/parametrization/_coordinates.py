@@ -1,7 +1,7 @@
 """The verdict of a coordinate check: which layers keep their size while the model grows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
 from pydantic import Field, model_validator
@@ -35,6 +35,7 @@ Answer = Literal["holds", "fails", "undecided"]
 HOLDS: Final = "holds"
 FAILS: Final = "fails"
 UNDECIDED: Final = "undecided"
+MOST_KINDS = 3  # of layers that a line of a summary names
 NOISE = 0.1  # how far noise may carry an exponent whose interval reaches into the band
 
 
@@ -164,7 +165,9 @@ class CoordinateCheck(Record):
         if self.passed:
             return "passed"
         if self.failures:
-            return f"failed in {', '.join(self.failed_layers)}"
+            kinds = list(dict.fromkeys(map(any_block, self.failed_layers)))
+            more = f" and {counted(len(kinds) - MOST_KINDS, 'other kind')}"
+            return f"failed in {', '.join(kinds[:MOST_KINDS])}{more * (len(kinds) > MOST_KINDS)}"
         layers = dict.fromkeys(row.layer for row in self.undecided if not row.passed)
         return f"undecided in {', '.join(layers)}"
 
@@ -191,7 +194,8 @@ class CoordinateCheck(Record):
         for row in last:
             kinds.setdefault((any_block(row.layer), roles[row.layer]), []).append(row)
         quantities = tuple(q for q in QUANTITIES if any(row.quantity == q for row in last))
-        rows = tuple(_kind_row(*kind, rows, quantities) for kind, rows in kinds.items())
+        early = {row.layer: row.step for row in self.failures if row not in last}
+        rows = tuple(_kind_row(*kind, rows, quantities, early) for kind, rows in kinds.items())
         return ("layer", "role", "layers", *quantities, "verdict"), rows
 
     def findings(self) -> list[str]:
@@ -201,8 +205,14 @@ class CoordinateCheck(Record):
             layers = causes.setdefault(row.cause, [])
             if row.layer not in layers:
                 layers.append(row.layer)
-        lines = [f"✗ {listed(who)}: {why}" for why, who in causes.items()]
+        lines = [f"✗ {self._failing(who)}: {why}" for why, who in causes.items()]
         return [*lines, *self._open_questions(), *self.notes]
+
+    def _failing(self, layers: Sequence[str]) -> str:
+        """The layers, with the step where it is not the table's."""
+        steps = {row.step for row in self.failures if row.layer in layers}
+        early = steps.isdisjoint({0, self.steps[-1]})
+        return listed(layers) + (f" at step {min(steps)}" if early else "")
 
     def _open_questions(self) -> list[str]:
         needed = [row.seeds_needed for row in self.undecided]
@@ -213,6 +223,7 @@ class CoordinateCheck(Record):
         advice = f"about {max(counts)} seeds would do" if counts else "more seeds would not do"
         if counts and len(counts) < len(needed):
             advice += ", and some lie on the edge of their band"
+        advice += f"; a smaller lr or larger {self.axis}s need fewer"
         return [f"? undecided after {self.seeds} seeds, {advice}: {layers}"]
 
     def _title(self) -> str:
@@ -234,7 +245,11 @@ class CoordinateCheck(Record):
 
 
 def _kind_row(
-    name: str, role: str, rows: Sequence[LayerVerdict], quantities: Sequence[str]
+    name: str,
+    role: str,
+    rows: Sequence[LayerVerdict],
+    quantities: Sequence[str],
+    early: Mapping[str, int],
 ) -> tuple[str, ...]:
     layers = dict.fromkeys(row.layer for row in rows)
     worst = {
@@ -244,6 +259,9 @@ def _kind_row(
     failing = {row.layer for row in rows if row.answer == FAILS}
     undecided = {row.layer for row in rows if row.answer == UNDECIDED}
     marked, mark = (failing, "✗") if failing else (undecided, "?")
+    if not failing and not early.keys().isdisjoint(layers):  # at a step that is not shown
+        marked = {layer for layer in layers if layer in early}
+        mark = f"✗ step {min(early[layer] for layer in marked)}"
     verdict = mark if marked else "ok"
     if 0 < len(marked) < len(layers):
         verdict += f" {len(marked)} of {len(layers)}"

@@ -7,6 +7,7 @@ thetaone transfer task.py --target 256 --memory 256MiB --report out/    all of i
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,12 @@ HEAD = 16  # size of a head: fixed, so that there are more heads in a wider mode
 CONTEXT = 64  # tokens that a prediction may see
 BATCH = 16
 N_TOKENS = 256  # CHANGE: len(tokenizer); here text is read as bytes
+TEXT: Path | None = None  # CHANGE: Path(__file__).with_name("input.txt"), your own text
 
 # What is swept when the command line says nothing. Small models are enough: the rate transfers.
 defaults = {
     "widths": (32, 64, 128),
-    "lrs": tuple(2.0**power for power in range(-10, -2)),  # a grid in octaves
+    "lrs": tuple(2.0**power for power in range(-11, -4)),  # a grid in octaves
     "seeds": (0, 1),  # two or more give an interval
     "steps": 60,
 }
@@ -31,11 +33,13 @@ schedule = "warmup-cosine:0.1"  # constant, warmup-linear, wsd; the share of war
 clip = 1.0  # the largest global norm of the gradients
 
 
-def model(width: int, depth: int = 4) -> nn.Module:
+def model(width: int, depth: int = 2) -> nn.Module:
     """The model of one width (a multiple of HEAD) and depth, with new weights.
 
     CHANGE: any config; every size that belongs to the width must be made from ``width``.
     """
+    if width % HEAD:
+        raise ValueError(f"width={width}: need a multiple of HEAD={HEAD}")
     config = LlamaConfig(
         vocab_size=N_TOKENS, max_position_embeddings=CONTEXT,
         hidden_size=width, intermediate_size=4 * width, num_hidden_layers=depth,
@@ -47,14 +51,13 @@ def model(width: int, depth: int = 4) -> nn.Module:
 
 @functools.cache
 def text() -> Tensor:
-    """The whole text as tokens.
+    """The whole text as tokens: without a TEXT the language reference that every Python brings.
 
-    CHANGE: your own, e.g. ``tokenizer(Path("input.txt").read_text())["input_ids"]``. Here it is
-    the language reference that every Python brings, so that the file runs as it is.
+    CHANGE: with a tokenizer, ``torch.tensor(tokenizer(TEXT.read_text())["input_ids"])``.
     """
     from pydoc_data import topics
 
-    whole = "\n".join(topics.topics.values()).encode()
+    whole = TEXT.read_bytes() if TEXT else "\n".join(topics.topics.values()).encode()
     return torch.frombuffer(bytearray(whole), dtype=torch.uint8).long()
 
 

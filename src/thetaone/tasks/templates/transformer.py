@@ -7,6 +7,7 @@ thetaone transfer task.py --target 256 --memory 256MiB --report out/    all of i
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ HEAD = 16  # size of a head: fixed, so that there are more heads in a wider mode
 CONTEXT = 64  # characters that a prediction may see
 BATCH = 16
 N_BYTES = 256  # text is read as bytes: no tokenizer, any language
+TEXT: Path | None = None  # CHANGE: Path(__file__).with_name("input.txt"), your own text
 
 # What is swept when the command line says nothing. Small models are enough: the rate transfers.
 defaults = {
     "widths": (32, 64, 128),
-    "lrs": tuple(2.0**power for power in range(-10, -2)),  # a grid in octaves
+    "lrs": tuple(2.0**power for power in range(-11, -4)),  # a grid in octaves
     "seeds": (0, 1),  # two or more give an interval
     "steps": 60,
 }
@@ -66,21 +68,19 @@ class GPT(nn.Module):
         return self.readout(self.norm(x))
 
 
-def model(width: int, depth: int = 4) -> nn.Module:
+def model(width: int, depth: int = 2) -> nn.Module:
     """The model of one width (a multiple of HEAD) and depth."""
+    if width % HEAD:
+        raise ValueError(f"width={width}: need a multiple of HEAD={HEAD}")
     return GPT(width, depth)
 
 
 @functools.cache
 def text() -> Tensor:
-    """The whole text as bytes.
-
-    CHANGE: your own, e.g. ``Path(__file__).with_name("input.txt").read_bytes()``. Here it is the
-    language reference that every Python brings, so that the file runs as it is.
-    """
+    """The whole text as bytes: without a TEXT the language reference that every Python brings."""
     from pydoc_data import topics
 
-    whole = "\n".join(topics.topics.values()).encode()
+    whole = TEXT.read_bytes() if TEXT else "\n".join(topics.topics.values()).encode()
     return torch.frombuffer(bytearray(whole), dtype=torch.uint8).long()
 
 

@@ -213,8 +213,11 @@ def _excuse_falls(
     last: int,
     context: Context,
 ) -> None:
-    """Let features fall that fall with W₀ Δh alone, and what comes after them as much."""
-    steepest = 0.0
+    """Let features fall that fall with W₀ Δh alone, and what comes after them as much.
+
+    Where it is open whether the layer's own update falls, so is whether its features may.
+    """
+    steepest, open_fall = 0.0, 0.0
     for key in rows:
         law = laws[key]
         if key[1] != FEATURE_UPDATE or law is None or law.exponent >= 0 or answers[key] == HOLDS:
@@ -223,8 +226,15 @@ def _excuse_falls(
         if update == HOLDS:
             steepest = min(steepest, law.exponent)
             answers[key] = HOLDS
-        elif update is None and law.exponent >= steepest - context.bands[FEATURE_UPDATE][1]:
-            answers[key] = HOLDS if steepest < 0 else answers[key]
+        elif update == UNDECIDED:
+            open_fall = min(open_fall, law.exponent)
+            answers[key] = UNDECIDED
+        elif update is None:
+            margin = context.bands[FEATURE_UPDATE][1]
+            if steepest < 0 and law.exponent >= steepest - margin:
+                answers[key] = HOLDS
+            elif open_fall < 0 and law.exponent >= open_fall - margin:
+                answers[key] = UNDECIDED
 
 
 def _seeds_needed(law: PowerLaw | None, band: Band, seeds: int) -> int:

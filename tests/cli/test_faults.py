@@ -1,0 +1,63 @@
+"""What the user's own code raises is said with its line, and is no fault of the program's."""
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from thetaone.cli._faults import raised_by_user
+from thetaone.cli.main import main
+
+TASK = """import torch
+from torch import nn
+
+def model(width):
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 1))
+
+def batches(seed):
+    while True:
+        yield torch.zeros(2, 4)
+
+def loss(model, batch):
+    return model(batch).view(3).mean()
+"""
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit, match=r"\d") as stopped:
+        main([*arguments])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_the_line_of_a_task_that_raises_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(TASK, encoding="utf-8")
+    assert run("check", "mine.py", "--widths", "8,16") == 2
+    error = capsys.readouterr().err
+    assert "thetaone: mine.py:12, in loss: RuntimeError: shape '[3]' is invalid" in error
+    assert "unexpected" not in error
+
+
+def test_what_this_package_raises_after_the_users_code_is_its_own() -> None:
+    def ask_again() -> None:
+        import thetaone.records
+
+        thetaone.records.counted("three", "step")  # pyright: ignore[reportArgumentType]
+
+    with pytest.raises(ValueError, match="Cannot specify ','") as ours:
+        ask_again()
+    assert raised_by_user(ours.value) == ""
+    with pytest.raises(TypeError, match="must be Tensor") as theirs:
+        nn.Linear(2, 2)("text")
+    assert "in test_what_this_package_raises" in raised_by_user(theirs.value)
+
+
+def test_a_misspelt_file_is_answered_with_the_one_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
+    assert run("check", str(tmp_path / "my_taks.py")) == 2
+    assert "did you mean 'my_task.py'?" in capsys.readouterr().err.lower()
