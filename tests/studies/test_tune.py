@@ -127,7 +127,7 @@ def test_the_target_is_plain_pytorch_with_what_was_kept(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tune": ["init"]}, r"tune=init: choose among weight_decay, .*thetaone sweep --axis"),
+        ({"tune": ["inits"]}, r"tune=inits: choose among weight_decay, .*Did you mean 'init'"),
         ({"tune": ["momentum"]}, r"axis momentum: neither"),
         ({"tune": ["beta2"], "seeds": [0]}, r"tune=beta2 with one seed: two or more"),
         ({"tune": ["beta2"], "tune_trials": 5}, r"takes 60 trainings .* the budget is 5"),
@@ -139,3 +139,106 @@ def test_what_cannot_be_tuned_is_refused_before_anything_is_trained(
     call = {"widths": [8, 16], "target": 32, "lrs": [0.1, 0.2, 0.4], "seeds": [0, 1], **options}
     with pytest.raises(InputError, match=message):
         t1.transfer(Ravine(), **call)
+
+
+class Loud(Ravine):
+    """Its initial weights are four times too large."""
+
+    def model(self, width: int) -> nn.Module:
+        model = nn.Sequential(
+            nn.Linear(8, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1)
+        )
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(4.0 if p.ndim == 2 else 1.0)
+        return model
+
+
+CALL = {"widths": [8, 16], "target": 32, "lrs": [2.0**p for p in (-8, -7, -6)], "seeds": [0, 1],
+        "steps": 40, "optimizer": "Adam", "engine": "serial"}  # fmt: skip
+
+
+def test_a_smaller_start_is_kept_and_the_recipe_trains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    result = t1.transfer(Loud(), tune=["init"], report=tmp_path, **CALL)
+    (option,) = result.tuned
+    assert (option.name, option.kept) == ("init_scale", True), str(option)
+    assert option.value < 1
+    recipe = t1.Recipe.load(tmp_path / "recipe.json")
+    assert not recipe.plain
+    torch.manual_seed(0)
+    task = Loud()
+    model, batches, losses = task.model(32), task.batches(0), []
+    drawn = {name: p.square().mean().sqrt().item() for name, p in model.named_parameters()}
+    optimizer = recipe.optimizer(model)
+    for name, p in model.named_parameters():
+        factor = option.value if p.ndim == 2 else 1.0
+        assert p.square().mean().sqrt().item() == pytest.approx(factor * drawn[name], rel=0.1)
+    for _ in range(40):
+        loss = task.loss(model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert tuple(losses) == result.target.losses
+    assert 'tune = "init"' in (tmp_path / "run.toml").read_text()
+    assert "train your model by recipe.json" in str(result)
+
+
+def test_a_readouts_factor_in_groups_is_that_factor_in_the_forward_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folded into initial values and the readout's rate it trains what 2·W h trains."""
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    monkeypatch.setattr("thetaone.studies._tune.judge", keeps_two)
+    result = t1.transfer(Loud(), tune=["readout"], report=tmp_path, **{**CALL, "steps": 15})
+    recipe, task = t1.Recipe.load(tmp_path / "recipe.json"), Loud()
+    torch.manual_seed(0)
+    start, folded = task.model(32), task.model(32)
+    folded.load_state_dict(start.state_dict())
+    recipe.optimizer(folded)
+    with torch.no_grad():
+        start[4].weight.copy_(folded[4].weight / 2)
+    optimizer = torch.optim.Adam(start.parameters(), lr=recipe.lr)
+    batches, losses = task.batches(0), []
+    for _ in range(15):
+        x, y = next(batches)
+        hidden = start[:4](x)
+        out = 2 * nn.functional.linear(hidden, start[4].weight) + start[4].bias
+        loss = (out - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert result.target.losses == pytest.approx(losses, rel=1e-4)
+    assert {group.lr / recipe.lr for group in recipe.groups} == {1.0, 2.0}
+
+
+def keeps_two(result: SweepResult, name: str, current: float, best: Optimum):
+    option, _ = judge(result, name, current, best)
+    return option.model_copy(update={"kept": True, "value": 2.0}), best
+
+
+class Tied(Ravine):
+    """Embedding and readout are one weight."""
+
+    def model(self, width: int) -> nn.Module:
+        model = nn.Sequential(nn.Embedding(8, width), nn.LayerNorm(width), nn.Linear(width, 8))
+        model[2].weight = model[0].weight
+        return model
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            tokens = torch.randint(8, (2, 16), generator=generator)
+            yield tokens[0], tokens[1]
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_a_factor_of_weights_that_are_not_there_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(InputError, match="no weights in the role 'output' alone"):
+        t1.transfer(Tied(), tune=["readout"], **CALL)

@@ -39,7 +39,7 @@ def transfer(
     search: o.Search = "grid",
     choose: o.Choose = "loss",
     tune: str = typer.Option(
-        "", help="Options of the optimizer to tune small with the rate: weight_decay,beta2."
+        "", help="What to tune small with the rate: weight_decay,beta2,init,readout,embedding, …"
     ),
     tune_trials: int = typer.Option(500, help="Trainings of small models that tuning may take."),
     engine: o.Engine = "auto",

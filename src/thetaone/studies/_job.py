@@ -29,12 +29,13 @@ from thetaone.report import ensure_writable, write_report
 from thetaone.studies._environment import environment
 from thetaone.studies._invariance import coordinate_check
 from thetaone.studies._sweep import run_sweep
-from thetaone.studies._tune import tune
+from thetaone.studies._tune import tune, typed
 from thetaone.studies._watch import Watch
 from thetaone.studies.request import Request, Size, write_run_file
 from thetaone.studies.target import (
     WEIGHTS,
     Checkpoints,
+    RecipeOptimizer,
     Target,
     Trained,
     levels,
@@ -198,13 +199,20 @@ class Job:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             recipe.to_json(self.folder / RECIPE)
-            named = {"memory": self.budget and str(self.budget), "target_steps": self.target_steps}
+            named = {
+                "memory": self.budget and str(self.budget), "target_steps": self.target_steps,
+                "tune": ",".join(typed(self.request.fixed)) or None,
+            }  # fmt: skip
             write_run_file(self.folder, self.request, self.target, named)
         return recipe
 
     def train(self, recipe: Recipe) -> Trained:
         """Train the target by its recipe; with a folder its weights are kept."""
         target, folder = self.training(recipe.lr), self.folder
+        if self.request.fixed:  # multipliers stand in the recipe alone
+            target = replace(
+                target, work=replace(target.work, make_optimizer=RecipeOptimizer(recipe))
+            )
         checkpoints = None
         if folder is not None:
             checkpoints = Checkpoints(

@@ -1,28 +1,36 @@
-"""What is tuned small beside the rate: options of the optimizer, one after the other.
+"""What is tuned small beside the rate: options of the optimizer, and factors on values.
 
-Each option is swept over a few values with the rates around the best one, on every proxy and seed.
-Another value is kept when, at the largest proxy, it is better by more than the standard error of
-the paired seeds, is better at every other proxy too, and the best values of the proxies lie within
-one step of each other: what moves with size is no answer for the target. An option is a word of
-the optimizer's constructor, so a tuned target is plain PyTorch still.
+One after the other, each is swept over a few values with the rates around the best one, on every
+proxy and seed. Another value is kept when, at the largest proxy, it is better by more than the
+standard error of the paired seeds, is better at every other proxy too, and the best values of the
+proxies lie within one step of each other: what moves with size is no answer for the target.
+
+An option is a word of the optimizer's constructor, so a tuned target is plain PyTorch still. The
+scale of initial values and the multipliers of readout and embedding, folded into values and rates,
+are parameter groups and a line that rescales: the recipe holds them.
 """
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from thetaone.errors import InputError
-from thetaone.parametrization import axis_options, axis_value, check_axes
-from thetaone.records import Optimum, SweepResult, TunedOption
+from thetaone.parametrization import axis_options, axis_value, build_model, check_axes
+from thetaone.records import Optimum, SweepResult, TunedOption, did_you_mean
 from thetaone.studies.request import Request
+from thetaone.sweeps import seeded
 
+FACTORS = {  # as they are typed -> as an axis of a sweep calls them
+    "init": "init_scale", "readout": "readout_multiplier", "embedding": "embedding_multiplier",
+}  # fmt: skip
 VALUES: Mapping[str, tuple[float, ...]] = {
     "weight_decay": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0),
     "beta1": (0.8, 0.9, 0.95),
     "beta2": (0.9, 0.95, 0.98, 0.99, 0.999),
     "momentum": (0.0, 0.5, 0.8, 0.9, 0.95),
     "eps": (1e-12, 1e-10, 1e-8, 1e-6),
+    **dict.fromkeys(FACTORS.values(), (0.25, 0.5, 1.0, 2.0, 4.0)),
 }
 TRIALS = 500  # trainings of proxies that tuning may take, unless the caller says
 STEPS_APART = 1  # of the values, between the best ones of two proxies that agree
@@ -36,27 +44,46 @@ def check_names(request: Request, names: Sequence[str], budget: int) -> None:
     Raises:
         InputError: An unknown option, one that the optimizer has not, or too many trainings.
     """
-    unknown = [name for name in names if name not in VALUES]
-    if unknown:
-        raise InputError(
-            f"tune={', '.join(unknown)}: choose among {', '.join(VALUES)}, which plain PyTorch's "
-            "optimizers take; other factors are axes of a sweep: thetaone sweep --axis "
-            "init_scale=0.5,1,2"
-        )
-    check_axes("mup", request.optimizer, {name: VALUES[name] for name in names})
+    choices = [name for name in VALUES if name not in FACTORS.values()]
+    for name in names:
+        if name not in (*choices, *FACTORS):
+            raise InputError(
+                f"tune={name}: choose among {', '.join((*choices, *FACTORS))}"
+                + did_you_mean(name, (*choices, *FACTORS))
+            )
+    axes = {FACTORS.get(name, name): VALUES[FACTORS.get(name, name)] for name in names}
+    check_axes("mup", request.optimizer, axes)
+    _require_parts(request, axes)
     if names and len(request.seeds) < 2:
         raise InputError(
             f"tune={', '.join(names)} with one seed: two or more are needed to tell a better value "
             "from luck, e.g. seeds 0,1,2"
         )
     needed = sum(
-        len(_values(request, name)) * 3 * len(request.seeds) * len(request.sizes) for name in names
+        len(_values(request, axis)) * 3 * len(request.seeds) * len(request.sizes) for axis in axes
     )
     if needed > budget:
         raise InputError(
             f"tune={', '.join(names)} takes {needed} trainings of the proxies and the budget is "
             f"{budget}: tune fewer options, sweep fewer widths or seeds, or raise tune_trials"
         )
+
+
+def _require_parts(request: Request, axes: Mapping[str, Sequence[float]]) -> None:
+    """Refuse a multiplier of weights that the smallest proxy has not."""
+    factors = {axis: values for axis, values in axes.items() if axis in FACTORS.values()}
+    if factors:
+        size, ones = request.sizes[0], dict.fromkeys(factors, 1.0)
+        parametrization = replace(request, axes=factors).parametrization("mup")
+        with seeded(request.seeds[0]):
+            model = build_model(request.task, size.width, size.depth)
+            parametrization(model, size.width, request.lrs[0], **ones)
+
+
+def typed(axes: Iterable[str]) -> list[str]:
+    """How tuned axes are typed: ``init`` for ``init_scale``."""
+    names = {axis: name for name, axis in FACTORS.items()}
+    return [names.get(axis, axis) for axis in axes]
 
 
 def tune(
@@ -74,12 +101,13 @@ def tune(
         The request with the options that were kept, and what was seen of each.
     """
     seen: list[TunedOption] = []
-    for name in names:
-        values = _values(request, name)
-        around = replace(request, lrs=_rates(request.lrs, best), axes={name: values}, search="grid")
-        option, best = judge(run(around), name, axis_value(
-            request.optimizer, request.options, name), best)  # fmt: skip
-        if option.kept:
+    for name in (FACTORS.get(name, name) for name in names):
+        axes = {**request.axes, name: _values(request, name)}
+        around = replace(request, lrs=_rates(request.lrs, best), axes=axes, search="grid")
+        option, best = judge(run(around), name, _current(request, name), best)
+        if option.kept and name in FACTORS.values():
+            request = replace(request, axes={**request.axes, name: (option.value,)})
+        elif option.kept:
             options = axis_options(request.optimizer, request.options, {name: option.value})
             request = replace(request, options=options)
         seen.append(option)
@@ -130,8 +158,13 @@ def judge(
 
 
 def _values(request: Request, name: str) -> tuple[float, ...]:
-    current = axis_value(request.optimizer, request.options, name)
-    return tuple(sorted({*VALUES[name], current}))
+    return tuple(sorted({*VALUES[name], _current(request, name)}))
+
+
+def _current(request: Request, name: str) -> float:
+    if name in FACTORS.values():
+        return 1.0
+    return axis_value(request.optimizer, request.options, name)
 
 
 def _rates(lrs: Sequence[float], best: Optimum) -> tuple[float, ...]:

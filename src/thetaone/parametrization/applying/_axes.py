@@ -11,7 +11,9 @@ from torch import nn
 
 from thetaone.errors import InputError
 from thetaone.parametrization.applying._prescribe import Optimizers, read_members
+from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import Member
+from thetaone.records import Prescription
 
 INIT_SCALE = "init_scale"
 MULTIPLIERS: Mapping[str, str] = {"readout_multiplier": "output", "embedding_multiplier": "input"}
@@ -163,6 +165,27 @@ def scale_initial_values(model: nn.Module, factor: float, folds: Mapping[str, fl
             )
             if parameter.ndim >= 2 and factor * fold != 1.0:
                 parameter.mul_(factor * fold)
+
+
+def scaled_initial(prescription: Prescription, model: nn.Module, factor: float) -> Prescription:
+    """A prescription with the initial values of matrices, kernels and embeddings times a factor.
+
+    Args:
+        prescription: Of the model.
+        model: Freshly initialized: says the size of what the prescription leaves as it is.
+        factor: On the root mean square of each of them.
+    """
+    if factor == 1.0:
+        return prescription
+    sizes = {canonical(name): rms_of(p) for name, p in model.named_parameters() if p.ndim >= 2}
+    rules = tuple(
+        rule.model_copy(update={
+            "init_factor": rule.init_factor * factor,
+            "init_std": factor * (sizes[rule.name] if rule.init_std is None else rule.init_std),
+        }) if rule.name in sizes else rule
+        for rule in prescription.rules
+    )  # fmt: skip
+    return prescription.model_copy(update={"rules": rules})
 
 
 def _numbers(member: Member) -> set[str]:

@@ -19,6 +19,7 @@ from thetaone.parametrization.applying._axes import (
     multiplied,
     require_parts,
     scale_initial_values,
+    scaled_initial,
 )
 from thetaone.parametrization.applying._parametrize import build_optimizer, parametrize
 from thetaone.parametrization.applying._prescribe import (
@@ -124,6 +125,20 @@ class Parametrization:
             optimizer = build_optimizer(model, prescription, members, lr)
         scale_initial_values(model, axes.get(INIT_SCALE, 1.0), folds)
         return optimizer
+
+    def prescription_at(self, model: nn.Module, axes: Mapping[str, float]) -> Prescription | None:
+        """What a model gets at some values of axes, its initial values included.
+
+        Where ``__call__`` multiplies them by a factor, this says their root mean square.
+
+        Raises:
+            InputError: A multiplier of weights that the model has not.
+        """
+        require_parts(model, self.parts, axes)
+        prescription = self.varied(axes, axis_folds(self.parts, axes)).prescription(model)
+        if prescription is None:
+            return None
+        return scaled_initial(prescription, model, axes.get(INIT_SCALE, 1.0))
 
     def varied(
         self, axes: Mapping[str, float], folds: Mapping[str, float] | None = None

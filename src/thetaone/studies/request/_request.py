@@ -101,6 +101,11 @@ class Request:
         return "depth" if len(widths) == 1 and len(depths) > 1 else "width"
 
     @property
+    def fixed(self) -> dict[str, float]:
+        """The axes that have one value, such as a multiplier that was tuned."""
+        return {name: values[0] for name, values in self.axes.items() if len(values) == 1}
+
+    @property
     def optimizer_name(self) -> str:
         """Name for tables."""
         return optimizer_name(self.optimizer)

@@ -4,6 +4,7 @@ from ._levels import levels as levels
 from ._memory import Target as Target
 from ._memory import plan_memory as plan_memory
 from ._memory import step_seconds as step_seconds
+from ._recipe import RecipeOptimizer as RecipeOptimizer
 from ._recipe import recipe_optimizer as recipe_optimizer
 from ._recipe import recipe_rematerialize as recipe_rematerialize
 from ._recipe import recipe_scheduler as recipe_scheduler

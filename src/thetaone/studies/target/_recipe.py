@@ -5,6 +5,7 @@ import importlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -60,10 +61,14 @@ def write_recipe(
         InputError: An option of the optimizer cannot be written to JSON.
     """
     model = build_model(request.task, target.width, target.depth)
-    prescription = prescribe(
-        model, base=parametrization.base, optimizer=parametrization.optimizer,
-        **parametrization.options,
-    )  # fmt: skip
+    if request.fixed:
+        prescription = parametrization.prescription_at(model, request.fixed)
+        assert prescription is not None  # that of µP
+    else:
+        prescription = prescribe(
+            model, base=parametrization.base, optimizer=parametrization.optimizer,
+            **parametrization.options,
+        )  # fmt: skip
     low, high = optimum.interval
     recipe = Recipe(
         task=request.task.name, reference=request.task.reference, width=target.width,
@@ -105,13 +110,28 @@ def _written(options: Mapping[str, Any]) -> dict[str, JsonValue]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
-def recipe_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+def recipe_optimizer(
+    recipe: Recipe, model: nn.Module, *, rescale: bool | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of a model, as the recipe says; see ``Recipe.optimizer``."""
     mapping = {
         role: (_class(choice.name), {k: _read(v) for k, v in choice.options.items()})
         for role, choice in recipe.optimizers.items()
     }
-    return parametrize(model, base=recipe.prescription, optimizer=mapping, lr=recipe.lr)
+    return parametrize(
+        model, base=recipe.prescription, optimizer=mapping, lr=recipe.lr, rescale=rescale
+    )
+
+
+@dataclass(frozen=True)
+class RecipeOptimizer:
+    """Builds the optimizer of a recipe's target; a class, so that it can be pickled."""
+
+    recipe: Recipe
+
+    def __call__(self, model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+        """The optimizer; the recipe says its rate, and the model is fresh."""
+        return recipe_optimizer(self.recipe, model, rescale=True)
 
 
 def _read(value: JsonValue) -> Any:

@@ -1,34 +1,20 @@
 """``thetaone train``: the target of a recipe, from its file, in any process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from thetaone.errors import InputError
 from thetaone.records import Recipe, Trial, TrialSpec
 from thetaone.studies.target._checkpoints import MINUTES, Checkpoints
 from thetaone.studies.target._observe import CURVE, Observing
-from thetaone.studies.target._recipe import recipe_optimizer
+from thetaone.studies.target._recipe import RecipeOptimizer
 from thetaone.studies.target._replicas import replicas
 from thetaone.studies.target._train import WEIGHTS, OnStep, save_weights, train
 from thetaone.sweeps import Work
 from thetaone.tasks import load_task
 
 TRIAL = "target.json"
-
-
-@dataclass(frozen=True)
-class RecipeOptimizer:
-    """Builds the optimizer of a recipe's target; a class, so that it can be pickled."""
-
-    recipe: Recipe
-
-    def __call__(self, model: nn.Module, width: int, lr: float) -> Any:
-        """The optimizer; the recipe says its rate."""
-        return recipe_optimizer(self.recipe, model)
 
 
 def train_recipe(
