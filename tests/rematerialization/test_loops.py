@@ -181,3 +181,23 @@ def test_named_tuples_pass_through() -> None:
         return model.outer(x)
 
     assert_same(ByLoop(loop, lambda: Naming(16, 0.1)), backward, batch())
+
+
+class Around(nn.Module):
+    def __init__(self, chain: nn.Sequential) -> None:
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.chain(x).tanh()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 1, 2), (0, 0, 0, 0)], ids=["some", "all"])
+@pytest.mark.parametrize("inner", [False, True], ids=["the model", "a child"])
+def test_a_sequential_that_holds_one_block_several_times(
+    order: tuple[int, ...], *, inner: bool
+) -> None:
+    torch.manual_seed(0)
+    blocks = [Residual(16, 0.1) for _ in range(4)]
+    chain = nn.Sequential(*[blocks[place] for place in order])
+    assert_same(Around(chain) if inner else chain, backward, batch())

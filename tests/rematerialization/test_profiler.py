@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.rematerialization.models import Residual, looping
+from tests.rematerialization.models import looping
 from thetaone.errors import ProfileError, ScheduleError
 from thetaone.records import Chain, Schedule
 from thetaone.rematerialization import TrainingMemory, plan, profile, rematerialize
@@ -115,9 +115,6 @@ def test_models_without_a_chain_are_refused() -> None:
         profile(looping(), torch.zeros(2, 16), blocks="nowhere")
     with pytest.raises(ProfileError, match="is a Linear"):
         profile(looping(), torch.zeros(2, 16), blocks="inner")
-    shared = Residual(16)
-    with pytest.raises(ProfileError, match="same block twice"):
-        profile(nn.Sequential(shared, shared), torch.zeros(2, 16))
     with pytest.raises(ProfileError, match="returns a tuple without a tensor in sight"):
         profile(Looped(), torch.zeros(2, 4))
 

@@ -20,7 +20,8 @@ class Blocks:
     Attributes:
         names: Qualified name of each block.
         modules: The blocks, each once, in the order in which they are registered.
-        container: The ``nn.Sequential`` that runs them; None when the model's own forward does.
+        container: The ``nn.Sequential`` that runs each once; None when the model's own forward
+            does, or when it holds one several times.
         lists: Names of the lists that hold them; empty is the model itself.
         guessed: Whether the lists were not named by the user.
     """
@@ -47,7 +48,7 @@ def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> 
 
     Raises:
         InputError: ``blocks`` is neither a name nor names.
-        ProfileError: There is no such list, or it holds no block, or one block twice.
+        ProfileError: There is no such list, or it holds no block, or ``blocks`` name one twice.
     """
     if blocks is None:
         lists, guessed = _guess(model), True
@@ -74,8 +75,6 @@ def _single(name: str, module: nn.Module, *, guessed: bool) -> Blocks:
             "Sequential, or several blocks"
         )
     children = dict(module.named_children())
-    if len(children) != len(module):
-        raise ProfileError(f"{name or 'the model'} holds the same block twice; give each its own")
     if not children:
         raise ProfileError(f"{name or 'the model'} has no blocks: nothing to rematerialize")
     container = module if written(module).forward is nn.Sequential.forward else None
@@ -85,7 +84,8 @@ def _single(name: str, module: nn.Module, *, guessed: bool) -> Blocks:
             "there), which runs its blocks unseen: rematerialize before wrapping"
         )
     blocks = _prefixed(name, children)
-    sequential = container if isinstance(container, nn.Sequential) else None
+    once = len(children) == len(module)  # of a block used several times each call is noticed
+    sequential = container if once and isinstance(container, nn.Sequential) else None
     return Blocks(tuple(blocks), tuple(blocks.values()), sequential, (name,), guessed)
 
 
@@ -122,11 +122,11 @@ def _guess(model: nn.Module) -> dict[str, nn.Module]:
 def _outermost(
     model: nn.Module, kinds: tuple[type[nn.Module], ...], least: int
 ) -> dict[str, nn.Module]:
-    """Lists of at least so many blocks that are not inside another such list."""
+    """Lists of at least so many entries that are not inside another such list."""
     lists: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in lists)
-        if isinstance(module, kinds) and len(list(module.children())) >= least and not inside:
+        if isinstance(module, kinds) and len(module) >= least and not inside:
             lists[name] = module
     return lists
 

@@ -9,6 +9,7 @@ import json
 import operator
 import warnings
 from collections.abc import Callable, Hashable
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
@@ -240,7 +241,8 @@ class ChainRunner:
             )
         kind = tuple(now.values())
         if kind not in self.others:
-            replanned = self.replan(self._subjects(plan, activation, call))
+            subjects = copy_context().run(self._subjects, plan, activation, call)
+            replanned = self.replan(subjects)
             if replanned.sizes == self.sizes and changed.startswith("extra values was"):
                 self.ignored.add("extra values")
                 return plan

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -239,7 +240,9 @@ class Region:
         self.first: list[Tensors] = []  # the input of a region on disk, until it has run
         watches = [runner.watch(stage) for stage in range(item.start, item.stop)]
         unique = list({id(watch): watch for watch in watches}.values())
-        self.moment = Moment(unique, device, call, runner.copies, execution.ambient)
+        # blocks may set context variables; flags are read once for all regions
+        surrounding = replace(execution.ambient, context=copy_context())
+        self.moment = Moment(unique, device, call, runner.copies, surrounding)
 
     def __call__(self, *inputs: torch.Tensor) -> Tensors:
         """Run the region from its inputs, or from the ticket of an input on disk."""
@@ -269,6 +272,9 @@ class Region:
 
     def recover(self, source: Recover) -> torch.Tensor:
         """The region's output, computed again without a tape."""
+        return self.moment.ambient.run(self._recover, source)
+
+    def _recover(self, source: Recover) -> torch.Tensor:
         with self.moment.contexts()[1], torch.enable_grad(), dropped_tapes():
             flowing: Tensors = (source(),)
             start, call = self.item.start, self.call.again()

@@ -8,6 +8,7 @@ import random
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -157,7 +158,7 @@ class _Notes:
         # nor has a compiler anything to learn from this forward
         eager = torch.compiler.set_stance("force_eager")
         with quiet, eager, dropped_tapes(), torch.enable_grad():
-            result = run()
+            result = copy_context().run(run)
             self._look_for_kept(0)
             del result
         self.subjects = [

@@ -329,7 +329,7 @@ def _check_in_place(subject: Subject) -> None:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
         probes = [one.detach().clone() for one in subject.flowing]
-        subject.call.again().run(subject.run_block, probes)
+        subject.run_on(probes)
     if any(probe._version for probe in probes):
         raise ProfileError(
             f"{subject.where} changes its input in place, which could then not be recomputed from: "

@@ -1,7 +1,8 @@
 """A block as its model calls it, ready to be run again and measured."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Subject:
         flowing: What flows in; detached, same requires_grad as in the model.
         call: The other arguments.
         watch: What the block can reach.
+        context: Context variables as the model calls it.
         extra: Its extra arguments that need a gradient.
         joint: Why no region may span this block and the one before; empty when one may.
         link: How the call follows from the one before, as ``blocks.link`` writes it.
@@ -51,6 +53,7 @@ class Subject:
     flowing: tuple[torch.Tensor, ...]
     call: Call
     watch: Watch
+    context: Context = field(default_factory=copy_context)
     extra: tuple[ExtraGradient, ...] = ()
     joint: str = ""
     link: str = ""
@@ -69,8 +72,14 @@ class Subject:
     def run(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Run forward from fresh leaves; the leaves and the tensors that come out."""
         leaves = [one.detach().requires_grad_(one.requires_grad) for one in self.flowing]
-        call = self.call.again()  # every run finds its lists and dicts as the first one did
-        return leaves, output_tensors(call.run(self.run_block, leaves), where=self.where)
+        return leaves, output_tensors(self.run_on(leaves), where=self.where)
+
+    def run_on(self, leaves: list[torch.Tensor]) -> Any:
+        """What the block returns for these leaves, run as the model calls it.
+
+        Every run finds its lists and dicts, and the context variables, as the first one did.
+        """
+        return self.context.copy().run(self.call.again().run, self.run_block, leaves)
 
 
 def outside_gradients(call: Call) -> tuple[ExtraGradient, ...]:
@@ -95,4 +104,11 @@ def subject_of(
     if kind not in kinds:
         leaves = tuple(one.detach().requires_grad_(one.requires_grad) for one in flowing)
         kinds[kind] = Subject(name, kind, watch.block, run_block, leaves, call.detached(), watch)
-    return replace(kinds[kind], name=name, block=watch.block, run_block=run_block, watch=watch)
+    return replace(
+        kinds[kind],
+        name=name,
+        block=watch.block,
+        run_block=run_block,
+        watch=watch,
+        context=copy_context(),
+    )
