@@ -77,7 +77,10 @@ def forms() -> dict[str, tuple[Callable[[float, int, float], Estimator], Callabl
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize(("d", "mu", "sigma"), SETTINGS)
+@pytest.mark.parametrize(
+    ("d", "mu", "sigma"),
+    [pytest.param(*one, marks=pytest.mark.slow if one[0] >= 100 else ()) for one in SETTINGS],
+)
 @pytest.mark.parametrize("name", list(forms()))
 def test_variance_on_a_quadratic(name: str, d: int, mu: float, sigma: float) -> None:
     make, variance = forms()[name]

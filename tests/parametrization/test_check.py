@@ -62,6 +62,7 @@ def test_bilinear_layers_pass(optimizer: str, lr: float) -> None:
     assert check.passed, str(check)
 
 
+@pytest.mark.slow
 def test_bundled_text_model() -> None:
     check = t1.coordinate_check("lm", widths=(32, 64, 128), lr=2**-7, seeds=2)
     assert check.passed, str(check)

@@ -292,6 +292,7 @@ def test_the_advice_works() -> None:
     assert {rule.lr_factor for rule in left.rules} == {1.0}
 
 
+@pytest.mark.slow
 def test_the_check_over_depths_passes_completep_and_names_an_unscaled_branch() -> None:
     options: dict[str, Any] = {"widths": [32], "depths": (2, 8, 32), "lr": 2**-9, "seeds": 2}
     right = t1.coordinate_check(DeepTask(), optimizer="Adam", **options)

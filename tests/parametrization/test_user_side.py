@@ -36,7 +36,9 @@ def test_check_on_the_command_line(
     assert "Coordinate check" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("parametrization", "code"), [("mup", None), ("sp", 1)])
+@pytest.mark.parametrize(
+    ("parametrization", "code"), [pytest.param("mup", None, marks=pytest.mark.slow), ("sp", 1)]
+)
 def test_depths_on_the_command_line(
     parametrization: str, code: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:

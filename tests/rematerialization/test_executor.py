@@ -189,7 +189,9 @@ ADVANCES = {
 }
 
 
-@pytest.mark.parametrize("length", ADVANCES)
+@pytest.mark.parametrize(
+    "length", [pytest.param(n, marks=pytest.mark.slow if n > 50 else ()) for n in ADVANCES]
+)
 def test_forward_calls_are_the_published_counts(length: int) -> None:
     """Counters inside the blocks, for the binomial schedule of every number of slots."""
     model = nn.Sequential(*[Counted() for _ in range(length)])

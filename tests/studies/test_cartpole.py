@@ -79,6 +79,7 @@ def test_transfer_within_bytes_is_refused() -> None:
         transfer("cartpole", memory="1MiB", **SMALL)
 
 
+@pytest.mark.slow
 def test_features_move_alike_at_every_width_in_mup_alone() -> None:
     checks = {
         rule: coordinate_check(
