@@ -328,6 +328,26 @@ def test_a_models_own_factor_is_right_as_it_is() -> None:
     assert check.passed, str(check)
 
 
+class InFront(nn.Module):
+    """Blocks whose own 1/depth stands in front of their last layer."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.up = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+        self.down = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for up, down in zip(self.up, self.down, strict=True):
+            x = x + down(up(x).relu() / len(self.up))
+        return x
+
+
+def test_a_factor_in_front_of_a_branchs_end_is_not_applied_twice() -> None:
+    rules = t1.prescribe(InFront(8), base=InFront(2), sample=torch.randn(3, 8), optimizer="Adam")
+    assert (rules["down.5.weight"].fold, rules["down.5.weight"].lr_factor) == (1.0, 1.0)
+    assert rules["down.5.bias"].fold == 1 / 4  # behind the model's factor
+
+
 def test_bad_depths() -> None:
     with pytest.raises(InputError, match=r"depths=\[2, 4, 8\]: pass one width .* or one depth for"):
         t1.coordinate_check(DeepTask(), widths=[16, 32], depths=[2, 4, 8], lr=0.1)

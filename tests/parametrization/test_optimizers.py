@@ -302,3 +302,12 @@ def test_names_reach_past_torch_and_say_what_they_know() -> None:
     for name in ("Foo", "lr_scheduler"):
         with pytest.raises(UnknownOptimizerError, match=f"'{name}' is not in torch.optim"):
             optimizer_class(name)
+
+
+def test_a_subclass_built_first_still_keeps_its_bases_step() -> None:
+    class Quiet(torch.optim.SGD):
+        """No step of its own; torch wraps the inherited one when the first is built."""
+
+    Quiet([torch.zeros(2, requires_grad=True)], lr=0.1)
+    assert "step" in vars(Quiet)
+    assert families.update_family(Quiet).name == "gradient"

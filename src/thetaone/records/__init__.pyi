@@ -45,6 +45,7 @@ from .parametrization import ALIGNMENT as ALIGNMENT
 from .parametrization import CLIPPING as CLIPPING
 from .parametrization import DECAY as DECAY
 from .parametrization import DEPTH as DEPTH
+from .parametrization import FACTOR as FACTOR
 from .parametrization import FAILS as FAILS
 from .parametrization import FEATURE_SIZE as FEATURE_SIZE
 from .parametrization import FEATURE_UPDATE as FEATURE_UPDATE
@@ -54,6 +55,7 @@ from .parametrization import MATRIX as MATRIX
 from .parametrization import OWN_UPDATE as OWN_UPDATE
 from .parametrization import QUANTITIES as QUANTITIES
 from .parametrization import RAW as RAW
+from .parametrization import TERMS as TERMS
 from .parametrization import UNDECIDED as UNDECIDED
 from .parametrization import UPDATE_NORM as UPDATE_NORM
 from .parametrization import VECTOR as VECTOR

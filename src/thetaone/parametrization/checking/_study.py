@@ -132,6 +132,7 @@ class Study:
             roles={layer: self._role(layer) for layer in self._order},
             slack=self._slack or {},
             early=self._early(),
+            early_inputs=self._early_exponents("early_input"),
             shifts=frozenset(n for n, one in self._layers.items() if one.kind == SHIFT),
             zero_initial=self._zero_initial,
             axis=self.sizes.axis,
@@ -236,17 +237,25 @@ class Study:
         if smallest is None or largest is None:
             return {}
         growth = self.sizes.values[-1] / self.sizes.values[0]
-        exponents = factor_exponents("early_factor", smallest, largest, growth)
-        early = {
-            label: min(exponents[name] for name in layer.names)
-            for label, layer in self._layers.items()
-            if layer.names and layer.names <= exponents.keys()
-        }
+        early = self._early_exponents("early_factor")
         for where, factor in largest.early_logits.items():
             logits = place((where or ROOT) + _LOGITS, self._stacks)
             change = factor / smallest.early_logits.get(where, 1.0)
             early[logits] = math.log(change) / math.log(growth)
         return early
+
+    def _early_exponents(self, factor: str) -> dict[str, float]:
+        """Exponents of a factor on first updates, by layer, where all its parameters have one."""
+        smallest, largest = self._prescriptions[0], self._prescriptions[-1]
+        if smallest is None or largest is None:
+            return {}
+        growth = self.sizes.values[-1] / self.sizes.values[0]
+        exponents = factor_exponents(factor, smallest, largest, growth)
+        return {
+            label: min(exponents[name] for name in layer.names)
+            for label, layer in self._layers.items()
+            if layer.names and layer.names <= exponents.keys()
+        }
 
     def _read_slack(self, model: nn.Module) -> dict[str, Band]:
         """Features between a fold and what it makes up for may be anything between 1 and it."""

@@ -22,7 +22,12 @@ from thetaone.parametrization.reading._modules import (
 from thetaone.parametrization.reading._sample_inputs import FirstBatch, Sample, passes
 from thetaone.parametrization.reading._site import assemble
 from thetaone.parametrization.reading._stored import Readings, Signature
-from thetaone.parametrization.reading.paths import Linearity, read_products, read_reductions
+from thetaone.parametrization.reading.paths import (
+    Linearity,
+    read_factors,
+    read_products,
+    read_reductions,
+)
 from thetaone.parametrization.reading.program import Program, read_uses, trace
 from thetaone.records import Blueprint, Branch, Site
 
@@ -31,6 +36,7 @@ _REFUSALS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
     NotImplementedError, UnsupportedFakeTensorException,
 )  # fmt: skip
+_SMALL = 1024  # entries of what may be one number, such as a learned temperature for each head
 _READ = Readings()
 
 
@@ -119,13 +125,15 @@ def _read(model: nn.Module, sample: Sample) -> Blueprint:
         return read_by_class(model, reason, measure=False)
     uses = read_uses(program, _spectral(model))
     linearity = Linearity(program, uses)
-    return Blueprint(
+    blueprint = Blueprint(
         model=class_name(type(model)),
         sites=assemble(model, leaves, linearity),
         products=read_products(linearity),
         reductions=read_reductions(linearity),
         branches=branches_of(linearity),
     )
+    rest = read_factors(linearity)  # what the records before leave
+    return blueprint.model_copy(update={"reductions": (*blueprint.reductions, *rest)})
 
 
 def _program(model: nn.Module, sample: Sample) -> tuple[Program | None, str]:
@@ -192,4 +200,5 @@ def _with_size(site: Site, parameter: Tensor) -> Site:
         raise PrescriptionError(
             f"{site.name} holds NaN or inf (RMS {value}): initialize the model before prescribing"
         )
-    return site.model_copy(update={"rms": value})
+    constant = 0 < parameter.numel() <= _SMALL and bool((parameter == parameter.flatten()[0]).all())
+    return site.model_copy(update={"rms": value, "constant": constant})

@@ -18,7 +18,11 @@ from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR, FoldTarget, Site, Use
 
 Leaves = Mapping[int, list[tuple[str, nn.Module, str, nn.Parameter]]]
 
-_PRODUCTS = ("bmm", "mm", "baddbmm", "sum", "mean")
+_UNRULY = {
+    "nonlinear": " of a function of its entries",
+    "norm": " of a sum or norm of its entries",
+    "product": " of its product, entry by entry, with another parameter",
+}
 
 
 def assemble(model: nn.Module, leaves: Leaves, linearity: Linearity) -> tuple[Site, ...]:
@@ -90,11 +94,9 @@ def _main_uses(records: list[Use]) -> tuple[list[Use], Use | None, str]:
     """The uses of one kind, that of a tied readout, and what does not go together."""
     if not records:
         return [], None, "it has no effect on what the forward pass returns"
-    bad = [
-        use for use in records if use.kind == RAW or (use.how == "nonlinear" and use.kind == MATRIX)
-    ]
+    bad = [use for use in records if use.kind == RAW or (use.kind == MATRIX and use.how in _UNRULY)]
     if bad:
-        what = "" if bad[0].kind == RAW else " of a function of its entries"
+        what = _UNRULY.get(bad[0].how, "")
         return [], None, f"it is used by {bad[0].operation}{what} in {bad[0].where or 'the model'}"
     by_kind: dict[str, list[Use]] = {}
     for use in records:
@@ -139,11 +141,13 @@ def _surrounding(use: ParameterUse, linearity: Linearity) -> float:
     met = operation.inputs if gain else factors_of(operation)
     features = [v for v in met if v not in linearity.uses.weights]
     for value in features[:1]:
-        normed = size_behind_norm(value)
+        normed = size_behind_norm(value, linearity.counted)
         if normed is not None:
             return factor * normed
-        number, origin = backward_factor(value)
+        passed: set[int] = set()
+        number, origin = backward_factor(value, passed)
         if use.kind == MATRIX and not _claimed(linearity, origin):
+            linearity.counted |= passed
             factor *= number
     return factor
 

@@ -10,7 +10,7 @@ from typing import Any
 from thetaone.errors import InputError, PrescriptionError, RoleError
 from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
 from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
-from thetaone.parametrization.rules._early import late_products, late_sums
+from thetaone.parametrization.rules._early import late_products, late_sums, small_inputs
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
 from thetaone.parametrization.rules._folds import Folds, forward_folds
 from thetaone.parametrization.rules._pair import Pair
@@ -89,6 +89,7 @@ def decide(
     sites = [site for site in target.sites if _is_trained(site, choices)]
     forced = {site.name: override(site.name, choices.roles) for site in sites}
     late: Mapping[str, float] = {}
+    small: Mapping[str, float] = {}
     pair: Pair | None = None
     if base is None:
         assignments = {site.name: _spectral(site, forced[site.name]) for site in sites}
@@ -97,7 +98,7 @@ def decide(
     else:
         pair = Pair(target, base)
         assignments, folds, depth = _from_pair(pair, sites, forced, choices)
-        late = late_sums(pair, assignments)
+        late, small = late_sums(pair, assignments), small_inputs(pair, assignments)
     rules: list[Rule] = []
     roles: set[str] = set()
     stepped_by: dict[str, Member] = {}
@@ -110,6 +111,7 @@ def decide(
             multiplier=folds.readouts.get(site.name, 1.0),
             depth=depth.of(site.name),
             late=late.get(site.name, 1.0),
+            small=small.get(site.name, 1.0),
         )
         rules.append(_rule(site, assignments[site.name], member, choices, change))
         roles.add(role)
@@ -225,6 +227,7 @@ class Change:
     multiplier: float
     depth: DepthScales
     late: float
+    small: float
 
 
 def _rule(
@@ -258,6 +261,7 @@ def _rule(
         fold=fold,
         update_factor=s.size,
         early_factor=_early_factor(s, member, change.late, lr),
+        early_input=change.small**-0.5,
         rows=change.rows,
         readout=site.readout_module if change.multiplier != 1.0 else "",
         multiplier=change.multiplier,
@@ -286,8 +290,10 @@ def _init_std(site: Site, base: Site, role: str, factor: float) -> float | None:
     """RMS of the target's initial values; ``None`` leaves them as the user made them."""
     if role == MATRIX:
         return factor
-    if (site.shape == base.shape and factor == 1.0) or base.rms is None:
+    if base.rms is None:
         return None
+    if site.shape == base.shape and factor == 1.0 and not (base.constant and base.rms):
+        return None  # but one number, such as a learned 1/√d, has the base's at every width
     return base.rms * factor
 
 

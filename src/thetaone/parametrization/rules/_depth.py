@@ -83,11 +83,14 @@ def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:
             continue
         scale = branch.scale / bases.get(_key(branch), branch).scale
         inner = DepthScales(gradient=r**-exponent, size=r ** (exponent - 1))
-        end = replace(inner, fold=r**-exponent / scale)
         if not branch.ends:
-            outputs[_output(branch)] = end.fold
+            outputs[_output(branch)] = r**-exponent / scale
         for name in branch.inside or _whole_block(branch, growth):
-            _add(parameters, name, end if name in branch.ends else inner, weak=not branch.inside)
+            mine = inner
+            if name in branch.ends:  # a factor in front of it counts as one behind it
+                present = pair.factor_growth.get(name, 1.0)
+                mine = replace(inner, fold=r**-exponent / (scale if present == 1.0 else present))
+            _add(parameters, name, mine, weak=not branch.inside)
     return DepthRules(pair.stacks, parameters, outputs)
 
 

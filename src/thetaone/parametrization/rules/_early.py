@@ -24,6 +24,8 @@ def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, fl
         assignments: Roles by name.
     """
     late: dict[str, float] = defaultdict(lambda: 1.0)
+    for name, growth in small_inputs(pair, assignments).items():
+        late[name] *= growth
     for product, growth in late_products(pair):
         for name in product.behind:
             late[name] *= growth
@@ -32,6 +34,25 @@ def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, fl
             for one in pair.behind(pair.target.by_name[name].uses[0].order):
                 late[one] *= assignment.r_in
     return dict(late)
+
+
+def small_inputs(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, float]:
+    """Growth of the latents that matrices take in alone, by name.
+
+    A latent's weights start as 1/r, so that it starts as 1/√r, and what is made from it alone up to
+    the next norm: updates of matrices behind it act on inputs that are so much smaller at first.
+
+    Args:
+        pair: Target and base.
+        assignments: Roles by name.
+    """
+    small: dict[str, float] = {}
+    for name, assignment in assignments.items():
+        uses = pair.target.by_name[name].uses
+        if assignment.role == BOTTLENECK and uses:
+            for taker in pair.fed_alone(uses[0].order) - {name}:
+                small[taker] = max(small.get(taker, 1.0), assignment.r_in)
+    return small
 
 
 def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:

@@ -16,6 +16,7 @@ rotated     η · Uᵀ O(1) V                                size · √(r_in r_
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import unwrap
 from typing import Any
 
 from thetaone.errors import UnknownOptimizerError
@@ -201,7 +202,7 @@ def update_family(optimizer: type) -> UpdateFamily:
         family = _REGISTERED.get(cls) or _listed(cls)
         if family is not None:
             return family
-        if "step" in vars(cls):  # whatever its bases do, it does something else
+        if _steps_by_itself(cls):  # whatever its bases do, it does something else
             if any(_REGISTERED.get(base) or _listed(base) for base in optimizer.__mro__):
                 reason = f"has a step of its own, in {cls.__module__}.{cls.__qualname__}"
             break
@@ -212,6 +213,16 @@ def update_family(optimizer: type) -> UpdateFamily:
         "thetaone.parametrization.register_update_family(cls, family), "
         "where family is SIGN, GRADIENT, RELATIVE, ORTHOGONAL or an UpdateFamily of your own"
     )
+
+
+def _steps_by_itself(cls: type) -> bool:
+    """Whether a class has a ``step`` that none of its bases has.
+
+    The first optimizer that is built of a class gives it a wrapper of the ``step`` it inherits.
+    """
+    step = vars(cls).get("step")
+    bases = (vars(base).get("step") for base in cls.__mro__[1:])
+    return step is not None and unwrap(step) not in [unwrap(one) for one in bases if one]
 
 
 def _listed(cls: type) -> UpdateFamily | None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
 from thetaone.parametrization.rules._width import FIXED, INPUT, VECTOR, init_factor
-from thetaone.records import FeatureProduct, FoldTarget, Reduction, RowFactor
+from thetaone.records import FACTOR, TERMS, FeatureProduct, FoldTarget, Reduction, RowFactor
 
 _SAME = 1e-6  # relative; factors are products of a few rounded numbers
 
@@ -79,7 +79,12 @@ def forward_folds(
     for name, assignment in assignments.items():
         if pair.target.by_name[name].readout is not None:
             _fold_readout(pair, name, assignment, folds)
-    folds.problems += [p for r, base in pair.reductions() if (p := _reduction_problem(r, base))]
+    folds.problems += [
+        problem
+        for reduction, base in pair.reductions()
+        if not (pair.stacks and reduction.operation in (FACTOR, TERMS))  # may grow with depth
+        and (problem := _reduction_problem(reduction, base))
+    ]
     return folds
 
 
@@ -97,12 +102,13 @@ def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, fol
     missing = base.size / product.size / (product.factor / base.factor)
     if missing != missing or product.cancels:
         return
+    each = missing**0.5 if product.same else missing
     if product.shared is not None:
-        first = folds.shared.setdefault((product.shared, product.sides), missing)
-        if not _same(first / missing):
+        first = folds.shared.setdefault((product.shared, product.sides), each)
+        if not _same(first / each):
             folds.problems.append(
                 f"{product.operation} in {product.where or 'the model'} wants a factor "
-                f"{missing:.4g} more where another call of the same layer wants {first:.4g}: let "
+                f"{each:.4g} more where another call of the same layer wants {first:.4g}: let "
                 "the forward pass divide each by the number of its features"
             )
         if product.order != product.shared:
@@ -112,7 +118,7 @@ def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, fol
     trained = {site.name for site in pair.target.sites if site.trainable}
     for side in product.sides:
         if all(target.parameter in trained for target in side):
-            folds.put(side, missing**0.5 if product.same else missing)
+            folds.put(side, each)
             return
     folds.problems.append(
         f"{product.operation} in {product.where or 'the model'} sums products of two features over "
@@ -124,17 +130,25 @@ def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, fol
 
 def _reduction_problem(reduction: Reduction, base: Reduction) -> str:
     """Why a reduction is not right at both widths; empty when it is."""
-    ratio = reduction.size / base.size
-    growth = ratio**reduction.power * reduction.factor / base.factor
-    if _same(ratio) or _same(growth):
+    where = reduction.where or "the model"
+    ratio, factor = reduction.size / base.size, reduction.factor / base.factor
+    if reduction.operation == FACTOR:
+        return "" if _same(factor) else (
+            f"{where} multiplies features by {base.factor:.4g} at the base and by "
+            f"{reduction.factor:.4g} at the target, past everything in which they are linear: put "
+            "one number there at every width"
+        )  # fmt: skip
+    if _same(ratio) or _same(ratio**reduction.power * factor):
         return ""
     cure = "take the mean, or multiply it by" if reduction.power == 1 else "multiply it by"
     power = "" if reduction.power == 1 else f" to the power {reduction.power:g}"
-    return (
-        f"{reduction.operation} in {reduction.where or 'the model'} runs over "
-        f"{base.size} -> {reduction.size} features as they are, so that its result changes with "
-        f"width: {cure} (base width / width){power}"
+    what = (
+        f"a sum in {where} adds {base.size} -> {reduction.size} terms one by one"
+        if reduction.operation == TERMS
+        else f"{reduction.operation} in {where} runs over {base.size} -> {reduction.size} features "
+        "as they are"
     )
+    return f"{what}, so that its result changes with width: {cure} (base width / width){power}"
 
 
 def _fold_readout(pair: Pair, name: str, assignment: Assignment, folds: Folds) -> None:

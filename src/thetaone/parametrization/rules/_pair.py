@@ -62,6 +62,15 @@ class Pair:
         return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
 
     @cached_property
+    def factor_growth(self) -> dict[str, float]:
+        """By place: growth of the number that the pass multiplies a parameter with."""
+        return {
+            self.place(site.name): site.factor / self.bases[site.name].factor
+            for site in self.target.sites
+            if self.bases[site.name].factor
+        }
+
+    @cached_property
     def branches(self) -> list[Branch]:
         """The target's branches with places for names: one for all blocks of a stack."""
         return list(self.placed_branches(self.target) or self.placed_branches(self.base))
@@ -99,6 +108,18 @@ class Pair:
                 through.add(before)
         elsewhere = {name for name, use in uses if use.order not in through}
         return frozenset(name for name, _ in uses if name not in elsewhere)
+
+    def fed_alone(self, order: int) -> frozenset[str]:
+        """Matrices of the target that take in what one use makes and nothing else, up to a norm."""
+        uses = [(site, use) for site in self.target.sites for use in _all_uses(site)]
+        through, names = {order}, set[str]()
+        for site, use in sorted(uses, key=lambda entry: entry[1].order):
+            if use.after and through.issuperset(use.after):
+                if use.kind == MATRIX:
+                    names.add(site.name)
+                if use.kind == MATRIX or use.operation in ("add", "sub", "mul"):
+                    through.add(use.order)
+        return frozenset(names)
 
     def place(self, name: str) -> str:
         """A name with ``*`` for the numbers that count blocks of a stack."""

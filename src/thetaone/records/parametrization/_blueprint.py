@@ -7,6 +7,7 @@ from thetaone.records._base import Record
 MATRIX = "matrix"  # sums over its input features
 LOOKUP = "lookup"  # picks a row: an embedding
 VECTOR = "vector"  # added to, or multiplied with, features one by one
+FACTOR, TERMS = "factor", "terms"  # reductions: a number put on features; a sum term by term
 RAW = "raw"  # used in a way that is not understood, or in a pass that could not be read
 
 
@@ -72,6 +73,8 @@ class Site(Record):
         fan_out: Output features [count].
         fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
         rms: Root mean square of the values; ``None`` when not measured.
+        constant: Whether all values are one number, as far as measured.
+        constant: Whether all values are one number, as far as measured.
         trainable: Whether it requires a gradient.
         factor: What the forward pass multiplies it with.
         uses: Those of its kind in the order of execution; empty when no pass was read.
@@ -94,6 +97,7 @@ class Site(Record):
     rms: float | None = None
     trainable: bool = True
     factor: float = 1.0
+    constant: bool = False
     uses: tuple[Use, ...] = ()
     readout: Use | None = None
     readout_module: str = ""
@@ -137,7 +141,8 @@ class Reduction(Record):
 
     Attributes:
         where: The module in whose forward pass it runs.
-        operation: Name of the operation.
+        operation: Name of the operation; ``terms`` of a sum written term by term; ``factor`` of a
+            number put on features, which is no sum.
         order: Its place in the order of execution.
         size: Features reduced [count].
         power: The result grows as size^power: 1 of a sum, 1/2 of a norm.

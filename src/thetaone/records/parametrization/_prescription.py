@@ -50,6 +50,7 @@ class Rule(Record):
             included.
         early_factor: On that size in the first steps, 1 where they are like the rest. What is felt
             through growing logits, gates or a latent alone has a gradient that starts 1/√r smaller.
+        early_input: On the size of what it takes in, in the first steps: behind a latent 1/√r.
         rows: Factors on some rows alone, as of the query in a fused projection. One tensor has one
             learning rate, so these stay in the forward pass, in buffers of the model's state.
         readout: Module of the readout that an embedding is tied to.
@@ -74,6 +75,7 @@ class Rule(Record):
     fold: float = 1.0
     update_factor: float = 1.0
     early_factor: float = 1.0
+    early_input: float = 1.0
     rows: tuple[RowFactor, ...] = ()
     readout: str = ""
     multiplier: float = 1.0

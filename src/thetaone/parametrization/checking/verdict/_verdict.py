@@ -58,6 +58,7 @@ class Context:
         roles: Role by layer, for causes.
         slack: Exponents that a layer's features may also have, by layer: (lowest, highest).
         early: Exponent, below 0, with which a layer's first updates may fall, by layer.
+        early_inputs: The same of what a layer takes in.
         shifts: Parameters that are added to features: small ones do no harm.
         zero_initial: Whether some matrix starts at zero, so that gradients reach others late.
         axis: What grows.
@@ -69,6 +70,7 @@ class Context:
     roles: Mapping[str, str] = field(default_factory=dict[str, str])
     slack: Mapping[str, Band] = field(default_factory=dict[str, Band])
     early: Mapping[str, float] = field(default_factory=dict[str, float])
+    early_inputs: Mapping[str, float] = field(default_factory=dict[str, float])
     shifts: frozenset[str] = frozenset()
     zero_initial: bool = False
     axis: str = WIDTH
@@ -83,6 +85,8 @@ class Context:
             low, high = low + self.slack[layer][0], high + self.slack[layer][1]
         if quantity in (UPDATE_NORM, OWN_UPDATE, FEATURE_UPDATE):
             low += self.early.get(layer, 0.0)
+        if quantity in (OWN_UPDATE, FEATURE_UPDATE):
+            low += self.early_inputs.get(layer, 0.0)
         if quantity == WEIGHT_NORM and layer in self.shifts:
             low = -math.inf
         return low, high

@@ -5,6 +5,7 @@ from ._folding import Fold as Fold
 from ._folding import Folding as Folding
 from ._linear import Linearity as Linearity
 from ._products import read_products as read_products
+from ._reductions import read_factors as read_factors
 from ._reductions import read_reductions as read_reductions
 from ._residuals import Residual as Residual
 from ._residuals import Residuals as Residuals

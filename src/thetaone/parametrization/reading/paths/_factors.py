@@ -1,12 +1,14 @@
 """Numbers that a forward pass puts on features."""
 
-from math import prod
+from math import inf, prod
 
 from thetaone.parametrization.reading.paths._linear import HOMOGENEOUS, Linearity
 from thetaone.parametrization.reading.program import MOVES, Operation, Value, scalar, summed_axes
 
 NORMS = ("linalg_vector_norm", "norm")
 ROOTS = ("sqrt", "rsqrt", "pow", "reciprocal")
+DISTANCES = ("_euclidean_dist", "_cdist_forward")
+_ROOT_POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}
 THROUGH = ("add", "clamp", "clamp_min", "clamp_max", "maximum", *ROOTS)
 
 
@@ -23,12 +25,19 @@ def forward_factor(linearity: Linearity, value: Value) -> tuple[float, Value]:
         plain = user.name in MOVES or user.name in ("add", "sub") or own_sum or step != 1.0
         if not plain or len(user.outputs) != 1:
             return factor, value
+        linearity.counted.add(user.index)
         factor, value = factor * step, user.output
 
 
-def backward_factor(value: Value) -> tuple[float, Value]:
-    """The numbers that a value was multiplied with last, and what they were put on."""
+def backward_factor(value: Value, counted: set[int] | None = None) -> tuple[float, Value]:
+    """The numbers that a value was multiplied with last, and what they were put on.
+
+    Args:
+        value: The features.
+        counted: Gets the indices of the operations that multiplied.
+    """
     factor = 1.0
+    counted = set() if counted is None else counted
     while (operation := value.source) is not None:
         source = operation.inputs[0] if operation.inputs else None
         if source is None:
@@ -40,6 +49,7 @@ def backward_factor(value: Value) -> tuple[float, Value]:
             step = scalar(operation, features[0])
             if step == 1.0 and len(operation.inputs) > 1:
                 return factor, value
+            counted.add(operation.index)
             factor, value = factor * step, features[0]
         elif operation.name in MOVES:
             value = source
@@ -53,10 +63,12 @@ def normalized_size(value: Value) -> float:
     while (operation := value.source) is not None:
         if operation.name not in ("div", "mul") or len(operation.inputs) != 2:
             return 1.0
-        for other in operation.inputs[1:]:
-            norm = _norm_behind(other)
-            if norm is not None:
-                return prod(norm.inputs[0].shape[d] for d in summed_axes(norm)) ** -0.5
+        for other in operation.inputs[operation.name == "div" :]:
+            size = _norm_behind(other)
+            if operation.name == "div" and size is not None:
+                size = 1 / size
+            if size is not None and size < 1.0:
+                return size
         large = [v for v in operation.inputs if prod(v.shape) > 1]  # past a learned temperature
         if len(large) != 1 or (operation.name == "div" and operation.inputs[0] is not large[0]):
             return 1.0
@@ -64,24 +76,44 @@ def normalized_size(value: Value) -> float:
     return 1.0
 
 
-def _norm_behind(value: Value) -> Operation | None:
-    """The sum of squares that a divisor is made from."""
-    operation = value.source
+def _norm_behind(value: Value) -> float | None:
+    """The size of what is made from a sum over n features: n, √n of a 2-norm, 1/√n below 1."""
+    operation, root = value.source, 1.0
     while operation is not None and (operation.name in MOVES or operation.name in THROUGH):
+        root *= _ROOT_POWERS.get(operation.name, 1.0)
+        if operation.name == "pow":
+            exponent = operation.arguments.get("exponent")
+            root *= float(exponent) if isinstance(exponent, (int, float)) else 1.0
         operation = operation.inputs[0].source
-    if operation is not None and (operation.name in NORMS or operation.name == "sum"):
-        return operation
-    return None
+    if operation is None or operation.name not in (*NORMS, "sum"):
+        return None
+    count = prod(operation.inputs[0].shape[d] for d in summed_axes(operation))
+    return float(count ** (root * norm_power(operation)))
 
 
-def size_behind_norm(value: Value) -> float | None:
-    """What entries of features are worth that a norm over n of them made 1/√n; else ``None``."""
-    factor = 1.0
+def norm_power(operation: Operation) -> float:
+    """With which power of its size a reduction grows: a p-norm with 1/p, a sum with 1."""
+    if operation.name not in (*NORMS, *DISTANCES):
+        return 1.0
+    order = operation.arguments.get("ord", operation.arguments.get("p", 2))
+    order = 2 if order is None else order
+    return 0.0 if order in (inf, -inf) else 1 / float(order) if order else 1.0
+
+
+def size_behind_norm(value: Value, counted: set[int]) -> float | None:
+    """What entries of features are worth that a norm over n of them made 1/√n; else ``None``.
+
+    Args:
+        value: The features.
+        counted: Gets the indices of the operations that multiplied, where there is a norm.
+    """
+    factor, passed = 1.0, set[int]()
     while True:
-        number, value = backward_factor(value)
+        number, value = backward_factor(value, passed)
         factor *= number
         size = normalized_size(value)
         if size != 1.0:
+            counted |= passed
             return factor * size
         if value.source is None or value.source.name not in HOMOGENEOUS:
             return None

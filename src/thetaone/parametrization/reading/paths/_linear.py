@@ -56,6 +56,7 @@ class Linearity:
 
     def __init__(self, program: Program, uses: Uses) -> None:
         self.program, self.uses = program, uses
+        self.counted: set[int] = set()  # operations whose number is in a record already
         live = 0
         for value in program.outputs:
             live |= program.closure(value)
@@ -145,9 +146,17 @@ class Linearity:
         return True
 
     def _take(self, operation: Operation, path: Path, only: Value | None = None) -> bool:
-        """The parameters that an operation uses, less those under a norm of their own."""
+        """The parameters that an operation uses, one in every product of several."""
+        held = [only] if only is not None else [v for v in dict.fromkeys(operation.inputs)
+                                                if v in self.uses.weights]  # fmt: skip
+        names: set[str] = set()
+        for value in held:
+            inside = self._inside_weight(value)
+            if inside is None:
+                return False
+            names |= inside
         for use in self.uses.by_operation.get(operation.index, []):
-            if only is not None and use.parameter not in self.uses.weights[only]:
+            if use.parameter not in names:
                 continue
             if use.how == "nonlinear" or use.kind == "raw":
                 return False
@@ -157,3 +166,30 @@ class Linearity:
         if isinstance(added, Value) and added.kind != PARAMETER and added not in self.uses.weights:
             return False
         return bool(path.parameters)
+
+    def _inside_weight(self, value: Value) -> set[str] | None:
+        """The parameters in which a weight is linear, one in every product; ``None`` for none."""
+        operation = value.source
+        if operation is None:
+            return {value.name} if value.name else set() if value.number == 0.0 else None
+        if operation.name == "_weight_norm_interface":
+            return set(self.uses.weights[value])
+        if any(part.how == "spectral" for part in self.uses.weights.get(value, {}).values()):
+            return None
+        inputs = list(dict.fromkeys(operation.inputs))
+        if operation.name in MOVES:
+            return self._inside_weight(operation.inputs[0])
+        if operation.name in SUMS:
+            terms = [self._inside_weight(one) for one in inputs]
+            return None if None in terms else {name for term in terms for name in term or ()}
+        if operation.name == "div" or factors_of(operation) or operation.name == "mul":
+            held = [one for one in inputs if one in self.uses.weights]
+            if operation.name == "div" and operation.arguments["self"] in held:
+                below = [one for one in held if one is not operation.arguments["self"]]
+                within = {name for one in below for name in self.uses.weights[one]}
+                held = [operation.arguments["self"]]
+                if within & self.uses.weights[held[0]].keys():
+                    return None  # v / ‖v‖
+            inside = (self._inside_weight(one) for one in held)
+            return next((names for names in inside if names is not None), None)
+        return None

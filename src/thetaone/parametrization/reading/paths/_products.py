@@ -76,7 +76,8 @@ def _sums(linearity: Linearity) -> Iterator[_Sum]:
         if operation.name.startswith("_scaled_dot_product"):
             query, key = operation.arguments["query"], operation.arguments["key"]
             scale = attention_scale(operation)
-            yield _Sum(operation, (query, key), query.shape[-1], scale)
+            if not hold_parameters(linearity, query, key):  # a learned query is a weight on keys
+                yield _Sum(operation, (query, key), query.shape[-1], scale)
             continue
         for first, second, size in pairs_of(operation):
             if operation.name == "_trilinear" and hold_parameters(
@@ -94,7 +95,7 @@ def _factor(linearity: Linearity, one: _Sum) -> float:
     """All numbers on the sum; of factors divided by their norms, 1/√n each."""
     factor = one.scale * forward_factor(linearity, one.operation.output)[0]
     for side in one.factors:
-        number, origin = backward_factor(side)
+        number, origin = backward_factor(side, linearity.counted)
         factor *= number * normalized_size(origin)
     return factor
 
@@ -138,6 +139,7 @@ def _settled(candidates: list[_Candidates], i: int) -> tuple[Sides, bool, int | 
     if free:
         return free, False, None
     for fold in candidates[i].one:
+        makes_both = len([one for one in candidates[i].one if one.targets == fold.targets]) > 1
         alike = {
             j: other
             for j, each in enumerate(candidates)
@@ -145,7 +147,7 @@ def _settled(candidates: list[_Candidates], i: int) -> tuple[Sides, bool, int | 
             if other.targets == fold.targets
         }
         if fold.elsewhere <= frozenset().union(*(other.taken for other in alike.values())):
-            return (fold.targets,), False, min(alike)
+            return (fold.targets,), makes_both, min(alike)
     return (), False, None
 
 

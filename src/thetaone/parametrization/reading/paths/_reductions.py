@@ -1,31 +1,49 @@
 """Reductions of features as they are."""
 
-from math import inf, prod
+from math import prod
 
 from thetaone.parametrization.reading.paths._degrees import size_cancels
-from thetaone.parametrization.reading.paths._factors import NORMS, ROOTS, THROUGH, forward_factor
+from thetaone.parametrization.reading.paths._factors import (
+    DISTANCES,
+    NORMS,
+    ROOTS,
+    THROUGH,
+    forward_factor,
+    norm_power,
+)
 from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.paths._pairs import hold_parameters, origin_of, pairs_of
-from thetaone.parametrization.reading.program import ACTIVATION, DATA, MOVES, Operation, summed_axes
-from thetaone.records import Reduction
+from thetaone.parametrization.reading.paths._pairs import hold_parameters, pairs_of
+from thetaone.parametrization.reading.program import (
+    ACTIVATION,
+    DATA,
+    MOVES,
+    Operation,
+    scalar,
+    summed_axes,
+)
+from thetaone.records import FACTOR, TERMS, Reduction
 
 _REDUCTIONS = frozenset(
     "sum _softmax _log_softmax logsumexp cumsum prod nansum".split()  # noqa: SIM905
 ) | {*NORMS}
-_DISTANCES = ("_euclidean_dist", "_cdist_forward")
+_FOURIER, _ADDS = "_fft_", ("add", "sub")
+_FEW = 2  # terms of a sum that is no loop
 
 
 def read_reductions(linearity: Linearity) -> tuple[Reduction, ...]:
     """Every reduction of features that no mean, norm or product explains."""
     reductions: list[Reduction] = []
     for operation in linearity.live():
-        size = _reduced(linearity, operation)
+        name, size = operation.name.strip("_"), _reduced(linearity, operation)
+        terms = _terms(linearity, operation)
+        if terms > _FEW:
+            name, size = TERMS, terms
         if size > 1 and not size_cancels(linearity, operation.output):
             factor, _ = forward_factor(linearity, operation.output)
             reductions.append(
                 Reduction(
                     where=operation.where,
-                    operation=operation.name.strip("_"),
+                    operation=name,
                     order=operation.index,
                     size=size,
                     power=_power(operation),
@@ -35,19 +53,40 @@ def read_reductions(linearity: Linearity) -> tuple[Reduction, ...]:
     return tuple(reductions)
 
 
+def read_factors(linearity: Linearity) -> tuple[Reduction, ...]:
+    """The numbers put on features that no other record holds; to be read after all of them."""
+    factors: list[Reduction] = []
+    for operation in linearity.live():
+        if operation.index in linearity.counted or operation.output.kind != ACTIVATION:
+            continue
+        number = prod(scalar(operation, v) for v in operation.inputs if v.kind == ACTIVATION)
+        if number != 1.0 and not size_cancels(linearity, operation.output):
+            factors.append(
+                Reduction(
+                    where=operation.where,
+                    operation=FACTOR,
+                    order=operation.index,
+                    size=1,
+                    factor=number,
+                )
+            )
+    return tuple(factors)
+
+
 def _power(operation: Operation) -> float:
-    """With which power of its size a reduction grows: a p-norm with 1/p."""
-    if operation.name in (*NORMS, *_DISTANCES):
-        order = operation.arguments.get("ord", operation.arguments.get("p", 2)) or 2
-        return 0.0 if order == inf else 1 / float(order)
-    return 1.0
+    """With which power of its size a reduction grows: a Fourier transform as a 2-norm."""
+    if operation.name.startswith(_FOURIER):
+        return 0.5 - 0.5 * int(operation.arguments["normalization"])
+    return norm_power(operation)
 
 
 def _reduced(linearity: Linearity, operation: Operation) -> int:
     """Features that an operation reduces without a rule; 0 when there is one, or none are."""
+    if operation.name.startswith(_FOURIER):
+        return prod(operation.output.shape[d] for d in operation.arguments["dim"])
     if operation.output.kind != ACTIVATION:
         return 0
-    if operation.name in _DISTANCES:
+    if operation.name in DISTANCES:
         return operation.inputs[0].shape[-1]
     pairs = list(pairs_of(operation))
     if operation.name in ("mm", "bmm", "addmm", "baddbmm") and pairs:
@@ -57,17 +96,39 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
     if operation.name not in _REDUCTIONS or operation.index in linearity.uses.summed:
         return 0
     source = operation.inputs[0]
-    if source.kind != ACTIVATION or pairs or _is_stack(operation):
+    if source.kind != ACTIVATION or pairs or _stacked(operation):
         return 0
     if operation.name in ("sum", *NORMS) and _normalizes(linearity, operation):
         return 0
     return prod(source.shape[d] for d in summed_axes(operation))
 
 
-def _is_stack(operation: Operation) -> bool:
-    """Whether a sum adds up what was stacked or joined just before."""
-    origin = origin_of(operation.inputs[0])
-    return operation.name == "sum" and origin is not None and origin.name in ("stack", "cat")
+def _terms(linearity: Linearity, operation: Operation) -> int:
+    """How many features a sum adds, written as one term after another or as those of a stack."""
+    if operation.name == "sum":
+        return _stacked(operation)
+    users = linearity.users(operation.output)
+    if operation.name not in _ADDS or (len(users) == 1 and users[0].name in _ADDS):
+        return 0
+    count, front = 0, [operation]
+    while front:
+        for value in front.pop().inputs:
+            inner = value.source
+            if inner and inner.name in _ADDS and len(linearity.users(value)) == 1:
+                front.append(inner)
+            else:
+                count += value.kind == ACTIVATION
+    return count
+
+
+def _stacked(operation: Operation) -> int:
+    """How many features a sum adds up that were stacked just before; 0 for any other sum."""
+    stack = operation.inputs[0].source
+    if operation.name != "sum" or stack is None or stack.name not in ("stack", "cat"):
+        return 0
+    axis = int(stack.arguments.get("dim", 0)) % max(len(stack.output.shape), 1)
+    single = stack.name == "stack" or all(v.shape[axis] == 1 for v in stack.inputs)
+    return len(stack.inputs) if single and summed_axes(operation) == (axis,) else 0
 
 
 def _normalizes(linearity: Linearity, operation: Operation) -> bool:

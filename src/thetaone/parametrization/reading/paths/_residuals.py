@@ -67,7 +67,7 @@ class Residuals:
 
     def _of_sum(self, operation: Operation) -> Iterator[Residual]:
         terms = [t for t in self._terms(operation, 1.0) if t[0].kind in (ACTIVATION, INPUT)]
-        origins = [backward_factor(value) for value, _ in terms]
+        origins = [backward_factor(value, self.linearity.counted) for value, _ in terms]
         for i, (_, stream) in enumerate(origins):
             rest = [(j, terms[j]) for j in range(len(terms)) if j != i]
             depend = [(j, t) for j, t in rest if self._computed_from(t[0], stream)]

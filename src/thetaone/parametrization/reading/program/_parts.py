@@ -6,6 +6,9 @@ from thetaone.parametrization.reading.program._axes import Axes
 from thetaone.parametrization.reading.program._program import Operation, Value
 
 LINEAR, NORMALIZED, SPECTRAL, NONLINEAR = "linear", "normalized", "spectral", "nonlinear"
+PRODUCT = "product"  # entry by entry with another parameter of the same axes
+AFTERWARDS = "nonlinear afterwards"  # of a sum over its products with another parameter
+STATISTIC = "norm"  # a sum, norm or the like of its entries
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +44,8 @@ class Part:
     how: str = LINEAR
     factor: float = 1.0
     inner: int = 1  # entries summed over in a product with another parameter
+    mates: frozenset[str] = frozenset()  # the parameters of that product
+    gain: bool = False  # one entry for each row, or column, of another parameter
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ operation in which it meets features.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -16,15 +15,12 @@ from thetaone.parametrization.reading.program._contractions import (
     Factor,
     attention_scale,
     result_axes,
-    scalar,
     summed_axes,
 )
 from thetaone.parametrization.reading.program._parts import (
+    AFTERWARDS,
     LINEAR,
-    NONLINEAR,
-    NORMALIZED,
-    SPECTRAL,
-    Gain,
+    STATISTIC,
     ParameterUse,
     Part,
     Uses,
@@ -37,6 +33,7 @@ from thetaone.parametrization.reading.program._program import (
     Program,
     Value,
 )
+from thetaone.parametrization.reading.program._weights import Weights
 from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR
 
 NORMS = frozenset(
@@ -45,7 +42,6 @@ NORMS = frozenset(
     _batch_norm_no_update _fused_rms_norm rms_norm""".split()  # noqa: SIM905
 )
 _SUMS = ("sum", "mean")
-_STATISTICS = ("sum", "mean", "linalg_vector_norm", "norm", "amax", "amin", "std", "var")
 _CAT = ("cat", "stack")
 _ATTENTION = "_scaled_dot_product"
 
@@ -72,6 +68,7 @@ class _Reader:
 
     def __init__(self, spectral: frozenset[str]) -> None:
         self.uses = Uses()
+        self.weights = Weights(self.uses)
         self.spectral = spectral
         # features linear in a parameter, along axes over which a sum belongs to its fan-in
         self.linear: dict[Value, dict[str, tuple[ParameterUse, Axes]]] = {}
@@ -80,15 +77,15 @@ class _Reader:
         """Follow the parameters through one operation."""
         held = [v for v in dict.fromkeys(operation.inputs) if v in self.uses.weights]
         if operation.where in self.spectral and operation.output.kind == PARAMETER:
-            self._spectral(operation, held)
+            self.weights.take_spectral(operation, held)
         elif not held:
             self._features(operation)
         elif operation.output.kind != PARAMETER and operation.name not in MOVES:
             self._meet(operation, held)
         elif operation.name in MOVES:
-            self._move(operation)
+            self._move(operation, held)
         else:
-            self._weights(operation, held)
+            self.weights.take(operation, held)
 
     # --- features alone
 
@@ -128,106 +125,16 @@ class _Reader:
             if operation.name == "mean":
                 use.factor /= size
 
-    # --- parameters alone
-
-    def _move(self, operation: Operation) -> None:
-        held = self.uses.weights.get(operation.inputs[0])
-        if held is None:  # an index computed from a parameter
-            self._meet(operation, [v for v in operation.inputs if v in self.uses.weights])
-            return
-        picked = any(v.kind in (ACTIVATION, INPUT) for v in operation.inputs[1:])
-        if picked and len(operation.inputs[0].shape) <= 2:
-            self._look_up(operation, held)
-            return
-        for output in operation.outputs:
-            self.uses.weights[output] = {
-                name: replace(part, axes=moved(operation, part.axes)) for name, part in held.items()
-            }
-
-    def _weights(self, operation: Operation, held: list[Value]) -> None:
-        """A value computed from parameters alone."""
-        name, out = operation.name, operation.output
-        if name == "_weight_norm_interface":
-            self._weight_norm(operation)
-        elif name in FACTORS:
-            self._product(operation)
-        elif name in _STATISTICS:
-            self._statistic(operation, held[0])
-        else:
-            kept = name in ("add", "sub", "rsub", *PRODUCTS, *_CAT, "write", "copy")
-            parts: dict[str, Part] = {}
-            for value in held:
-                for parameter, part in self.uses.weights[value].items():
-                    part = self._elementwise(operation, value, part, kept=kept)
-                    other = parts.get(parameter)
-                    if other is not None and other.how != part.how:
-                        axes = tuple(a or b for a, b in zip(other.axes, part.axes, strict=True))
-                        part = replace(part, axes=axes, how=_joined(other.how, part.how))
-                    parts[parameter] = part
-            self.uses.weights[out] = parts
-            if name in PRODUCTS:
-                self._set_gains(parts)
-
-    def _elementwise(self, operation: Operation, value: Value, part: Part, *, kept: bool) -> Part:
-        out = operation.output.shape
-        axes = broadcast(part.axes, value.shape, out) if len(value.shape) <= len(out) else part.axes
-        how = part.how if kept or part.how != LINEAR else NONLINEAR
-        return replace(part, axes=axes, how=how, factor=part.factor * scalar(operation, value))
-
-    def _statistic(self, operation: Operation, value: Value) -> None:
-        shape, dims = value.shape, summed_axes(operation)
-        kept = [d for d in range(len(shape)) if d not in dims]
-        same = len(operation.output.shape) == len(shape)
-        count = prod(shape[d] for d in dims)
-        self.uses.weights[operation.output] = {
-            name: Part(
-                tuple(a and d not in dims for d, a in enumerate(part.axes))
-                if same
-                else tuple(part.axes[d] for d in kept),
-                how=f"norm {count}",
-            )
-            for name, part in self.uses.weights[value].items()
-        }
-
-    def _set_gains(self, parts: Mapping[str, Part]) -> None:
-        """``g · v / ‖v‖``: v counts by its direction, g by its size."""
-        normalized = {n: p for n, p in parts.items() if p.how.startswith(NORMALIZED)}
-        for name, part in normalized.items():
-            count = int(part.how.split()[1])
-            for other in parts.keys() - normalized.keys():
-                self.uses.gains[other] = Gain(name, count)
-
-    def _weight_norm(self, operation: Operation) -> None:
-        v, g = operation.arguments["v"], operation.arguments["g"]
-        count = prod(v.shape) // max(1, prod(g.shape))
-        parts: dict[str, Part] = {}
-        for name, part in self.uses.weights[v].items():
-            parts[name] = replace(part, how=f"{NORMALIZED} {count}")
-            for other in self.uses.weights[g]:
-                self.uses.gains[other] = Gain(name, count)
-                parts[other] = Part(broadcast((True,) * len(g.shape), g.shape, v.shape))
-        self.uses.weights[operation.output] = parts
-
-    def _spectral(self, operation: Operation, held: list[Value]) -> None:
-        for value in held:
-            if value.shape == operation.output.shape:
-                self.uses.weights[operation.output] = {
-                    name: replace(part, how=SPECTRAL)
-                    for name, part in self.uses.weights[value].items()
-                }
-
-    def _product(self, operation: Operation) -> None:
-        """Two parameters multiplied as matrices, as in LoRA."""
-        parts: dict[str, Part] = {}
-        for key, factor in FACTORS[operation.name](operation).items():
-            value = operation.arguments[key]
-            for name, part in self.uses.weights.get(value, {}).items():
-                axes = result_axes(operation, factor, part.axes, value.shape)
-                size = prod(value.shape[d] for d in factor.summed if part.axes[d])
-                parts[name] = replace(part, axes=axes, inner=part.inner * size)
-        self.uses.weights[operation.output] = parts
-
     # --- parameters and features
+
+    def _move(self, operation: Operation, held: list[Value]) -> None:
+        parts = self.uses.weights.get(operation.inputs[0])
+        if parts is None:  # an index computed from a parameter
+            self._meet(operation, held)
+        elif _is_picked(operation):
+            self._look_up(operation, parts)
+        else:
+            self.weights.move(operation, parts)
 
     def _meet(self, operation: Operation, held: list[Value]) -> None:
         name = operation.name
@@ -251,6 +158,8 @@ class _Reader:
             for parameter, part in self.uses.weights.get(value, {}).items():
                 use = _contraction(operation, parameter, part, factor, value.shape)
                 self.uses.all.append(use)
+                if use.kind != MATRIX:
+                    continue
                 batch = Factor(batch=factor.batch, kept=(), summed=factor.summed, at=factor.at)
                 axes = result_axes(operation, batch, part.axes, value.shape)
                 self.linear.setdefault(operation.output, {})[parameter] = (use, axes)
@@ -281,13 +190,11 @@ class _Reader:
         out = operation.output
         linear: dict[str, tuple[ParameterUse, Axes]] = {}
         for value in held:
-            for parameter, part in self.uses.weights[value].items():
-                fan_out = prod(n for n, a in zip(value.shape, part.axes, strict=True) if a)
-                use = ParameterUse(
-                    parameter, VECTOR, operation, fan_out=fan_out, factor=part.factor, how=part.how
-                )
+            parts = self.uses.weights[value]
+            for parameter, part in parts.items():
+                use = _one_by_one(operation, parameter, parts, value.shape)
                 self.uses.all.append(use)
-                if operation.name in PRODUCTS:
+                if operation.name in PRODUCTS and use.kind == VECTOR:
                     linear[parameter] = (use, broadcast(part.axes, value.shape, out.shape))
         if linear:
             self.linear[out] = linear
@@ -322,6 +229,16 @@ class _Reader:
 def _contraction(
     operation: Operation, parameter: str, part: Part, factor: Factor, shape: tuple[int, ...]
 ) -> ParameterUse:
+    if part.gain:
+        fan_out = prod(n for n, a in zip(shape, part.axes, strict=True) if a)
+        return ParameterUse(
+            parameter,
+            VECTOR,
+            operation,
+            fan_out=fan_out * part.inner,
+            factor=part.factor,
+            how=part.how,
+        )
     summed = prod(shape[d] for d in factor.summed if part.axes[d]) * factor.times
     kept = prod(shape[d] for d in factor.kept if part.axes[d]) * factor.wide
     if part.inner > 1 and summed > 1:
@@ -340,10 +257,32 @@ def _contraction(
     )
 
 
-def _joined(one: str, other: str) -> str:
-    """One factor is v and one ‖v‖: the product holds v normalized."""
-    pair = {one.split()[0], other.split()[0]}
-    if pair == {LINEAR, "norm"}:
-        count = next(how for how in (one, other) if how.startswith("norm")).split()[1]
-        return f"{NORMALIZED} {count}"
-    return NONLINEAR
+def _one_by_one(
+    operation: Operation, parameter: str, parts: Mapping[str, Part], shape: tuple[int, ...]
+) -> ParameterUse:
+    """A parameter of which each feature has an entry, or a sum over products with another one."""
+    part = parts[parameter]
+    sizes = {n: prod(s for s, a in zip(shape, p.axes, strict=True) if a) for n, p in parts.items()}
+    use = ParameterUse(
+        parameter, VECTOR, operation,
+        fan_out=sizes[parameter], factor=part.factor, how=part.how,
+    )  # fmt: skip
+    if part.how.split()[0] == STATISTIC:
+        use.kind = RAW
+    elif part.inner > 1:
+        use.how = LINEAR if part.how == AFTERWARDS else part.how
+        pair = sorted(part.mates)
+        if len(pair) > 2 or any(parts[name].mates != part.mates for name in pair):
+            use.kind = RAW
+        elif parameter == max(pair, key=lambda name: sizes[name]):
+            use.kind, use.fan_in = MATRIX, part.inner
+        else:
+            use.fan_out *= part.inner  # what it sums over
+    return use
+
+
+def _is_picked(operation: Operation) -> bool:
+    """Whether features say which rows of a table are taken."""
+    by = operation.inputs[1:]
+    few = len(operation.inputs[0].shape) <= 2
+    return few and any(v.kind in (ACTIVATION, INPUT) for v in by)
