@@ -329,23 +329,20 @@ def test_a_models_own_factor_is_right_as_it_is() -> None:
 
 
 class InFront(nn.Module):
-    """Blocks whose own 1/depth stands in front of their last layer."""
+    """A block whose model's own 1/depth stands in front of its last layer."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
-        self.up = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
-        self.down = nn.ModuleList(nn.Linear(8, 8) for _ in range(depth))
+        self.up, self.down, self.depth = nn.Linear(8, 8), nn.Linear(8, 8), depth
 
     def forward(self, x: Tensor) -> Tensor:
-        for up, down in zip(self.up, self.down, strict=True):
-            x = x + down(up(x).relu() / len(self.up))
-        return x
+        return x + self.down(self.up(x).relu() / self.depth)
 
 
 def test_a_factor_in_front_of_a_branchs_end_is_not_applied_twice() -> None:
-    rules = t1.prescribe(InFront(8), base=InFront(2), sample=torch.randn(3, 8), optimizer="Adam")
-    assert (rules["down.5.weight"].fold, rules["down.5.weight"].lr_factor) == (1.0, 1.0)
-    assert rules["down.5.bias"].fold == 1 / 4  # behind the model's factor
+    deep, shallow = (nn.Sequential(*(InFront(n) for _ in range(n))) for n in (8, 2))
+    rules = t1.prescribe(deep, base=shallow, sample=torch.randn(3, 8), optimizer="Adam")
+    assert (rules["5.down.weight"].fold, rules["5.down.bias"].fold) == (1.0, 1 / 4)
 
 
 def test_bad_depths() -> None:
