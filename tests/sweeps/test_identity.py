@@ -193,6 +193,24 @@ def test_a_task_that_does_not_repeat_is_refused(part: str) -> None:
         t1.sweep(Unseeded(part), **SMALL)
 
 
+class LateUnseeded(Toy):
+    """Draws that nothing seeds, from the fifth batch on."""
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        for step, (x, y) in enumerate(super().batches(seed)):
+            yield x + (float(np.random.default_rng().standard_normal()) if step > 4 else 0.0), y
+
+
+@pytest.mark.parametrize("engine", ["serial", "stacked"])
+def test_batches_that_differ_later_are_seen_when_the_second_trial_ends(engine: str) -> None:
+    call = {**SMALL, "steps": 12, "engine": engine, "n_processes": 1}
+    call["lrs"] = [2.0**power for power in range(-12, -4)]
+    if engine == "stacked":  # members of a stack share their batches: two stacks tell
+        call["lrs"] = [2.0 ** (power / 8) for power in range(-80, -32)]
+    with pytest.raises(TaskError, match=r"does not repeat: batch 8 of seed \d at width 4 differs"):
+        t1.sweep(LateUnseeded(), **call)
+
+
 class OfGlobals(Toy):
     """Draws from the global generators of NumPy and Python."""
 
@@ -262,8 +280,9 @@ class Escaping(Toy):
 @pytest.mark.parametrize("error", [Odd(), SystemExit(0), GeneratorExit()])
 def test_what_is_no_exception_does_not_escape(error: BaseException, tmp_path: Path) -> None:
     journal = tmp_path / "s.journal"
+    alone = {**SMALL, "seeds": [1]}
     with pytest.raises(TaskError, match=rf"raised {type(error).__name__}: "):
-        t1.sweep(Escaping(error, step=0), **SMALL, parametrization="sp", storage=journal)
+        t1.sweep(Escaping(error, step=0), **alone, parametrization="sp", storage=journal)
     result = t1.sweep(Escaping(error, step=3), **SMALL, parametrization="sp")
     assert [t.status for t in result.trials] == ["finished", "failed"] * 3
 

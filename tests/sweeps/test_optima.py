@@ -1,8 +1,13 @@
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from toy import Batch, Toy
 
+import thetaone as t1
 from thetaone.records import Trial, TrialSpec
 from thetaone.sweeps import (
     find_drift,
@@ -140,6 +145,35 @@ def test_one_failing_seed_leaves_the_others_answer_alone() -> None:
     log2_lrs, losses = loss_curves(trials)[32]
     assert (len(log2_lrs), losses.shape) == (len(GRID), (2, len(GRID)))
     assert find_optima(loss_curves(trials))[32].log2_lr == pytest.approx(-5.3)
+
+
+class LosingAShard(Toy):
+    """Seed 2 has no first batch, seed 3 is NaN from its fourth on."""
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        if seed == 2:
+            raise OSError("shard 2 is missing")
+        for step, (x, y) in enumerate(super().batches(seed)):
+            yield (x * math.nan if seed == 3 and step > 2 else x), y
+
+
+@pytest.mark.parametrize("search", ["grid", "auto"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_seeds_whose_data_fail_leave_the_others_answer_alone(
+    search: str, stored: bool, tmp_path: Path
+) -> None:
+    call: dict[str, Any] = {
+        "widths": [4], "lrs": [2.0**p for p in range(-9, -3)], "steps": 6, "engine": "serial",
+        "search": search,
+    }  # fmt: skip
+    good = t1.sweep(LosingAShard(), **call, seeds=[0, 1])
+    all_four = t1.sweep(
+        LosingAShard(), **call, seeds=[0, 1, 2, 3], storage=tmp_path / "j" if stored else None
+    )
+    assert {t.status for t in all_four.trials if t.seed == 2} <= {"failed"}
+    assert all_four.optima[4].log2_lr == pytest.approx(good.optima[4].log2_lr, abs=0.5)
+    if search == "grid":
+        assert all_four.optima == good.optima
 
 
 def test_the_best_rate_of_a_base_outside_the_widths_is_the_nearest_widths() -> None:

@@ -110,6 +110,21 @@ def test_diverged_rates_are_climbed_away_from_and_a_hopeless_task_ends() -> None
         assert min(x for x, _ in whole) == -6 - BEYOND
 
 
+@pytest.mark.parametrize("start", [None, -6.0])
+@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("how", [math.nan, math.inf])
+def test_a_seed_that_fails_at_every_rate_is_left_out(
+    how: float, seed: int, start: float | None
+) -> None:
+    def loss(x: float, one: int) -> float:
+        return how if one == seed else bowl(-6.2)(x, one)
+
+    asks, whole = played(loss, list(range(-10, -1)), early=bowl(-6.2), start=start)
+    assert best_of(whole, [s for s in (0, 1, 2) if s != seed]) == pytest.approx(-6.2)
+    assert len(whole) <= 12  # nothing is climbed after
+    assert len(asks) <= 6
+
+
 def test_a_warm_up_is_waited_for() -> None:
     assert stop_of(TrainingLoop(), 96) == 6
     warm = TrainingLoop(schedule="warmup-cosine:0.2")

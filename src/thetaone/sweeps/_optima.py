@@ -31,7 +31,8 @@ def loss_curves(
 
     Where trials failed, whole rates or whole seeds are left out, the one with the largest share of
     failures first, so that a seed is never compared on fewer rates than another and one bad seed
-    leaves the others' answer alone.
+    leaves the others' answer alone. A seed that diverges at every rate, where others do not, says
+    nothing about rates and is left out too.
     """
     curves: dict[int, Curve] = {}
     for width in sorted({getattr(trial, axis) for trial in trials}):
@@ -42,7 +43,9 @@ def loss_curves(
         for trial in of_width:
             losses[seeds.index(trial.seed), np.searchsorted(lrs, trial.lr)] = trial.score(choose)
         rows, columns = _without_failures(losses)
-        curves[width] = (np.log2(lrs[columns]), losses[np.ix_(rows, columns)])
+        table = losses[np.ix_(rows, columns)]
+        tells = np.isfinite(table).any(axis=1)
+        curves[width] = (np.log2(lrs[columns]), table[tells] if tells.any() else table)
     return curves
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Literal
 
-from thetaone.errors import InputError, MissingExtraError
+from thetaone.errors import InputError, MissingExtraError, TaskError, first_line
 from thetaone.records import (
     EngineDecision,
     Progress,
@@ -16,6 +16,7 @@ from thetaone.records import (
     TrialSpec,
     did_you_mean,
 )
+from thetaone.sweeps._space import whole_numbers
 from thetaone.sweeps._trials import Work
 from thetaone.sweeps.engines import ENGINES, count_flops, run_local, run_ray
 from thetaone.sweeps.identity import Place, place_of
@@ -82,6 +83,8 @@ def run_trials(
         StorageError: The store cannot be read or written.
     """
     require_engine(engine)
+    if n_processes is not None:
+        (n_processes,) = whole_numbers("n_processes", [n_processes], least=1)
     run = _Run(work, specs, store, progress or (lambda event: None), after)
     run.begin()
     try:
@@ -130,6 +133,9 @@ class _Run:
     trials: dict[TrialSpec, Trial] = field(default_factory=dict[TrialSpec, Trial])
     n_trained: int = 0
     n_notes: int = 0
+    batches: dict[tuple[int, int | None, int], tuple[str, ...]] = field(
+        default_factory=dict[tuple[int, int | None, int], tuple[str, ...]]
+    )  # of each width, depth and seed
     decision: EngineDecision = field(
         default_factory=lambda: EngineDecision(
             engine="none", reason="every trial was in the storage"
@@ -149,7 +155,7 @@ class _Run:
         missing = self._missing()
         if not missing:
             return
-        flops = _flops_by_size(self.work, missing)
+        flops = self._flops_by_size(missing)
         self._consume(make_engine(None)(self.work, missing, self._decided, self._take), flops)
         while missing := self._missing():
             self._look_at_others(missing)
@@ -187,6 +193,43 @@ class _Run:
                 )
         self._tell_notes()
 
+    def _require_same_batches(self, trial: Trial) -> None:
+        """Refuse a task whose trainings of one seed see different batches.
+
+        Raises:
+            TaskError: They differ; the trial is not kept.
+        """
+        place = (trial.width, trial.depth, trial.seed)
+        longest = self.batches.get(place, ())
+        for index, (one, other) in enumerate(zip(trial.batches, longest, strict=False)):
+            if one != other:
+                raise TaskError(
+                    f"the task does not repeat: batch {2**index} of seed {trial.seed} at width "
+                    f"{trial.width} differs from one training to the next, so its rates cannot be "
+                    "compared. Draw from the global generators of torch, NumPy or Python (they are "
+                    "seeded), or from generators made from the seed"
+                )
+        self.batches[place] = max(longest, trial.batches, key=len)
+
+    def _flops_by_size(self, specs: Iterable[TrialSpec]) -> _Flops:
+        """Counted operations of one training step [FLOP]; 0 where no seed's can be counted."""
+        flops: _Flops = {}
+        failed: dict[tuple[int, int | None], str] = {}
+        for spec in {(spec.width, spec.depth, spec.seed): spec for spec in specs}.values():
+            size = (spec.width, spec.depth)
+            if size in flops:
+                continue
+            try:
+                flops[size] = count_flops(self.work, spec)
+            except (Exception, SystemExit) as error:  # the user's code; the trials say what
+                failed[size] = f"{type(error).__name__}: {first_line(error)}"
+        for size in failed.keys() - flops.keys():
+            flops[size] = 0.0
+            self.store.notes.append(
+                f"operations at width {size[0]} could not be counted: {failed[size]}"
+            )
+        return flops
+
     def _missing(self) -> list[TrialSpec]:
         return [spec for spec in self.specs if spec not in self.trials]
 
@@ -207,6 +250,7 @@ class _Run:
         for trial in ended:
             cost = flops[trial.width, trial.spec.depth] * len(trial.losses)
             trial = trial.model_copy(update={"cost_flops": cost})
+            self._require_same_batches(trial)
             self.store.keep(trial.spec, trial)
             self.trials[trial.spec] = trial
             self.n_trained += 1
@@ -252,12 +296,6 @@ def _engine(asked: str, n_processes: int | None, instead: str | None) -> _Engine
     return lambda work, specs, decided, take: run_local(
         work, specs, engine=name, n_processes=n_processes, decided=decided, take=take
     )
-
-
-def _flops_by_size(work: Work, specs: Iterable[TrialSpec]) -> _Flops:
-    """Counted operations of one training step [FLOP]."""
-    one_of_each = {(spec.width, spec.depth): spec for spec in specs}
-    return {size: count_flops(work, spec) for size, spec in one_of_each.items()}
 
 
 def _one_line(trial: Trial) -> str:

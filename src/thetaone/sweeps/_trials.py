@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from thetaone._contents import contents_digest
 from thetaone.errors import TaskError
 from thetaone.records import Task, TrainingLoop, Trial, TrialSpec, check_loss
 from thetaone.sweeps._generators import seeded
@@ -77,7 +78,8 @@ def train_trial(work: Work, spec: TrialSpec) -> Trial:
     with seeded(spec.seed):
         model, optimizer = work.build(spec)
         descent = Descent(work, model, optimizer, spec.n_steps)
-        for batch in batches_of(work.task, spec):
+        stream = Stream(work.task, spec)
+        for batch in stream:
             losses.append(descent.step(batch))
             reason = divergence(losses)
             if reason:
@@ -85,7 +87,7 @@ def train_trial(work: Work, spec: TrialSpec) -> Trial:
         evaluation = work.evaluation(model, spec, reason)
     return make_trial(
         spec, losses, reason=reason, wall_seconds=time.perf_counter() - started,
-        n_parameters=count_parameters(model), evaluation=evaluation,
+        n_parameters=count_parameters(model), evaluation=evaluation, batches=tuple(stream.digests),
     )  # fmt: skip
 
 
@@ -223,6 +225,27 @@ def batches_of(task: Task, spec: TrialSpec) -> Iterator[Any]:
                 "make it endless (while True: yield ...) or ask for fewer steps"
             ) from None
         yield batch
+
+
+class Stream:
+    """The spec's batches, and digests of the first, second, fourth, eighth, … of them.
+
+    So few cost nothing, and what two trainings draw apart in, they hardly agree in at all of these.
+    """
+
+    def __init__(self, task: Task, spec: TrialSpec) -> None:
+        self._batches, self._n_drawn = batches_of(task, spec), 0
+        self.digests: list[str] = []
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._batches)
+        self._n_drawn += 1
+        if self._n_drawn & (self._n_drawn - 1) == 0:
+            self.digests.append(contents_digest(batch)[:12])
+        return batch
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -56,6 +56,7 @@ class Trial(Record):
         cost_flops: Floating-point operations of the steps done, counted [FLOP].
         wall_seconds: Time spent training; a stacked trial carries its share [s].
         evaluation: The task's ``evaluate`` of the trained model, where that is asked for.
+        batches: Digests of batches 1, 2, 4, 8, …: equal for one seed, or the task does not repeat.
     """
 
     spec: TrialSpec
@@ -66,6 +67,7 @@ class Trial(Record):
     cost_flops: float = 0.0
     wall_seconds: float = 0.0
     evaluation: float | None = None
+    batches: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

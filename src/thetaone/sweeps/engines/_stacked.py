@@ -23,8 +23,8 @@ from thetaone.errors import first_line
 from thetaone.records import Task, Trial, TrialSpec
 from thetaone.sweeps._generators import GeneratorStates, seeded
 from thetaone.sweeps._trials import (
+    Stream,
     Work,
-    batches_of,
     count_parameters,
     divergence,
     make_trial,
@@ -123,6 +123,10 @@ class Stack:
             for name, view in self._views.items()
         }
 
+    def digests(self, index: int) -> tuple[str, ...]:
+        """Of the batches that a member has seen."""
+        return tuple(self._streams[self._specs[index].seed].batches.digests)
+
     def evaluation(self, index: int) -> float | None:
         """The task's judgement of a member."""
         tensors = {**self._views, **self._fixed}
@@ -152,12 +156,12 @@ class _Stream:
     """
 
     def __init__(self, task: Task, spec: TrialSpec) -> None:
-        self._batches = batches_of(task, spec)
+        self.batches = Stream(task, spec)
         self._states = GeneratorStates.now()
 
     def draw(self) -> Any:
         self._states.restore()
-        batch = next(self._batches)
+        batch = next(self.batches)
         self._states = GeneratorStates.now()
         return batch
 
@@ -178,7 +182,7 @@ def train_stack(work: Work, specs: Sequence[TrialSpec]) -> Iterator[Trial]:
         return make_trial(
             specs[index], losses[index], reason=reasons[index],
             wall_seconds=(time.perf_counter() - started) / len(specs),
-            n_parameters=stack.n_parameters,
+            n_parameters=stack.n_parameters, batches=stack.digests(index),
             evaluation=stack.evaluation(index) if work.evaluated and not reasons[index] else None,
         )  # fmt: skip
 

@@ -1,12 +1,12 @@
 """Tries a task at every width before anything is trained: what is wrong is an error here."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from thetaone.errors import InputError, MismatchError, TaskError
-from thetaone.records import TrialSpec
+from thetaone.records import AxisValues, TrialSpec
 from thetaone.sweeps._trials import Work, build_model
 from thetaone.sweeps.identity._start import Place, Start, place_of, start_of
 
@@ -27,7 +27,7 @@ def check_task(
         work: What is trained.
         specs: The sweep's trials.
         task_name: For messages.
-        every_seed: Whether each seed's start is wanted, or one seed's of each width.
+        every_seed: Whether each seed's start is wanted, or the first that works of each width.
 
     Returns:
         Width, depth and seed -> start.
@@ -39,30 +39,53 @@ def check_task(
     """
     starts: dict[Place, Start] = {}
     of_shapes: dict[tuple[tuple[int, ...], ...], str] = {}
-    for spec in sorted(
-        _one_each(specs, every_seed),
-        key=lambda spec: (spec.width, spec.depth or 0, spec.seed, spec.axes),
-    ):
-        _require_room(work, spec, starts, task_name)
-        start = start_of(work, spec, task_name=task_name)
-        if not starts:
-            _require_repeats(start, start_of(work, spec, task_name=task_name), spec, task_name)
-        size = f"width={spec.width}" + ("" if spec.depth is None else f", depth={spec.depth}")
-        other = of_shapes.setdefault(start.shapes, size)
-        if other != size:
-            raise MismatchError(
-                f"model({size}) of task {task_name} has the same shapes as model({other}): "
-                "make model use its width and depth"
-            )
-        starts[place_of(spec)] = start
+    for of_seeds in _by_size(specs):
+        for spec, start in _started(work, of_seeds, starts, task_name, every_seed):
+            size = f"width={spec.width}" + ("" if spec.depth is None else f", depth={spec.depth}")
+            other = of_shapes.setdefault(start.shapes, size)
+            if other != size:
+                raise MismatchError(
+                    f"model({size}) of task {task_name} has the same shapes as model({other}): "
+                    "make model use its width and depth"
+                )
+            starts[place_of(spec)] = start
     return starts
 
 
-def _one_each(specs: Sequence[TrialSpec], every_seed: bool) -> list[TrialSpec]:
-    """A spec of each start, or of one seed's starts."""
-    if every_seed:
-        return list({place_of(spec): spec for spec in specs}.values())
-    return list({(spec.width, spec.depth, spec.axes): spec for spec in reversed(specs)}.values())
+def _by_size(specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
+    """A spec of each start, by size and axes, narrowest first and in order of the seeds."""
+    groups: dict[tuple[object, ...], list[TrialSpec]] = {}
+    for place in sorted(one_each := {place_of(spec): spec for spec in specs}, key=_in_order):
+        groups.setdefault(_in_order(place)[:-1], []).append(one_each[place])
+    return list(groups.values())
+
+
+def _in_order(place: Place) -> tuple[int, int, AxisValues, int]:
+    return (place.width, place.depth or 0, place.axes, place.seed)
+
+
+def _started(
+    work: Work, of_seeds: Sequence[TrialSpec], starts: Starts, task_name: str, every_seed: bool
+) -> Iterator[tuple[TrialSpec, Start]]:
+    """The starts of one size: of every seed that has one, or of the first.
+
+    A seed whose start fails has failed trials; where all of them do, the task is at fault.
+    """
+    errors: list[TaskError] = []
+    for spec in of_seeds:
+        _require_room(work, spec, starts, task_name)
+        try:
+            start = start_of(work, spec, task_name=task_name)
+        except TaskError as error:
+            errors.append(error)
+            continue
+        if not starts:
+            _require_repeats(start, start_of(work, spec, task_name=task_name), spec, task_name)
+        yield spec, start
+        if not every_seed:
+            return
+    if len(errors) == len(of_seeds):
+        raise errors[0]
 
 
 def _require_repeats(first: Start, second: Start, spec: TrialSpec, task_name: str) -> None:

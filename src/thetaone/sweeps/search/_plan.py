@@ -9,6 +9,8 @@
    lowest are added, the vertex's side first, and octaves where it is open, as long as the limit
    allows. What seeds leave open then, more rates do not settle.
 
+A seed that fails at every rate says nothing about rates and is left out.
+
 Trials of one seed see the same batches, so one seed tells rates an octave apart; the vertex needs
 all. Optuna's pruners compare a trial with those that ended before it; here all octaves stand at
 the same step at the same moment, so the lowest is simply taken.
@@ -73,14 +75,12 @@ def plan_search(
     grid = sorted(log2_grid)
     table = _Table(tuple(seeds), n_steps, (grid[0] - BEYOND, grid[-1] + BEYOND))
     if start is None:
-        octaves = _octaves(grid)
-        begun = yield table.charge(Ask(log2_lrs=octaves, seeds=table.seeds[:1], stop=stop))
-        start = min(octaves, key=lambda x: (_or_inf(begun[x, table.seeds[0]]), x))
+        start = yield from _halve(table, _octaves(grid), stop)
     else:
         expected = start
         start = min(grid, key=lambda x: abs(x - expected))
-    yield from _climb(table, [start - 1, start, start + 1], table.seeds[:1])
-    yield from _climb(table, table.around(table.seeds[:1]), table.seeds)
+    yield from _climb(table, [start - 1, start, start + 1], first_only=True)
+    yield from _climb(table, table.around(table.seeds[:1]))
     yield from _refine(table, LIMIT * len(grid) * len(seeds))
 
 
@@ -106,13 +106,29 @@ class _Table:
             same = [s for s in seeds if all((x, s) not in self.losses for x in missing)]
             if missing and seed == min(same, default=seed):
                 answers = yield self.charge(Ask(log2_lrs=missing, seeds=tuple(same)))
-                self.losses.update({key: _or_inf(loss) for key, loss in answers.items()})
+                self.losses.update(answers)
+
+    def leave_out(self, seed: int) -> None:
+        """Go on without a seed; the last one stays."""
+        if len(self.seeds) > 1:
+            self.seeds = tuple(s for s in self.seeds if s != seed)
+
+    def leave_out_failed(self) -> bool:
+        """Leave out seeds that fail, or diverge where others do not, at every rate; whether any."""
+        before = self.seeds
+        of_seed = {s: [v for (_, one), v in self.losses.items() if one == s] for s in before}
+        some_end = any(map(math.isfinite, self.losses.values()))
+        for seed, losses in of_seed.items():
+            ends, fails = any(map(math.isfinite, losses)), all(map(math.isnan, losses))
+            if losses and not ends and (some_end or fails):
+                self.leave_out(seed)
+        return self.seeds != before
 
     def means(self, seeds: tuple[int, ...]) -> dict[float, float]:
         """Mean loss of every rate that all of the seeds have."""
         rates = sorted({x for x, _ in self.losses})
         return {
-            x: sum(self.losses[x, seed] for seed in seeds) / len(seeds)
+            x: _or_inf(sum(self.losses[x, seed] for seed in seeds) / len(seeds))
             for x in rates
             if all((x, seed) in self.losses for seed in seeds)
         }
@@ -127,23 +143,44 @@ class _Table:
     def optimum(self) -> Optimum | None:
         """The vertex of the rates that every seed has; None where all of them diverged."""
         means = self.means(self.seeds)
-        losses = [[self.losses[x, seed] for x in means] for seed in self.seeds]
+        losses = [[_or_inf(self.losses[x, seed]) for x in means] for seed in self.seeds]
         try:
             return fit_vertex(list(means), losses)
         except InputError:
             return None
 
 
-def _climb(table: _Table, rates: Sequence[float], seeds: tuple[int, ...]) -> Plan:
+def _halve(table: _Table, octaves: tuple[float, ...], stop: int) -> Generator[Ask, Answers, float]:
+    """Begin every octave with the first seed that ends somewhere; the lowest."""
+    begun: dict[tuple[float, int], float] = {}
+    lost: list[int] = []
+    for seed in table.seeds:
+        begun.update((yield table.charge(Ask(log2_lrs=octaves, seeds=(seed,), stop=stop))))
+        if any(map(math.isfinite, begun.values())):
+            for one in lost:
+                table.leave_out(one)
+            break
+        lost.append(seed)
+    lowest = {x: min(_or_inf(v) for (one, _), v in begun.items() if one == x) for x in octaves}
+    return min(octaves, key=lambda x: (lowest[x], x))
+
+
+def _climb(table: _Table, rates: Sequence[float], *, first_only: bool = False) -> Plan:
     """Train rates, and further octaves while the lowest mean is the outermost."""
-    yield from table.train(rates, seeds)
+    rates, n_seeds = list(rates), 1 if first_only else None
     while True:
-        means = table.means(seeds)
+        yield from table.train(rates, table.seeds[:n_seeds])
+        if table.leave_out_failed():
+            continue
+        means = table.means(table.seeds[:n_seeds])
+        if n_seeds == 1 and min(means.values()) == math.inf:
+            n_seeds = 2  # is it the rates, or this seed?
+            continue
         low = min(means, key=means.__getitem__)
         outward = low - 1 if low == min(means) else low + 1 if low == max(means) else None
         if outward is None or not table.ends[0] <= outward <= table.ends[1]:
             return
-        yield from table.train([outward], seeds)
+        rates.append(outward)
 
 
 def _refine(table: _Table, limit: float) -> Plan:

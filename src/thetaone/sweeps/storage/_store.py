@@ -196,6 +196,8 @@ class OptunaStore:
         expected = self._starts.get(place_of(spec))
         start = fields.pop("start", None)
         trial = Trial.model_validate(fields)
+        if self._starts and expected is None:
+            return None  # this seed does not start today
         if expected is not None:
             if start is None or start["digest"] != expected.digest:
                 return None  # another training under the same name
