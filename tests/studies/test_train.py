@@ -209,6 +209,114 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(out: Path, tmp_path: Path) -
     assert len(two.losses) == 60
 
 
+BLOCKS = """
+import torch
+from torch import nn
+
+weight_decay = 0.1
+schedule = "warmup-cosine:0.1"
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.norm, self.up = nn.LayerNorm(width), nn.Linear(width, width)
+        self.down = nn.Linear(width, width)
+
+    def forward(self, x):
+        return x + self.down(torch.relu(self.up(self.norm(x))))
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.embed = nn.Embedding(11, width)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 11, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+model = Net
+
+def batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randint(11, (8, 6), generator=generator)
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+
+def evaluate(model):
+    with torch.no_grad():
+        return loss(model, next(batches(99))).item()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_two_processes_that_share_the_parameters_end_with_the_weights_of_one(
+    clip: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit without clipping; its norm is added up shard by shard, so then to rounding."""
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    (tmp_path / "task.py").write_text(BLOCKS)
+    t1.transfer(tmp_path / "task.py", report=tmp_path / "out", clip=clip, **{**CALL, "steps": 20})
+    recipe = t1.Recipe.load(tmp_path / "out" / "recipe.json")
+    halves = recipe.loop.model_copy(update={"accumulate": 2})
+    recipe.model_copy(update={"loop": halves}).to_json(tmp_path / "halves.json")
+    one, evaluation = trained(tmp_path / "halves.json", folder=tmp_path / "one")
+
+    sharded = tmp_path / "sharded"
+    torchrun(tmp_path / "out" / "recipe.json", "--report", sharded, "--parallel", "fsdp")
+    two = Trial.from_json(sharded / "target.json")
+    assert two.losses == pytest.approx(one.losses, rel=1e-6)
+    expected = weights(tmp_path / "one")
+    if clip is None:
+        assert same(weights(sharded), expected)
+    for name, value in weights(sharded).items():
+        assert torch.allclose(value, expected[name], rtol=0, atol=1e-6), name
+    assert two.n_parameters == one.n_parameters
+
+    again = tmp_path / "again"  # ten steps alone, the rest in shards
+    with pytest.raises(Stopped, match=r"after step 10$"):
+        train_recipe(
+            tmp_path / "halves.json", folder=again, checkpoint_minutes=0, on_step=stop_after(10)
+        )
+    state = torch.load(again / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "recipe": recipe.fingerprint}, again / "checkpoint.pt")
+    torchrun(tmp_path / "out" / "recipe.json", "--report", again, "--parallel", "fsdp")
+    for name, value in weights(again).items():
+        assert torch.allclose(value, expected[name], rtol=0, atol=1e-6), name
+
+    shards = torch.load(sharded / "checkpoint.pt", weights_only=True)  # of whole tensors
+    torch.save({**shards, "recipe": t1.Recipe.load(tmp_path / "halves.json").fingerprint},
+               sharded / "checkpoint.pt")  # fmt: skip
+    resumed, again_evaluated = trained(tmp_path / "halves.json", folder=sharded)
+    assert resumed.losses == two.losses
+    assert again_evaluated == pytest.approx(evaluation, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parallel": "fsdp"}, r"parallel='fsdp' in one process: start several, e\.g\. torchrun"),
+        ({"parallel": "zero3"}, "parallel='zero3': choose ddp or fsdp"),
+        (
+            {"parallel": "fsdp", "monitor_every": 5},
+            "look at a whole model, and with parallel='fsdp'",
+        ),
+    ],
+)
+def test_a_parallel_that_cannot_be_is_refused(
+    options: dict, message: str, out: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train_recipe(out / "recipe.json", folder=tmp_path, on_step=quiet, **options)
+
+
 @pytest.mark.slow
 def test_rows_that_cannot_be_shared_out_are_refused(out: Path, tmp_path: Path) -> None:
     (tmp_path / "task.py").write_text(TASK.replace("torch.randn(32, 8", "torch.randn(31, 8"))

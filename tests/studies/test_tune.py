@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, Optimum, SweepResult, Trial, TrialSpec
+from thetaone.records import EngineDecision, Optimum, SweepResult, Trial, TrialSpec, TunedOption
 from thetaone.studies._tune import judge
 from thetaone.sweeps import combine
 
@@ -196,7 +197,8 @@ def test_a_readouts_factor_in_groups_is_that_factor_in_the_forward_pass(
     result = t1.transfer(Loud(), tune=["readout"], report=tmp_path, **{**CALL, "steps": 15})
     recipe, task = t1.Recipe.load(tmp_path / "recipe.json"), Loud()
     torch.manual_seed(0)
-    start, folded = task.model(32), task.model(32)
+    start: Any = task.model(32)
+    folded: Any = task.model(32)
     folded.load_state_dict(start.state_dict())
     recipe.optimizer(folded)
     with torch.no_grad():
@@ -216,7 +218,9 @@ def test_a_readouts_factor_in_groups_is_that_factor_in_the_forward_pass(
     assert {group.lr / recipe.lr for group in recipe.groups} == {1.0, 2.0}
 
 
-def keeps_two(result: SweepResult, name: str, current: float, best: Optimum):
+def keeps_two(
+    result: SweepResult, name: str, current: float, best: Optimum
+) -> tuple[TunedOption, Optimum]:
     option, _ = judge(result, name, current, best)
     return option.model_copy(update={"kept": True, "value": 2.0}), best
 
@@ -225,9 +229,9 @@ class Tied(Ravine):
     """Embedding and readout are one weight."""
 
     def model(self, width: int) -> nn.Module:
-        model = nn.Sequential(nn.Embedding(8, width), nn.LayerNorm(width), nn.Linear(width, 8))
-        model[2].weight = model[0].weight
-        return model
+        embedding, head = nn.Embedding(8, width), nn.Linear(width, 8)
+        head.weight = embedding.weight
+        return nn.Sequential(embedding, nn.LayerNorm(width), head)
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed)

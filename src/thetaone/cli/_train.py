@@ -18,6 +18,9 @@ def train(
     monitor_every: int = typer.Option(
         0, help="Steps between two readings of every layer, written there too; 0 never."
     ),
+    parallel: str = typer.Option(
+        "ddp", help="Under torchrun: ddp, or fsdp, which shares the parameters out."
+    ),
 ) -> None:
     """Train a recipe's target and keep its weights; a killed training goes on where it was."""
     from thetaone.cli._progress import Progress
@@ -26,7 +29,7 @@ def train(
     with Progress() as progress:
         answer = train_recipe(
             recipe, task=task, folder=report, checkpoint_minutes=minutes,
-            evaluate_every=evaluate_every, monitor_every=monitor_every,
+            evaluate_every=evaluate_every, monitor_every=monitor_every, parallel=parallel,
             on_step=lambda told: Watch(progress).steps("target", told.n_steps),
         )  # fmt: skip
     if answer is None:  # one of torchrun's processes, and not the first

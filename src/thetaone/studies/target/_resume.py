@@ -25,6 +25,7 @@ def train_recipe(
     checkpoint_minutes: float = MINUTES,
     evaluate_every: int = 0,
     monitor_every: int = 0,
+    parallel: str = "ddp",
     on_step: Callable[[Recipe], OnStep],
 ) -> tuple[Trial, float | None] | None:
     """Train a recipe's target to the end and keep its weights; resume where it was stopped.
@@ -40,6 +41,8 @@ def train_recipe(
             folder; 0 never [count].
         monitor_every: Steps between two readings of every layer's norms, written there too and
             warned of where one is dead or explodes; 0 never [count].
+        parallel: Under ``torchrun``: ``"ddp"``, or ``"fsdp"``: parameters, gradients and the
+            optimizer's state are shared out (FSDP2).
         on_step: Makes what is called after every step.
 
     Returns:
@@ -70,7 +73,12 @@ def train_recipe(
         path=target / CURVE, evaluate=loaded.evaluate, evaluate_every=evaluate_every,
         monitor_every=monitor_every,
     )  # fmt: skip
-    with replicas() as processes:
+    if parallel == "fsdp" and (evaluate_every or monitor_every):
+        raise InputError(
+            "evaluate_every and monitor_every look at a whole model, and with parallel='fsdp' no "
+            "process holds one: leave them out, or use ddp"
+        )
+    with replicas(parallel) as processes:
         trained = train(
             work, spec, schedule=recipe.memory, memory=False, replicas=processes,
             observing=observing,

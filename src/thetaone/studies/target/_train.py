@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import CheckpointError, InputError, ReportError
-from thetaone.parametrization import export
+from thetaone.parametrization import build_model, export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
 from thetaone.studies.target._checkpoints import (
@@ -103,7 +103,7 @@ def train(
     with seeded(spec.seed):
         training = _Training(work, spec, schedule, replicas)
         if checkpoints is not None:
-            require_plain_weights(training.model)
+            require_plain_weights(_plain(work, spec) if replicas.sharded else training.model)
         resumed_at = 0 if checkpoints is None else training.resume(checkpoints)
         watch = TrainingMemory(training.model, training.optimizer) if memory else None
         looking = contextlib.nullcontext(_blind)
@@ -111,15 +111,22 @@ def train(
             looking = observing.of(training.model, training.optimizer)
         with watch or contextlib.nullcontext(), looking as look:
             training.run(checkpoints, on_step, look)
+        model = replicas.whole_model(training.model, lambda: _plain(work, spec))
     trial = make_trial(
         spec, training.losses, reason=training.reason,
         wall_seconds=time.perf_counter() - started,
-        n_parameters=count_parameters(training.model),
+        n_parameters=count_parameters(model),
     )  # fmt: skip
     return Trained(
-        trial=trial, model=training.model, resumed_at=resumed_at,
+        trial=trial, model=model, resumed_at=resumed_at,
         peak_bytes=watch.total_peak_bytes if watch else 0,
     )  # fmt: skip
+
+
+def _plain(work: Work, spec: TrialSpec) -> nn.Module:
+    """The model of a spec as one process builds it; no random state moves."""
+    with seeded(spec.seed):
+        return work.build(spec)[0]
 
 
 class _Training:
@@ -128,7 +135,9 @@ class _Training:
     def __init__(
         self, work: Work, spec: TrialSpec, schedule: Schedule | None, replicas: Replicas
     ) -> None:
-        self.model, self.optimizer = work.build(spec)
+        self.model = build_model(work.task, spec.width, spec.depth)
+        replicas.shard(self.model)
+        self.optimizer = work.optimizer(self.model, spec, spec.lr)
         if not replicas.first:  # what is drawn in training differs from process to process
             torch.manual_seed(spec.seed + replicas.rank)
         run = self.model if schedule is None else rematerialize(self.model, schedule)
@@ -149,10 +158,9 @@ class _Training:
         if state is None:
             return 0
         self._wind(state, checkpoints.path)
-        self.model.load_state_dict(state["model"])
+        self._replicas.load(self.model, self.optimizer, state)
         for name, buffer in unsaved(self.model).items():
             buffer.copy_(state["buffers"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.losses = list(state["losses"])
         self._descent.n_done = len(self.losses)
         if self._replicas.rank < len(state["random"]):
@@ -205,10 +213,12 @@ class _Training:
     def _write(self, checkpoints: Checkpoints, batch: Any) -> None:
         """Write a checkpoint: the random state of every process, the first one's all else."""
         random = self._replicas.gather(stored(GeneratorStates.now()))
+        state = self._replicas.whole({
+            "model": dict(self.model.state_dict()), "optimizer": self.optimizer.state_dict(),
+        })  # fmt: skip
         if self._replicas.first:
             checkpoints.write({
-                "model": self.model.state_dict(), "buffers": unsaved(self.model),
-                "optimizer": self.optimizer.state_dict(), "losses": self.losses,
+                **state, "buffers": unsaved(self.model), "losses": self.losses,
                 "batch": digest(batch), "random": random,
             })  # fmt: skip
 
