@@ -10,6 +10,7 @@ import matplotlib as mpl
 
 from thetaone.records import TransferResult
 from thetaone.report import headline
+from thetaone.report.drawing import THEMES
 
 
 def main(source: str, target: str) -> None:
@@ -18,9 +19,24 @@ def main(source: str, target: str) -> None:
     result = TransferResult.from_json(Path(source))
     drawn = result.plot(figsize=(9.2, 4.3))
     drawn.suptitle(headline(result), fontsize=11)
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    file = Path(target)
+    file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if target.endswith(".svg") else None
     drawn.savefig(target, dpi=160, metadata=metadata)
+    if target.endswith(".svg"):
+        file.write_text(in_both_themes(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def in_both_themes(svg: str) -> str:
+    """The picture with dark paper and light ink where the reader's system is dark."""
+    light, dark = THEMES["light"], THEMES["dark"]
+    rules = "".join(
+        f'[style*="{kind}: {colour}"]{{{kind}:{dark[role]}!important}}'
+        for role, colour in light.items()
+        for kind in ("fill", "stroke")
+        if f"{kind}: {colour}" in svg
+    )
+    return svg.replace("</style>", f"@media (prefers-color-scheme:dark){{{rules}}}</style>", 1)
 
 
 if __name__ == "__main__":

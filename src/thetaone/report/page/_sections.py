@@ -160,6 +160,8 @@ def _failures(check: CoordinateCheck, name: str) -> str:
     ]
     if check.passed:
         return f"In {name} no layer fails."
+    if not check.failures:
+        return f"In {name} the check is {check.outcome}."
     sentence = f"In {name} these fail: {listed(check.failed_layers)}"
     if worst:
         row = max(worst, key=lambda row: abs(row.law.exponent) if row.law else -math.inf)
@@ -172,6 +174,8 @@ def coordinates_title(check: CoordinateCheck) -> str:
     """The finding of a coordinate check in a line."""
     if check.passed:
         return f"Every layer learns alike at every {check.axis}"
+    if not check.failures:
+        return f"These seeds do not tell whether every layer learns alike at every {check.axis}"
     changing = len(check.failed_layers)
     return (
         f"{counted(changing, 'layer')} {'changes its' if changing == 1 else 'change their'} pace "

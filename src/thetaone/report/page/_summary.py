@@ -113,6 +113,7 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
 
 def verdicts(result: TransferResult) -> Table:
     """Each claim, what was measured, and whether it holds."""
+    failing = result.check_mup.failures
     rows: list[tuple[Cell, ...]] = [
         (
             "µP: the best rate stays put",
@@ -130,7 +131,7 @@ def verdicts(result: TransferResult) -> Table:
             "µP: every layer's features move alike at every width",
             _check_words(result.check_mup),
             "no layer fails",
-            _standing(result.check_mup.passed),
+            _standing(True if result.check_mup.passed else False if failing else None),
         ),
         (
             "SP: the same check sees the difference",
@@ -140,7 +141,7 @@ def verdicts(result: TransferResult) -> Table:
         ),
         *(
             (
-                level.claim,
+                level.claim[:1].upper() + level.claim[1:],
                 interval_words(level),
                 f"at most {level.tolerance:.3g}",
                 level_verdict(level),
@@ -188,6 +189,8 @@ def _check_words(check: CoordinateCheck) -> str:
     layers = len({row.layer for row in check.rows})
     if check.passed:
         return f"{layers} of {layers} layers pass"
+    if not check.failures:
+        return f"{check.outcome}, of {layers} layers"
     return f"{len(check.failed_layers)} of {layers} layers fail"
 
 
