@@ -525,3 +525,42 @@ def test_a_checkpoint_of_another_recipe_is_set_aside_by_a_new_transfer(
     assert kept is not None
     assert kept.read_bytes() == written
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+PLACES = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.letters, self.places = nn.Embedding(16, width), nn.Embedding(64, width)
+        self.readout = nn.Linear(width, 16)
+
+    def forward(self, text):  # of the places those that the text has: 8 here, fewer in a guess
+        return self.readout(torch.tanh(self.letters(text) + self.places.weight[:text.shape[1]]))
+
+model = Model
+
+def batches(seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randint(16, (4, 9), generator=generator)
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+"""
+
+
+def test_a_recipe_is_read_on_the_tasks_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guessed inputs are of another length than the base's: the target got a group of its own."""
+    monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
+    (tmp_path / "task.py").write_text(PLACES, encoding="utf-8")
+    call = CALL | {"lrs": [2**-8, 2**-7, 2**-6], "seeds": [0], "steps": 2}
+    t1.transfer(tmp_path / "task.py", report=tmp_path / "out", **call)
+    recipe = t1.Recipe.load(tmp_path / "out" / "recipe.json")
+    assert recipe.plain
+    assert len(recipe.groups) == 1
+    trained(tmp_path / "out" / "recipe.json")  # goes on from its own checkpoint

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from thetaone.errors import InputError, ProfileError, ScheduleError
 from thetaone.laws import verify_laws
-from thetaone.parametrization import Parametrization, build_model, prescribe
+from thetaone.parametrization import Parametrization, build_model
 from thetaone.records import (
     CoordinateCheck,
     DirectSweepCost,
@@ -256,10 +256,10 @@ class Job:
         """What every parameter gets: of the target; where that is plain, of the smallest size."""
         request = self.request
         size = self.target if self.target != request.base else request.sizes[0]
-        return prescribe(
-            build_model(request.task, size.width, size.depth), base=self.parametrization.base,
-            optimizer=request.optimizer, **self.parametrization.options,
-        )  # fmt: skip
+        model = build_model(request.task, size.width, size.depth)
+        prescription = self.parametrization.prescription(model)
+        assert prescription is not None  # that of µP
+        return prescription
 
 
 def _plan(job: Job) -> tuple[TargetMemory | None, str]:

@@ -18,7 +18,6 @@ from thetaone.parametrization import (
     build_model,
     optimizer_class,
     parametrize,
-    prescribe,
     read_members,
 )
 from thetaone.records import (
@@ -63,12 +62,9 @@ def write_recipe(
     model = build_model(request.task, target.width, target.depth)
     if request.fixed:
         prescription = parametrization.prescription_at(model, request.fixed)
-        assert prescription is not None  # that of µP
     else:
-        prescription = prescribe(
-            model, base=parametrization.base, optimizer=parametrization.optimizer,
-            **parametrization.options,
-        )  # fmt: skip
+        prescription = parametrization.prescription(model)
+    assert prescription is not None  # that of µP
     low, high = optimum.interval
     recipe = Recipe(
         task=request.task.name, reference=request.task.reference, width=target.width,
