@@ -345,6 +345,36 @@ def test_a_factor_in_front_of_a_branchs_end_is_not_applied_twice() -> None:
     assert (rules["5.down.weight"].fold, rules["5.down.bias"].fold) == (1.0, 1 / 4)
 
 
+class Adds(nn.Module):
+    """A residual connection in one spelling."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.up, self.down, self.how = nn.Linear(8, 8), nn.Linear(8, 8), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x).relu()
+        if self.how == "addmm":
+            return torch.addmm(x, h, self.down.weight.T) + self.down.bias
+        if self.how == "addmm, scaled":
+            return torch.addmm(x, h, self.down.weight.T, alpha=0.5) + 0.5 * self.down.bias
+        if self.how == "where":
+            return torch.where(x > 0, x + self.down(h), x)
+        if self.how == "cat":
+            return torch.cat([x[..., None], self.down(h)[..., None]], -1).sum(-1)
+        x = x.clone()
+        x[:, :] += self.down(h)
+        return x
+
+
+@pytest.mark.parametrize("how", ["addmm", "addmm, scaled", "where", "cat", "write"])
+def test_spellings_of_a_residual_connection(how: str) -> None:
+    deep, shallow = (nn.Sequential(*(Adds(how) for _ in range(n))) for n in (8, 2))
+    rules = t1.prescribe(deep, base=shallow, sample=torch.randn(3, 8), optimizer="Adam")
+    folds = {rule.name[2:]: rule.fold for rule in rules.rules}
+    assert folds == {"up.weight": 1, "up.bias": 1, "down.weight": 1 / 4, "down.bias": 1 / 4}
+
+
 def test_bad_depths() -> None:
     with pytest.raises(InputError, match=r"depths=\[2, 4, 8\]: pass one width .* or one depth for"):
         t1.coordinate_check(DeepTask(), widths=[16, 32], depths=[2, 4, 8], lr=0.1)

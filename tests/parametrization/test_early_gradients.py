@@ -151,12 +151,14 @@ def autoencoder(width: int) -> nn.Module:
 
 
 def test_gradients_through_a_bottleneck_start_smaller() -> None:
-    """What comes before a latent is felt through it alone; what comes after is not."""
+    """What comes before a latent is felt through it alone; what comes after sees small inputs."""
     rules = t1.prescribe(
         autoencoder(64), base=autoencoder(16), optimizer="SGD", sample=(torch.randn(5, 6),)
     )
     early = {rule.name: rule.early_factor for rule in rules.rules if rule.name.endswith("weight")}
-    assert early == {"0.weight": 0.5, "2.weight": 0.5, "3.weight": 1.0, "5.weight": 1.0}
+    assert early == {"0.weight": 0.5, "2.weight": 0.5, "3.weight": 0.5, "5.weight": 0.5}
+    inputs = {rule.name: rule.early_input for rule in rules.rules if rule.early_input != 1.0}
+    assert inputs == {"3.weight": 0.5, "5.weight": 0.5}
 
 
 def test_the_check_expects_it() -> None:

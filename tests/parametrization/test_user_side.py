@@ -1,13 +1,14 @@
 """What users call: their own pytest, the shell, mixed optimizers, schedules, the spectral mode."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from pytorch_optimizer import Lion, SignSGD
 from small_tasks import DeepTask, MlpTask, TiedModel, mlp
-from torch import nn
+from torch import Tensor, nn
 
 import thetaone as t1
 from thetaone.cli.main import main
@@ -158,3 +159,36 @@ def test_spectral_mode_has_the_papers_sizes_and_an_exact_norm() -> None:
     for weight in model.parameters():
         norm = torch.linalg.matrix_norm(weight.detach(), ord=2).item()
         assert norm == pytest.approx((weight.shape[0] / weight.shape[1]) ** 0.5, rel=1e-4)
+
+
+class TwoInputs(nn.Module):
+    """A model whose inputs no one can guess."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(7, width), nn.Linear(5, width)
+        self.last = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.last((self.one(x) + self.two(y)).relu())
+
+
+class TwoInputsTask:
+    def model(self, width: int) -> nn.Module:
+        return TwoInputs(width)
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
+        g = torch.Generator().manual_seed(seed)
+        while True:
+            yield torch.randn(8, 7, generator=g), torch.randn(8, 5, generator=g)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return model(*batch).square().mean()
+
+
+@pytest.mark.slow
+def test_a_task_is_read_through_its_loss_wherever_it_is_read() -> None:
+    """A guess of its inputs fails and is warned of, and warnings are errors here."""
+    t1.transfer(
+        TwoInputsTask(), widths=[8, 16], target=32, lrs=[2**-8, 2**-7, 2**-6], steps=2, seeds=[0]
+    )

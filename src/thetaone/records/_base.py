@@ -78,6 +78,17 @@ class Record(BaseModel):
                 f"model_copy(update=…) of a {type(self).__name__}: {place}: {first['msg']}"
             ) from error
 
+    def unchecked_copy(self, **update: Any) -> Self:
+        """A copy, with some fields replaced by values that are right by construction.
+
+        Examples:
+            >>> class Point(Record):
+            ...     x: float
+            >>> Point(x=1.0).unchecked_copy(x=2.0)
+            Point(x=2.0)
+        """
+        return super().model_copy(update=update)
+
     def to_json(self, path: str | Path | None = None) -> str:
         """The record as JSON text; also written to ``path`` when one is given."""
         text = self.model_dump_json(indent=2)

@@ -189,7 +189,7 @@ def _spectral(model: nn.Module) -> frozenset[str]:
 def _measured(model: nn.Module, blueprint: Blueprint) -> Blueprint:
     parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
     sites = [_with_size(site, parameters[site.name]) for site in blueprint.sites]
-    return blueprint.model_copy(update={"sites": tuple(sites)})
+    return blueprint.unchecked_copy(sites=tuple(sites))
 
 
 def _with_size(site: Site, parameter: Tensor) -> Site:
@@ -200,5 +200,12 @@ def _with_size(site: Site, parameter: Tensor) -> Site:
         raise PrescriptionError(
             f"{site.name} holds NaN or inf (RMS {value}): initialize the model before prescribing"
         )
-    constant = 0 < parameter.numel() <= _SMALL and bool((parameter == parameter.flatten()[0]).all())
-    return site.model_copy(update={"rms": value, "constant": constant})
+    constant = 0 < parameter.numel() <= _SMALL and _is_one_number(parameter)
+    return site.unchecked_copy(rms=value, constant=constant)
+
+
+def _is_one_number(parameter: Tensor) -> bool:
+    if parameter.is_complex():
+        return False
+    low, high = torch.aminmax(parameter.detach())
+    return bool(low == high)

@@ -60,7 +60,7 @@ def _of_last_block(inside: list[str]) -> list[str]:
 def _branch(linearity: Linearity, residual: Residual, inside: list[str]) -> Branch:
     path = linearity.path(residual.branch, homogeneous=False)
     return Branch(
-        ends=tuple(path.parameters) if path is not None else (),
+        ends=(*path.parameters, *residual.added) if path is not None else (),
         outputs=tuple(_makers(linearity.program, residual.branch)),
         inside=tuple(inside),
         scale=residual.scale,

@@ -17,7 +17,7 @@ from thetaone.parametrization.rules._width import (
     ROLES,
     VECTOR,
 )
-from thetaone.records import LOOKUP, RAW, Site, Use
+from thetaone.records import LOOKUP, RAW, Site
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
@@ -120,17 +120,13 @@ def _problem(site: Site, base: Site, text: str) -> Assignment:
 
 def _growth(site: Site, base: Site) -> set[tuple[float, float]]:
     """Growth of the fans in each use."""
-    ours, theirs = site.uses or (_as_use(site),), base.uses or (_as_use(base),)
+    ours, theirs = site.uses or (site,), base.uses or (base,)
     if len(ours) != len(theirs):
         ours, theirs = ours[:1], theirs[:1]
     return {
         (_ratio(a.fan_in, b.fan_in), _ratio(a.fan_out, b.fan_out))
         for a, b in zip(ours, theirs, strict=True)
     }
-
-
-def _as_use(site: Site) -> Use:
-    return Use(kind=site.kind, fan_in=site.fan_in, fan_out=site.fan_out)
 
 
 def _role(r_in: float, r_out: float) -> str:

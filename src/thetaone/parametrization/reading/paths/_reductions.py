@@ -12,7 +12,11 @@ from thetaone.parametrization.reading.paths._factors import (
     norm_power,
 )
 from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.paths._pairs import hold_parameters, pairs_of
+from thetaone.parametrization.reading.paths._pairs import (
+    hold_parameters,
+    pairs_of,
+    stacked_terms,
+)
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
     DATA,
@@ -96,7 +100,7 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
     if operation.name not in _REDUCTIONS or operation.index in linearity.uses.summed:
         return 0
     source = operation.inputs[0]
-    if source.kind != ACTIVATION or pairs or _stacked(operation):
+    if source.kind != ACTIVATION or pairs or stacked_terms(operation):
         return 0
     if operation.name in ("sum", *NORMS) and _normalizes(linearity, operation):
         return 0
@@ -106,7 +110,7 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
 def _terms(linearity: Linearity, operation: Operation) -> int:
     """How many features a sum adds, written as one term after another or as those of a stack."""
     if operation.name == "sum":
-        return _stacked(operation)
+        return len(stacked_terms(operation))
     users = linearity.users(operation.output)
     if operation.name not in _ADDS or (len(users) == 1 and users[0].name in _ADDS):
         return 0
@@ -119,16 +123,6 @@ def _terms(linearity: Linearity, operation: Operation) -> int:
             else:
                 count += value.kind == ACTIVATION
     return count
-
-
-def _stacked(operation: Operation) -> int:
-    """How many features a sum adds up that were stacked just before; 0 for any other sum."""
-    stack = operation.inputs[0].source
-    if operation.name != "sum" or stack is None or stack.name not in ("stack", "cat"):
-        return 0
-    axis = int(stack.arguments.get("dim", 0)) % max(len(stack.output.shape), 1)
-    single = stack.name == "stack" or all(v.shape[axis] == 1 for v in stack.inputs)
-    return len(stack.inputs) if single and summed_axes(operation) == (axis,) else 0
 
 
 def _normalizes(linearity: Linearity, operation: Operation) -> bool:

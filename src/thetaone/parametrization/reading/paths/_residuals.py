@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from thetaone.parametrization.reading.paths._factors import backward_factor
 from thetaone.parametrization.reading.paths._linear import Linearity
+from thetaone.parametrization.reading.paths._pairs import stacked_terms
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
     INPUT,
     Operation,
     Value,
     scalar,
-    summed_axes,
 )
+
+_CHOICES = ("where", "write")  # of the stream, or what was added to it, entry by entry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,12 +26,14 @@ class Residual:
         stream: What the branch was computed from.
         branch: What is added.
         scale: The number that the branch is multiplied with at its end.
+        added: Parameters that the same sum adds as they are, such as a bias.
     """
 
     total: Operation
     stream: Value
     branch: Value
     scale: float
+    added: tuple[str, ...] = ()
 
 
 class Residuals:
@@ -56,24 +60,28 @@ class Residuals:
         branch, stream = closures
         bits = branch & ~stream
         used = (use for use in self.linearity.uses.all if bits >> use.operation.index & 1)
-        return list(dict.fromkeys(use.parameter for use in used))
+        names = list(dict.fromkeys(use.parameter for use in used))
+        return list(dict.fromkeys((*residual.added, *names))) if names else []
 
     def _is_last(self, operation: Operation) -> bool:
         """Whether a sum is not itself a term of a longer one."""
-        if operation.name not in ("add", "sub") and not self._stacked(operation):
+        if operation.name not in ("add", "sub") and not stacked_terms(operation):
             return False
         users = self.linearity.users(operation.output)
         return not (len(users) == 1 and users[0].name in ("add", "sub") and _adds_two(users[0]))
 
     def _of_sum(self, operation: Operation) -> Iterator[Residual]:
-        terms = [t for t in self._terms(operation, 1.0) if t[0].kind in (ACTIVATION, INPUT)]
+        every = list(self._terms(operation, 1.0))
+        terms = [term for term in every if term[0].kind in (ACTIVATION, INPUT)]
+        weights = [self.linearity.uses.weights.get(value, {}) for value, _ in every]
+        added = tuple(dict.fromkeys(name for held in weights for name in held))
         origins = [backward_factor(value, self.linearity.counted) for value, _ in terms]
         for i, (_, stream) in enumerate(origins):
             rest = [(j, terms[j]) for j in range(len(terms)) if j != i]
             depend = [(j, t) for j, t in rest if self._computed_from(t[0], stream)]
             if depend:
                 for j, (branch, factor) in depend:
-                    yield Residual(operation, stream, branch, factor * origins[j][0])
+                    yield Residual(operation, stream, branch, factor * origins[j][0], added)
                 return
 
     def _computed_from(self, value: Value, stream: Value) -> bool:
@@ -81,7 +89,7 @@ class Residuals:
 
     def _terms(self, operation: Operation, factor: float) -> Iterator[tuple[Value, float]]:
         """The terms of a sum, and of sums that are terms and nothing else."""
-        values = self._stacked(operation) or operation.inputs
+        values = stacked_terms(operation) or operation.inputs
         for value in values:
             inner, number = value.source, factor * scalar(operation, value)
             nested = inner is not None and inner.name in ("add", "sub") and _adds_two(inner)
@@ -89,16 +97,6 @@ class Residuals:
                 yield from self._terms(inner, number)
             else:
                 yield value, number
-
-    def _stacked(self, operation: Operation) -> tuple[Value, ...]:
-        """The terms of ``stack([…]).sum()``."""
-        if operation.name != "sum":
-            return ()
-        source = operation.inputs[0].source
-        if source is None or source.name != "stack" or len(source.inputs) < 2:
-            return ()
-        axis = int(source.arguments.get("dim", 0)) % len(source.output.shape)
-        return source.inputs if summed_axes(operation) == (axis,) else ()
 
     def _ends_stream(self, one: Residual) -> bool:
         """Whether all that is computed from the stream goes through the total.
@@ -113,10 +111,12 @@ class Residuals:
             if self.program.depends(operation.output, total):
                 continue
             uses = [u for out in operation.outputs for u in self.linearity.users(out)]
-            later = (u is not one.total and self.program.depends(u.output, total) for u in uses)
-            if any(later):
+            rest = (u for u in uses if u is not one.total and u.name not in _CHOICES)
+            if any(self.program.depends(u.output, total) for u in rest):
                 return False
-        direct = [u for u in self.linearity.users(stream) if u is not one.total]
+        direct = [
+            u for u in self.linearity.users(stream) if u is not one.total and u.name not in _CHOICES
+        ]
         return not any(self._bypasses(u, one) for u in direct)
 
     def _takes(self, operation: Operation, stream: Value) -> bool:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from thetaone.parametrization._names import canonical
 from thetaone.parametrization._scaling import unscaled
+from thetaone.parametrization.reading.program._fused import is_fused_sum, terms_of
 from thetaone.parametrization.reading.program._program import (
     ACTIVATION,
     CONTRACTIONS,
@@ -44,7 +45,6 @@ from thetaone.parametrization.reading.program._surroundings import (
 _SMALL = 4096  # entries of a constant that is worth knowing
 _LONGEST = 200_000  # operations; a loop until convergence never ends on assumed values
 _SHAPE_ONLY = ("_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided")
-_SPLIT = ("lerp", "addcmul", "addcdiv")
 _LOOKUPS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only")
 _RANDOM = torch.Tag.nondeterministic_seeded
 
@@ -216,7 +216,7 @@ class _Recorder(TorchDispatchMode):
         )
         if not outputs:
             return
-        if name.rstrip("_") in _SPLIT:
+        if is_fused_sum(name.rstrip("_"), values):
             self._append_in_steps(name.rstrip("_"), values, outputs[0])
         else:
             self._append(name, values, inputs, outputs, func)
@@ -250,29 +250,17 @@ class _Recorder(TorchDispatchMode):
         self.operations.append(operation)
 
     def _append_in_steps(self, name: str, arguments: Mapping[str, Any], out: Value) -> None:
-        """``x + w (y - x)`` and ``x + v a b`` as their sums and products."""
-        first = arguments["self"]
-        if name == "lerp":
-            weight = arguments["weight"]
-            if isinstance(weight, (int, float)):
-                first = self._step("mul", first, 1.0 - weight, out.shape)
-                second = self._step("mul", arguments["end"], float(weight), out.shape)
-            else:
-                difference = self._step("sub", arguments["end"], first, out.shape)
-                second = self._step("mul", difference, weight, out.shape)
-        else:
-            operation = "mul" if name == "addcmul" else "div"
-            second = self._step(operation, arguments["tensor1"], arguments["tensor2"], out.shape)
-            if arguments.get("value", 1) != 1:
-                second = self._step("mul", second, float(arguments["value"]), out.shape)
+        """A fused sum as its terms and their sum."""
+
+        def step(name: str, **arguments: Any) -> Value:
+            inputs = tuple(entry for entry in arguments.values() if isinstance(entry, Value))
+            result = Value(out.shape, kind_of(inputs, random=False))
+            self._append(name, arguments, inputs, (result,), None)
+            return result
+
+        first, second = terms_of(name, arguments, step)
         total = {"self": first, "other": second, "alpha": 1}
         self._append("add", total, (first, second), (out,), None)
-
-    def _step(self, name: str, one: Value, other: Any, shape: tuple[int, ...]) -> Value:
-        inputs = tuple(entry for entry in (one, other) if isinstance(entry, Value))
-        out = Value(shape, kind_of(inputs, random=False))
-        self._append(name, {"self": one, "other": other}, inputs, (out,), None)
-        return out
 
     def enter(self, module: nn.Module, name: str | None, inputs: Any) -> None:
         """Begin a module's call: parameters among its inputs are features while it lasts."""
