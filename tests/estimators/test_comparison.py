@@ -123,3 +123,33 @@ def test_bad_input() -> None:
         compare(problem, estimators=[DisARM()], reference=problem.gradient)
     with pytest.raises(EstimatorError, match=r"no estimator applies: .*discrete"):
         compare(known.tucker(0.1), estimators=[Pathwise()])
+
+
+@pytest.mark.parametrize("repeats", [3, 10, 200])
+def test_an_outcome_that_no_estimate_shows_is_no_bias(repeats: int) -> None:
+    comparison = t1.compare_estimators(
+        lambda b: (100 * b).sum(-1), lambda p: D.Independent(D.Bernoulli(p), 1),
+        torch.full((3,), 0.005, dtype=torch.float64), estimators=[LeaveOneOut()], n_samples=4,
+        repeats=repeats, reference=torch.full((3,), 100.0),
+        generator=torch.Generator().manual_seed(2),
+    )  # fmt: skip
+    assert comparison.rows[0].verdict == "too noisy to tell"
+
+
+def test_equal_estimates_are_a_bias_once_there_are_enough() -> None:
+    def verdict(repeats: int) -> str:
+        comparison = t1.compare_estimators(
+            lambda x: (x > 0) + 0.0 * x, lambda mu: D.Normal(mu, 1.0), torch.tensor(0.3),
+            estimators=[Pathwise()], repeats=repeats, reference=torch.tensor(0.381388),
+        )  # fmt: skip
+        return comparison.rows[0].verdict
+
+    assert [verdict(repeats) for repeats in (20, 200)] == ["too noisy to tell", "biased"]
+
+
+def test_a_probability_on_its_edge_is_seen_under_any_name() -> None:
+    comparison = t1.compare_estimators(
+        lambda b: b, lambda p: D.Bernoulli(probs=p), torch.tensor(0.0), repeats=5,
+        estimators=[LeaveOneOut()],
+    )  # fmt: skip
+    assert comparison.rows[0].verdict == "score not centred"

@@ -1,6 +1,7 @@
 """What would be silently wrong in plain torch raises, and the message's advice works."""
 
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +11,7 @@ from torch import distributions as D
 from torch.distributions import constraints
 
 import thetaone as t1
-from thetaone.errors import EstimatorError, InputError
+from thetaone.errors import EstimatorError, EstimatorWarning, InputError
 from thetaone.estimators import ControlVariate, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
 from thetaone.estimators.distributions import moving_support, trainable
 
@@ -303,3 +304,54 @@ def test_a_refusal_never_raises_anything_else() -> None:
     ):
         t1.expectation(square, q, estimator=Pathwise())
     assert t1.expectation(square, q).estimator == "LeaveOneOut"
+
+
+def test_f_that_changes_its_samples_in_place() -> None:
+    with pytest.raises(EstimatorError, match=r"changes its samples in place.*x\.clone\(\)"):
+        t1.expectation(lambda x: x.mul_(2), normal(), estimator=LeaveOneOut())
+
+
+def test_a_derivative_of_f_that_is_nan_is_told() -> None:
+    def root(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x.sqrt(), torch.zeros_like(x))
+
+    def safe(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x.clamp(min=1e-12).sqrt(), torch.zeros_like(x))
+
+    with pytest.warns(EstimatorWarning, match=r"derivative of f is NaN.*clamp") as told:
+        t1.expectation(root, normal(), estimator=Pathwise()).backward()
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        t1.expectation(safe, normal(), estimator=Pathwise()).backward()
+        overflow = t1.expectation(safe, normal(), estimator=Pathwise()).value * math.inf
+        overflow.backward()  # what came in was spoiled already: loss scaling does that
+
+
+@pytest.mark.parametrize("estimator", [LeaveOneOut(), Pathwise()], ids=lambda e: e.name)
+def test_f_holds_a_parameter_that_make_distribution_is_given(
+    estimator: LeaveOneOut | Pathwise,
+) -> None:
+    m = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    per_sample = t1.gradient_samples(
+        lambda x: m * x, lambda a: D.Normal(a, 1.0), m, estimator=estimator, n_samples=20_000,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    # E m x = m², of which make_distribution's part alone is m
+    stderr = per_sample.std().item() / 20_000**0.5
+    assert stderr < 0.05
+    assert abs(per_sample.mean().item() - 1.4) <= 4.5 * stderr
+    assert m.grad is None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda a: D.Beta(a, a), lambda a: D.Dirichlet(torch.stack([a, a]))], ids=["B", "D"]
+)
+def test_the_second_derivative_of_a_once_differentiable_path(
+    make: Callable[[Tensor], D.Distribution],
+) -> None:
+    a = torch.tensor(2.0, requires_grad=True)
+    e = t1.expectation(lambda x: x.flatten(1).sum(1) if x.dim() > 1 else x, make(a))
+    (first,) = torch.autograd.grad(e.value, a, create_graph=True)
+    with pytest.raises(EstimatorError, match="defines first derivatives only"):
+        torch.autograd.grad(first, a)

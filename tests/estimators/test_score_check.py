@@ -154,8 +154,10 @@ def test_no_evaluation_of_f_and_nothing_from_the_callers_generator() -> None:
     assert with_check.value.item() == without.value.item()
 
 
-def test_a_warning_once_a_kind_and_whenever_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_score_warning, "_SEEN", set())
+def test_a_kind_is_looked_at_once_and_what_was_found_is_said_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_score_warning, "_SEEN", {})
 
     def run(check: bool | None, estimator: LeaveOneOut | Pathwise | None = None) -> int:
         with warnings.catch_warnings(record=True) as seen:
@@ -169,7 +171,9 @@ def test_a_warning_once_a_kind_and_whenever_asked(monkeypatch: pytest.MonkeyPatc
 
     assert run(False) == 0
     assert run(None) == 1
-    assert run(None) == 0
+    monkeypatch.setattr(_score_warning, "check_score", None)  # it is not asked again
+    assert run(None) == 1
+    monkeypatch.undo()
     assert run(True) == 1
     assert run(True, Pathwise()) == 0  # it does not use the score
 
@@ -213,7 +217,7 @@ def test_a_users_branch_is_seen_too() -> None:
 
 
 def test_a_parameter_that_has_moved_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_score_warning, "_SEEN", set())
+    monkeypatch.setattr(_score_warning, "_SEEN", {})
 
     def run(q: Distribution) -> None:
         t1.expectation(lambda x: x, q, estimator=LeaveOneOut())
@@ -244,3 +248,36 @@ def test_a_lattice_behind_a_transform_is_discrete() -> None:
     with pytest.raises(EstimatorError, match="is discrete: no path leads"):
         t1.expectation(lambda x: x, q, estimator=Pathwise())
     assert t1.expectation(lambda x: x, q).estimator == "LeaveOneOut"
+
+
+def test_a_fixed_temperature_makes_a_kind_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_score_warning, "_SEEN", {})
+
+    def run(temperature: float) -> None:
+        q = D.RelaxedBernoulli(torch.tensor(temperature), logits=t(3.0))
+        t1.expectation(lambda x: x, q, estimator=LeaveOneOut())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(1.0)
+    with pytest.warns(EstimatorWarning, match="logits is not 0"):
+        run(0.1)
+
+
+@pytest.mark.parametrize(("temperature", "wrong"), [(1.0, False), (0.2, True)])
+def test_the_entries_of_a_large_batch_are_pooled(temperature: float, wrong: bool) -> None:
+    q = D.RelaxedBernoulli(torch.tensor(temperature), logits=t([3.0] * 4096))
+    verdict = check_score(q, n_samples=64)
+    assert verdict.passed is not wrong
+    assert wrong is ("logits (all entries together)" in verdict.reason)
+
+
+def test_samples_that_are_rounded_off_their_support_are_named() -> None:
+    q = D.RelaxedOneHotCategorical(torch.tensor(0.01), logits=t([30.0, 0.0, 0.0]))
+    q.log_prob = _refused  # type: ignore[method-assign]
+    with pytest.raises(EstimatorError, match=r"does not take its own samples.*float64"):
+        t1.expectation(lambda x: x[..., 0], q, estimator=LeaveOneOut(), check=False)
+
+
+def _refused(_: Tensor) -> Tensor:
+    raise ValueError("Expected value argument to be within the support (Simplex())")

@@ -26,8 +26,9 @@ def once_only(rows: Tensor, tensors: list[Tensor], estimator: str) -> Tensor:
 
 
 class _Once(torch.autograd.Function):
-    """Identity. The gradient it passes back carries a node that raises when differentiated.
+    """Identity. The gradients it passes back carry a node that raises when differentiated.
 
+    That of ``rows`` and those of ``tensors``: what lies between them may cut a graph in silence.
     Its context is set up apart from its forward: ``torch.func`` asks for that.
     """
 
@@ -43,11 +44,14 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = grads
-        if torch.is_grad_enabled():
-            for tensor in ctx.saved_tensors:
-                zero: Any = _Refuse.apply(tensor, ctx.estimator)
-                gradient = gradient + zero
-        return gradient, None, *(None for _ in ctx.saved_tensors)
+        if not torch.is_grad_enabled():
+            return gradient, None, *(None for _ in ctx.saved_tensors)
+        passed: list[Tensor | None] = []
+        for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True):
+            zero: Any = _Refuse.apply(tensor, ctx.estimator)
+            gradient = gradient + zero
+            passed.append(zero.expand_as(tensor) if needed else None)
+        return gradient, None, *passed
 
 
 class _Refuse(torch.autograd.Function):

@@ -91,8 +91,14 @@ class Integrand:
 
     def _evaluate(self, x: Tensor) -> Tensor:
         if self.vectorized:
+            version = x._version
             values = _as_tensor(self.f(x), x)
             self._check_shape(values, x.shape[0])
+            if x._version != version:
+                raise EstimatorError(
+                    "f changes its samples in place, so that their score would be that of other "
+                    "points: take x * 2 for x.mul_(2), or x = x.clone() first"
+                )
         else:
             values = torch.stack([_as_tensor(self.f(row), x) for row in x])
             self._check_shape(values, x.shape[0])

@@ -58,7 +58,11 @@ def family(make_distribution: Callable[..., Distribution], params: Parameters) -
         _check_grad(names, values)
         tensors, make = values, make_distribution
     else:
-        tensors = tuple(tensor.detach().clone().requires_grad_() for tensor in values)
+        # those that require grad may be held by f too, and its part of the gradient is counted
+        tensors = tuple(
+            tensor if tensor.requires_grad else tensor.detach().clone().requires_grad_()
+            for tensor in values
+        )
         make = _caller(make_distribution, params, names, tensors)
     return Family(make=make, tensors=tensors, names=names, rebuild=_rebuilder(params, names))
 

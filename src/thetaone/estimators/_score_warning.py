@@ -1,22 +1,22 @@
-"""Who warns when E[score] is not 0: once a kind of distribution by default, or whenever asked.
+"""Who warns when E[score] is not 0: each kind of distribution is looked at once, or whenever asked.
 
-A kind is a class with shape, dtype, and the order of magnitude of its parameters: a concentration
-that sinks to 0.02 in a training, or a probability that reaches 0, is looked at when it gets there.
+A kind is a class with shape, dtype, and the order of magnitude of all numbers that it holds: a
+concentration that sinks to 0.02 in a training, a probability that reaches 0, or a temperature that
+anneals is looked at when it gets there. What was found is said again at every call: how often it is
+shown is for Python's warning filters to decide.
 """
 
-import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
-from math import floor, inf, log
+from math import floor, inf, log, prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, TransformedDistribution
 
-from thetaone.errors import EstimatorWarning
 from thetaone.estimators._protocol import Estimator
+from thetaone.estimators._user_warning import warn_user
 from thetaone.estimators.distributions import (
     HostChecks,
     ScoreCheck,
@@ -24,12 +24,18 @@ from thetaone.estimators.distributions import (
     check_score,
     describe,
     elementary,
+    held_numbers,
     trainable,
 )
 
-CHEAP, CHEAP_ELEMENTS, CHEAP_LEAST = 2**13, 2**20, 2**10  # samples, numbers in them, fewest samples
+CHEAP, CHEAP_ELEMENTS, CHEAP_MOST = (
+    2**13,
+    2**20,
+    2**21,
+)  # samples, numbers in them, at the very most
+LEAST = 64  # samples, 2 a block; in a large batch the entries are pooled [count]
 THOROUGH, THOROUGH_ELEMENTS = 2**17, 2**22
-_SEEN: set[tuple[Any, ...]] = set()  # kinds of distributions that were looked at in this process
+_SEEN: dict[tuple[Any, ...], str] = {}  # what is wrong with each kind that was met; empty: nothing
 
 
 def warn_of_score(
@@ -41,46 +47,42 @@ def warn_of_score(
         estimator: Only those that use the score are concerned.
         distribution: pθ.
         checks: What the magnitudes of its parameters wait in to be read.
-        check: True: thoroughly; False: never; None: the first time that this process meets the
-            kind, where a thousand samples are cheap.
+        check: True: thoroughly; False: never; None: cheaply, the first time that this process meets
+            the kind; batches of more than 32 768 numbers are not looked at.
     """
     if check is False or not estimator.uses_score or not torch.is_grad_enabled():
         return
     if check:
-        checks.add((), lambda _: _warn(distribution, THOROUGH, THOROUGH_ELEMENTS, least=0))
+        checks.add((), lambda _: _say(_fault(distribution, THOROUGH, THOROUGH_ELEMENTS)))
         return
     if type(elementary(distribution)) is Normal:  # location and scale: no regime of its own
-        _meet(distribution, ())
+        _meet(distribution, (), ())
         return
-    numbers = [number for tensor in trainable(distribution) for number in _magnitudes(tensor)]
-    checks.add(numbers, partial(_meet, distribution))
+    tensors, plain = held_numbers(distribution)
+    numbers = [number for tensor in tensors for number in _magnitudes(tensor)]
+    checks.add(numbers, partial(_meet, distribution, plain))
 
 
-def _meet(distribution: Distribution, magnitudes: Sequence[float]) -> None:
-    """Look at a distribution when it is the first of its kind."""
-    kind = _kind(distribution, magnitudes)
+def _meet(distribution: Distribution, plain: Sequence[float], magnitudes: Sequence[float]) -> None:
+    """Look at a distribution when it is the first of its kind, and say what was found."""
+    kind = _kind(distribution, plain, magnitudes)
     if kind not in _SEEN:
-        _SEEN.add(kind)
-        _warn(distribution, CHEAP, CHEAP_ELEMENTS, least=CHEAP_LEAST)
+        shape = (*distribution.batch_shape, *distribution.event_shape)
+        cheap = LEAST * prod(shape) <= CHEAP_MOST
+        _SEEN[kind] = _fault(distribution, CHEAP, CHEAP_ELEMENTS) if cheap else ""
+    _say(_SEEN[kind])
 
 
-def _warn(distribution: Distribution, samples: int, elements: int, *, least: int) -> None:
-    n_samples = affordable_samples(distribution, samples, elements)
-    if n_samples < least:
-        return
-    verdict = check_score(distribution, n_samples=max(64, n_samples))
-    if not verdict.passed:
-        message = advice(verdict, distribution)
-        warnings.warn(message, EstimatorWarning, stacklevel=_levels_to_user())
+def _fault(distribution: Distribution, samples: int, elements: int) -> str:
+    """What is wrong with the score, in words; empty when nothing is."""
+    n_samples = max(LEAST, affordable_samples(distribution, samples, elements))
+    verdict = check_score(distribution, n_samples=n_samples)
+    return "" if verdict.passed else advice(verdict, distribution)
 
 
-def _levels_to_user() -> int:
-    """Frames up from the caller to the first outside this package [count]."""
-    frame, levels = sys._getframe(1), 1
-    # code that was compiled from text may have globals without a name
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("thetaone."):
-        frame, levels = frame.f_back, levels + 1
-    return levels
+def _say(fault: str) -> None:
+    if fault:
+        warn_user(fault)
 
 
 def advice(verdict: ScoreCheck, distribution: Distribution) -> str:
@@ -91,7 +93,9 @@ def advice(verdict: ScoreCheck, distribution: Distribution) -> str:
     )
 
 
-def _kind(distribution: Distribution, magnitudes: Sequence[float]) -> tuple[Any, ...]:
+def _kind(
+    distribution: Distribution, plain: Sequence[float], magnitudes: Sequence[float]
+) -> tuple[Any, ...]:
     """Class, shapes, dtype, device; for each three magnitudes the powers of 4 they lie between.
 
     For entries of both signs only the upper end: near 0 nothing special happens to a logit.
@@ -104,7 +108,8 @@ def _kind(distribution: Distribution, magnitudes: Sequence[float]) -> tuple[Any,
         top = max(abs(low), abs(high))
         powers.append((_power(low if low > 0 else top), _power(top), bool(on_edge)))
     shapes = (distribution.batch_shape, distribution.event_shape)
-    return (*_classes(distribution), *shapes, *place, *powers)
+    fixed = (_power(abs(number)) for number in plain)
+    return (*_classes(distribution), *shapes, *place, *powers, *fixed)
 
 
 def _magnitudes(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -512,3 +512,15 @@ def test_a_sequence_ratio_is_one_ratio_a_completion(monkeypatch: pytest.MonkeyPa
         torch.autograd.grad(expected, logits), strict=True,
     ):  # fmt: skip
         torch.testing.assert_close(found, truth, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["k1", "k2", "k3"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_kl_behind_the_end_has_no_gradient(kind: Any, weighted: bool) -> None:
+    log_probs = torch.tensor([[-1.0, -math.inf], [-2.0, math.nan]], requires_grad=True)
+    term = kl_term(
+        log_probs, torch.full((2, 2), -1.5), kind=kind, place="loss", weighted=weighted
+    )  # fmt: skip
+    assert not torch.isfinite(term.values[:, 1]).any()  # it is not hidden inside a completion
+    (gradient,) = torch.autograd.grad(term.values[:, 0].sum(), log_probs)
+    assert gradient[:, 1].tolist() == [0.0, 0.0]

@@ -386,3 +386,24 @@ def test_the_ratio_loss_is_the_policy_gradient_at_the_old_policy() -> None:
     plain = -(advantages * q.log_prob(actions)).mean()
     found, truth = (torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (value, plain))
     torch.testing.assert_close(found, truth, atol=1e-14, rtol=0)
+
+
+def test_shapes_and_numbers_that_would_spoil_a_policy_gradient() -> None:
+    with pytest.raises(EstimatorError, match=r"\(2, 3, 1\): expected \[time, episode\]"):
+        baselines.per_time_leave_one_out(torch.zeros(2, 3, 1))
+    with pytest.raises(EstimatorError, match=r"\(2, 3\) and alive \(3, 2\)"):
+        baselines.per_time_leave_one_out(torch.zeros(2, 3), torch.ones(3, 2, dtype=torch.bool))
+    with pytest.raises(EstimatorError, match=r"policy returned a Tensor.*Categorical"):
+        loss.log_probs_of(torch.zeros(2), torch.zeros(2))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"reward of step 1 of episode 0 is nan"):
+        Episodes(
+            observations=torch.zeros(2, 1, 1), actions=torch.zeros(2, 1),
+            rewards=torch.tensor([[1.0], [torch.nan]]), alive=torch.ones(2, 1, dtype=torch.bool),
+            truncated=torch.tensor([False]), last_observations=torch.zeros(1, 1),
+        )  # fmt: skip
+
+
+def test_baselines_do_not_read_behind_an_end() -> None:
+    returns = torch.tensor([[1.0, 2.0], [torch.nan, 3.0]])
+    alive = torch.tensor([[True, True], [False, True]])
+    assert baselines.per_time_leave_one_out(returns, alive).tolist() == [[2.0, 1.0], [3.0, 0.0]]

@@ -21,6 +21,7 @@ from ._score_check import path_derivative as path_derivative
 from ._structure import describe as describe
 from ._structure import discrete as discrete
 from ._structure import elementary as elementary
+from ._structure import held_numbers as held_numbers
 from ._structure import named_trainable as named_trainable
 from ._structure import node_of as node_of
 from ._structure import roots as roots

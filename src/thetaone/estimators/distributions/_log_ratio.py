@@ -60,12 +60,22 @@ def log_density(
             f"log p of {describe(distribution)} is not known to torch: a part of it has no inverse "
             "or no density. Use Pathwise() if it has rsample"
         ) from error
+    except ValueError as error:  # torch's own check of the support
+        raise EstimatorError(
+            f"{describe(distribution)} does not take its own samples for points of its support "
+            f"({_first_line(error)}): they were rounded off it. Use float64, another "
+            "parametrization (a transform in f), or Pathwise()"
+        ) from error
     at_once = checks is None
     checks = HostChecks() if checks is None else checks
     checks.add_finite(log_p, partial(_refuse_not_finite, log_p, x, distribution))
     if at_once:
         checks.settle()
     return log_p
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition(chr(10))[0][:120]
 
 
 def _refuse_not_finite(log_p: Tensor, x: Tensor, distribution: Distribution) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid
 
 from thetaone.errors import EstimatorError
 from thetaone.estimators.distributions._structure import describe, elementary
@@ -36,11 +37,11 @@ def probabilities(distribution: Distribution, x: Tensor, n_lead: int) -> Tensor:
 
 def _one_coordinate(base: Any, x: Tensor) -> Tensor:
     if type(base) is D.Bernoulli:
-        return torch.where(x > 0, base.probs, _complement(base))
+        return torch.where(x > 0, _success(base), _complement(base))
     if type(base) is D.Binomial:
         n = base.total_count
         ways = torch.exp(torch.lgamma(n + 1) - torch.lgamma(x + 1) - torch.lgamma(n - x + 1))
-        return ways * base.probs**x * _complement(base) ** (n - x)
+        return ways * _success(base) ** x * _complement(base) ** (n - x)
     if type(base) is D.Categorical:
         table = base.probs.expand(*x.shape, base.probs.shape[-1])
         return table.gather(-1, x[..., None].long()).squeeze(-1)
@@ -55,7 +56,15 @@ def _one_coordinate(base: Any, x: Tensor) -> Tensor:
     return log_p.exp()
 
 
+def _success(base: Any) -> Tensor:
+    """p, with its derivative where it rounds to 1."""
+    return base.probs if _by_probs(base) else logsigmoid(base.logits).exp()
+
+
 def _complement(base: Any) -> Tensor:
     """1 − p, without loss where the parameter is a logit."""
-    by_probs = "probs" in vars(base) and base._param is base.probs
-    return 1 - base.probs if by_probs else (-base.logits).sigmoid()
+    return 1 - base.probs if _by_probs(base) else logsigmoid(-base.logits).exp()
+
+
+def _by_probs(base: Any) -> bool:
+    return "probs" in vars(base) and base._param is base.probs

@@ -36,6 +36,19 @@ def named_trainable(distribution: Distribution) -> dict[str, Tensor]:
     return named
 
 
+def held_numbers(distribution: Distribution) -> tuple[list[Tensor], list[float]]:
+    """All that fixes a law: real tensors, trainable or not, and plain numbers."""
+    tensors: dict[int, Tensor] = {}
+    plain: list[float] = []
+    for _, value in _numbers(distribution):
+        if isinstance(value, Tensor):
+            if value.numel() and not value.is_complex() and value.dtype is not torch.bool:
+                tensors[id(value)] = value
+        else:
+            plain.append(float(value))
+    return list(tensors.values()), plain
+
+
 def roots(distribution: Distribution) -> dict[str, Tensor]:
     """Trainable tensors that are not computed from another one that the distribution holds.
 
@@ -95,10 +108,20 @@ def widen(weight: Tensor, like: Tensor) -> Tensor:
     return weight.reshape(weight.shape + (1,) * (like.dim() - weight.dim()))
 
 
-def _tensors(
+def _tensors(distribution: Distribution) -> Iterator[tuple[str, Tensor]]:
+    for path, value in _numbers(distribution):
+        if isinstance(value, Tensor):
+            yield path, value
+
+
+def _numbers(
     node: Any, name: str = "", seen: set[int] | None = None
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, Tensor | float]]:
+    """Tensors and plain numbers that a distribution and its parts hold, with their paths."""
     seen = set() if seen is None else seen
+    if isinstance(node, int | float) and not isinstance(node, bool):
+        yield name, node
+        return
     if id(node) in seen:  # a transform and its inverse hold each other
         return
     seen.add(id(node))
@@ -109,8 +132,10 @@ def _tensors(
             yield f"{name}.{part}", tensor
     elif isinstance(node, Distribution | Transform):
         for part, value in vars(node).items():
+            if part == "_cached_x_y" or isinstance(value, torch.Size):
+                continue  # samples, and shapes: no part of the law
             inner = name if part == "base_dist" else f"{name}.{part}" if name else part
-            yield from _tensors(value, inner, seen)
+            yield from _numbers(value, inner, seen)
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
-            yield from _tensors(value, f"{name}[{index}]", seen)
+            yield from _numbers(value, f"{name}[{index}]", seen)

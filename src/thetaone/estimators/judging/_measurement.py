@@ -70,6 +70,7 @@ class Moments:
         mean: Mean gradient, ``[P]``.
         stderr: Its standard error, 0 for an exact estimator, ``[P]``.
         count: Estimates made [count].
+        furthest: Greatest deviation of an estimate from the mean, ``[P]``.
         variance: Variance of one estimate, summed over coordinates.
         variance_stderr: Its standard error.
     """
@@ -77,6 +78,7 @@ class Moments:
     mean: Tensor
     stderr: Tensor
     count: int
+    furthest: Tensor
     variance: float
     variance_stderr: float
 
@@ -118,7 +120,8 @@ def moments(candidate: Candidate, setting: Setting) -> Moments:
     rounding = 16 * torch.finfo(mean.dtype).eps * (setting.n_samples * mean.numel()) ** 0.5
     if variance <= (rounding * float(mean.norm())) ** 2:
         variance = variance_stderr = 0.0
-    return Moments(mean, (spread / count).sqrt(), count, variance, variance_stderr)
+    furthest = (gradients - mean).abs().amax(0)
+    return Moments(mean, (spread / count).sqrt(), count, furthest, variance, variance_stderr)
 
 
 def _gradients(estimator: Estimator, setting: Setting, count: int) -> tuple[Tensor, int]:

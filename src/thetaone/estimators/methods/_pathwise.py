@@ -1,5 +1,8 @@
 """The pathwise estimator: reparameterization, explicit (rsample) or implicit (through the cdf)."""
 
+from collections import deque
+from collections.abc import Sequence
+from math import isfinite
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +13,9 @@ from thetaone.errors import EstimatorError
 from thetaone.estimators._first_order_only import once_only
 from thetaone.estimators._integrand import Integrand
 from thetaone.estimators._protocol import Estimator
+from thetaone.estimators._user_warning import warn_user
 from thetaone.estimators.distributions import (
+    HostChecks,
     dead_path,
     describe,
     discrete,
@@ -59,14 +64,17 @@ class Pathwise(Estimator):
 
     def surrogate(self, f: Integrand, distribution: Distribution, draws: Tensor) -> Tensor:
         """f(x), x on the graph."""
-        if distribution.has_rsample:
-            values = f(draws)
-            refuse_cut(values, draws)
-            return values
-        x = implicit_sample(distribution, draws)
+        explicit = distribution.has_rsample
+        x = draws if explicit else implicit_sample(distribution, draws)
         values = f(x)
         refuse_cut(values, x)
-        return once_only(values, trainable(distribution), "Pathwise by implicit reparameterization")
+        watch_derivative(values, x, f.checks)
+        tensors = trainable(distribution)
+        if not explicit:
+            return once_only(values, tensors, "Pathwise by implicit reparameterization")
+        if differentiable_once(x, tensors):
+            return once_only(values, tensors, f"Pathwise of {describe(distribution)}")
+        return values
 
 
 def _no_path(distribution: Distribution) -> str:
@@ -102,6 +110,77 @@ def refuse_cut(values: Tensor, x: Tensor) -> None:
         "pathwise gradient would be zero or fail. Remove .detach(), .item(), numpy and comparisons "
         "from f, or use LeaveOneOut(), which needs no gradient of f"
     )
+
+
+def watch_derivative(values: Tensor, x: Tensor, checks: HostChecks) -> None:
+    """Have a warning given when ∂f/∂x is NaN or infinite though f is finite.
+
+    In the backward pass on a CPU; elsewhere with the next call's checks, so that the host need not
+    wait for the device. Not an error: under loss scaling an overflow is expected, and the scaler
+    skips that step.
+    """
+    while _UNREAD:
+        checks.add(_UNREAD.pop(), _say_if_spoiled)
+    if not (x.requires_grad and values.requires_grad and torch.is_grad_enabled()):
+        return
+    incoming: list[Tensor] = []
+
+    def note(gradient: Tensor) -> None:
+        incoming[:] = [_total(gradient)]
+
+    def look(gradient: Tensor) -> None:
+        if torch._C._functorch.is_functorch_wrapped_tensor(gradient):  # pyright: ignore[reportAttributeAccessIssue]
+            return  # its numbers are not at hand
+        sums = (*incoming, _total(gradient))
+        if gradient.device.type == "cpu":
+            _say_if_spoiled([float(one.numpy()) for one in sums])
+        else:
+            _UNREAD.append(sums)
+
+    values.register_hook(note)
+    x.register_hook(look)
+
+
+_UNREAD: deque[tuple[Tensor, ...]] = deque(maxlen=4)  # sums on a device, of backward passes gone by
+
+
+def _total(gradient: Tensor) -> Tensor:
+    detached = gradient.detach()
+    return detached.sum(dtype=torch.float64 if detached.dtype == torch.float64 else torch.float32)
+
+
+def _say_if_spoiled(sums: Sequence[float]) -> None:
+    *incoming, gradient = sums
+    if isfinite(gradient) or not all(map(isfinite, incoming)):
+        return
+    warn_user(
+        "the derivative of f is NaN or infinite at some sample, though f is finite, and spoils the "
+        "whole gradient. where() keeps the NaN of the branch that it does not take: make the "
+        "argument safe inside it (x.clamp(min=...)), or use LeaveOneOut(), which takes no "
+        "derivative of f"
+    )
+
+
+def differentiable_once(x: Tensor, tensors: Sequence[Tensor]) -> bool:
+    """Whether torch knows the first derivative of a sample's path only.
+
+    A backward marked once-differentiable (the Dirichlet's) is silently a constant to a second
+    derivative; that of the Gamma's has none.
+    """
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    seen: set[Any] = {None, *(node_of(tensor) for tensor in tensors)}
+    stack: list[Any] = [x.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        backward = getattr(getattr(type(node), "_forward_cls", None), "backward", None)
+        if hasattr(backward, "__wrapped__") or node.name().startswith("StandardGamma"):
+            return True
+        stack += [step for step, _ in node.next_functions]
+    return False
 
 
 def reaches(values: Tensor, x: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """The per-time baseline: what the other episodes still had to come at the same time."""
 
+import torch
 from torch import Tensor
 
 from thetaone.errors import EstimatorError
@@ -22,7 +23,7 @@ def per_time_leave_one_out(returns_tk: Tensor, alive_tk: Tensor | None = None) -
         ``[t, k]``, without a graph.
 
     Raises:
-        EstimatorError: Fewer than two episodes.
+        EstimatorError: Fewer than two episodes, or a shape that would broadcast.
 
     Examples:
         >>> import torch
@@ -31,7 +32,11 @@ def per_time_leave_one_out(returns_tk: Tensor, alive_tk: Tensor | None = None) -
         tensor([[7.5000, 6.0000, 4.5000],
                 [3.0000, 4.0000, 2.0000]])
     """
-    count = returns_tk.shape[1]
+    shape = tuple(returns_tk.shape)
+    if len(shape) != 2 or (alive_tk is not None and tuple(alive_tk.shape) != shape):
+        other = "" if alive_tk is None else f" and alive {tuple(alive_tk.shape)}"
+        raise EstimatorError(f"returns {shape}{other}: expected [time, episode] of both")
+    count = shape[1]
     if count < 2:
         raise EstimatorError(
             f"{count} episode has no other to take a baseline from: run at least 2 side by side"
@@ -40,6 +45,6 @@ def per_time_leave_one_out(returns_tk: Tensor, alive_tk: Tensor | None = None) -
         return leave_one_out(returns_tk, dim=1)
     # (Σ − G) / (n − 1) over the living: sums instead of means, for n differs from row to row
     alive = alive_tk.to(returns_tk.dtype)
-    returns = returns_tk.detach() * alive
+    returns = torch.where(alive_tk.bool(), returns_tk.detach(), torch.zeros_like(returns_tk))
     others = alive.sum(1, keepdim=True) - alive
     return (returns.sum(1, keepdim=True) - returns) / others.clamp(min=1.0)

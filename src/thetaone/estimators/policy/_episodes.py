@@ -67,6 +67,13 @@ class Episodes:
             )
         # what a buffer holds behind an end belongs to another episode
         inside = torch.where(self.alive, self.rewards, torch.zeros_like(self.rewards))
+        if not bool(torch.isfinite(inside).all()):
+            step, episode = (~torch.isfinite(inside)).nonzero()[0].tolist()
+            raise InputError(
+                f"the reward of step {step} of episode {episode} is "
+                f"{float(inside[step, episode])}: it would spoil the gradient of all. Drop that "
+                "episode, or end it before that step (alive)"
+            )
         object.__setattr__(self, "rewards", inside)
 
     @property

@@ -92,6 +92,11 @@ def log_probs_of(distribution: Distribution, actions: Tensor) -> Tensor:
     Raises:
         EstimatorError: Not one number a step, or NaN or infinite ones.
     """
+    if not isinstance(distribution, Distribution):
+        raise EstimatorError(
+            f"the policy returned a {type(distribution).__name__}; expected a torch.distributions "
+            "object, such as Categorical(logits=net(observations))"
+        )
     log_probs = distribution.log_prob(actions)
     _refuse_shape(log_probs, len(actions), "log_prob", distribution)
     if not bool(torch.isfinite(log_probs.detach()).all()):

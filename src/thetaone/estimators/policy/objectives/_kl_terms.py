@@ -83,14 +83,19 @@ def kl_term(
         raise EstimatorError(
             "weighted=True belongs to place='loss': a reward is not differentiated"
         )
-    log_ratio = log_probs - reference_log_probs.detach()
+    # what stands behind a completion's end may be −inf or NaN: it keeps its value, not a gradient
+    reference = reference_log_probs.detach()
+    known = torch.isfinite(log_probs.detach() - reference)
+    there = torch.where(known, log_probs, torch.zeros_like(log_probs))
+    log_ratio = there - torch.where(known, reference, torch.zeros_like(reference))
     values = {
         "k1": lambda: log_ratio,
         "k2": lambda: log_ratio**2 / 2,
         "k3": lambda: torch.expm1(-log_ratio) + log_ratio,
     }[kind]()
     if weighted:
-        values = values * (log_probs - log_probs.detach()).exp()
+        values = values * (there - there.detach()).exp()
+    values = torch.where(known, values, log_probs.detach() - reference)
     settings = ObjectiveSettings(
         advantage="none", kl_kind=kind, kl_place=place, kl_weighted=weighted, kl_coefficient=1.0
     )
