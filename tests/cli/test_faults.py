@@ -61,3 +61,11 @@ def test_a_misspelt_file_is_answered_with_the_one_beside_it(
     (tmp_path / "my_task.py").write_text(TASK, encoding="utf-8")
     assert run("check", str(tmp_path / "my_taks.py")) == 2
     assert "did you mean 'my_task.py'?" in capsys.readouterr().err.lower()
+
+
+def test_a_folder_stands_for_the_file_that_a_command_wrote_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, name in (("report", "result.json"), ("train", "recipe.json")):
+        assert run(command, str(tmp_path)) == 2
+        assert str(tmp_path / name) in capsys.readouterr().err

@@ -20,4 +20,5 @@ def parse_integers(text: str, *, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{option}={text!r}: need whole numbers, e.g. 32,64,128") from None
+        example = "0,1,2" if option == "--seeds" else "32,64,128"
+        raise InputError(f"{option}={text!r}: need whole numbers, e.g. {example}") from None

@@ -109,7 +109,7 @@ Depths = Annotated[
     ),
 ]
 Lrs = Annotated[str | None, typer.Option(help="E.g. 2^-12:2^-3 (octaves), or 0.001,0.01.")]
-Seeds = Annotated[str | None, typer.Option(help="E.g. 0,1; two or more give an interval.")]
+Seeds = Annotated[str | None, typer.Option(help="Which, e.g. 0,1; two or more give an interval.")]
 Storage = Annotated[
     str,
     typer.Option(

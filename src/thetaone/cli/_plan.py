@@ -60,7 +60,10 @@ def plan(
         )
     else:
         if task is None or width is None:
-            raise InputError("plan needs a task and --width, or --length for layers by hand")
+            raise InputError(
+                "plan needs a task and the width of its model, e.g. thetaone plan "
+                f"{task or 'lm'} --width 128; or --length for layers by hand"
+            )
         _require_only(context, TASK, "a task is measured: with it go --width, --depth, --budget, "
                       "--blocks, --disk, --optimizer, --memory-units")  # fmt: skip
         from thetaone.studies import memory_frontier

@@ -9,7 +9,7 @@ from thetaone.cli import _results as r
 
 def redraw(
     result: Path = typer.Argument(
-        ..., metavar="RESULT.json", help="What --output wrote, or a report's result.json."
+        ..., metavar="RESULT.json", help="What --output wrote, or a report's result.json or folder."
     ),
     report: r.Report = Path("out"),
     interactive: bool = typer.Option(
@@ -19,5 +19,5 @@ def redraw(
     """Draw the page of a saved result again, of any command, without computing anything."""
     from thetaone.report import load_result, write_report
 
-    stored = load_result(result)
+    stored = load_result(r.in_folder(result, "result.json"))
     print(write_report(stored, report or Path("out"), interactive=interactive))

@@ -10,6 +10,11 @@ import typer
 from thetaone.errors import InputError, MissingExtraError
 
 
+def in_folder(path: Path, name: str) -> Path:
+    """The file that is meant: a folder stands for the one of that name in it."""
+    return path / name if path.is_dir() else path
+
+
 def require_writable(path: Path | None) -> Path | None:
     """The path of an output, refused before the work when it cannot be written.
 

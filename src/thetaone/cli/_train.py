@@ -8,7 +8,9 @@ from thetaone.cli import _results as r
 
 
 def train(
-    recipe: Path = typer.Argument(metavar="RECIPE.json", help="Written by `thetaone transfer`."),
+    recipe: Path = typer.Argument(
+        metavar="RECIPE.json", help="Written by `thetaone transfer`; or the folder that it lies in."
+    ),
     task: str | None = typer.Option(None, help="The task; the one the recipe names by default."),
     report: r.Report = None,
     minutes: float = typer.Option(5.0, help="Minutes between two checkpoints."),
@@ -26,6 +28,7 @@ def train(
     from thetaone.cli._progress import Progress
     from thetaone.studies import Watch, train_recipe
 
+    recipe = r.in_folder(recipe, "recipe.json")
     with Progress() as progress:
         answer = train_recipe(
             recipe, task=task, folder=report, checkpoint_minutes=minutes,
