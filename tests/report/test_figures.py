@@ -163,15 +163,20 @@ def test_exponents_are_those_of_the_fits(result: TransferResult) -> None:
     assert (mup.low[1], mup.high[1]) == pytest.approx((-0.07, 0.03))
 
 
-def test_layers_alike_that_disagree_keep_a_row_each(result: TransferResult) -> None:
+def test_layers_alike_that_disagree_share_a_row_with_a_mark_each(result: TransferResult) -> None:
+    """Named one by one they would stand beside the other check's row of all, with no band."""
     rows = tuple(
         row.model_copy(update={"answer": "holds"}) if row.layer == "blocks.0.mlp.up" else row
         for row in result.check_sp.rows
     )
     check = result.check_sp.model_copy(update={"rows": rows})
-    names = [name for _, name in exponent_figure([check]).panels[0].y.ticks]
-    assert {"blocks.0.mlp.up", "blocks.1.mlp.up"} <= set(names)
-    assert "blocks.*.mlp.up" not in names
+    (panel,) = exponent_figure([check, result.check_mup]).panels
+    (place,) = [place for place, name in panel.y.ticks if name == "blocks.*.mlp.up"]
+    sp, mup = ([n for y, n in zip(s.y, s.notes, strict=True) if abs(y - place) < 0.5]
+               for s in panel.series)  # fmt: skip
+    assert [note.split(":")[0] for note in sp] == ["blocks.0.mlp.up", "blocks.1.mlp.up"]
+    assert len(mup) == 1
+    assert place in panel.bars[0].y
 
 
 def test_a_long_training_is_drawn_with_few_points_and_keeps_its_peak(

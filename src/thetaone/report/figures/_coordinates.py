@@ -1,6 +1,7 @@
 """Coordinate check: how much each layer's features move, as the model grows."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -112,13 +113,14 @@ class _Kind:
 
 def _kinds(check: CoordinateCheck, quantity: str) -> list[_Kind]:
     last = check.steps[-1]
+    rows = [row for row in check.rows if row.quantity == quantity and row.step == last]
+    count = Counter(any_block(row.layer) for row in rows)
     alike: dict[tuple[str, str, bool], list[LayerVerdict]] = {}
-    for row in check.rows:
-        if row.quantity == quantity and row.step == last:
-            alike.setdefault((any_block(row.layer), row.role, row.passed), []).append(row)
+    for row in rows:  # named alike whether all of them pass or some, so that checks share rows
+        name = any_block(row.layer) if count[any_block(row.layer)] > 1 else row.layer
+        alike.setdefault((name, row.role, row.passed), []).append(row)
     return [
-        _Kind(name if len(rows) > 1 else rows[0].layer, max(rows, key=_distance), len(rows))
-        for (name, _, _), rows in alike.items()
+        _Kind(name, max(rows, key=_distance), len(rows)) for (name, _, _), rows in alike.items()
     ]
 
 
