@@ -78,6 +78,17 @@ def test_moving_support_is_flagged() -> None:
     assert found.recommendation == "Pathwise"
 
 
+def test_a_jump_under_a_moving_support_is_seen() -> None:
+    found = t1.compare_estimators(  # E = 1 − 0.5/high: the gradient is 0.125, its path's is 0
+        lambda x: (x > 0.5) + 0.0 * x, lambda high: D.Uniform(0.0, high), torch.tensor(2.0),
+        repeats=50, estimators=[Pathwise()], reference_samples=100_000,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert found.recommendation == ""
+    assert found.rows[0].verdict == "biased"
+    assert any("f jumps along the paths" in flag for flag in found.flags)
+
+
 def test_a_wrong_reference_is_noticed() -> None:
     problem = known.quadratic_location(2)
     found = compare(problem, reference={"loc": torch.tensor([1.1, 1.1])}, repeats=5000)

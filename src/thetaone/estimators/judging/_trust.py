@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thetaone.estimators._protocol import Estimator, refusal_of
 from thetaone.estimators.distributions import ScoreCheck, moving_support
+from thetaone.estimators.judging._jumps import jump_along_paths
 from thetaone.estimators.judging._measurement import Moments, Setting
 from thetaone.estimators.judging._replicates import replicate_gradients
 from thetaone.estimators.methods import Enumeration, LeaveOneOut, MeasureValued, Pathwise
@@ -30,12 +31,14 @@ class Reference:
         mean: ``[P]``.
         error: Its standard error; ``None`` when exact.
         count: Estimates that the error is known from; 0 when exact [count].
+        jump: What shows that f jumps, where pathwise was to be the reference; empty otherwise.
     """
 
     kind: str
     mean: Tensor
     error: Tensor | None = None
     count: int = 0
+    jump: str = ""
 
     @property
     def stderr(self) -> Tensor:
@@ -63,8 +66,8 @@ class Judgement:
 def reference_of(setting: Setting, score: ScoreCheck, *, samples: int) -> Reference:
     """Enumeration where the support is small and finite, else leave-one-out, else a path.
 
-    Leave-one-out is no reference where E[score] is not 0: pathwise takes its place, then
-    measure-valued. Where none applies nothing can be judged, and the reference says so.
+    Leave-one-out is no reference where E[score] is not 0: pathwise takes its place, unless f jumps,
+    then measure-valued. Where none applies nothing can be judged, and the reference says so.
     """
     distribution = setting.family.make()
     if not refusal_of(Enumeration(), distribution):
@@ -73,17 +76,23 @@ def reference_of(setting: Setting, score: ScoreCheck, *, samples: int) -> Refere
     trusted: list[Estimator] = [Pathwise(), MeasureValued()]
     if score.passed:
         trusted.insert(0, LeaveOneOut())
+    jump = ""
     for estimator in trusted:
         if refusal_of(estimator, distribution):
             continue
+        if isinstance(estimator, Pathwise):
+            jump = jump_along_paths(setting, samples // 8)
+            samples -= 3 * (samples // 8)
+            if jump:
+                continue
         gradients = _estimates(
             estimator, replace(setting, n_samples=PER_ESTIMATE), max(2, samples // PER_ESTIMATE)
         ).double()
         count = gradients.shape[0]
         kind = f"{estimator.name}, {count * PER_ESTIMATE} samples"
-        return Reference(kind, gradients.mean(0), gradients.std(0) / count**0.5, count)
+        return Reference(kind, gradients.mean(0), gradients.std(0) / count**0.5, count, jump)
     size = sum(tensor.numel() for tensor in setting.family.tensors)
-    return Reference("", torch.full((size,), float("nan"), dtype=torch.float64))
+    return Reference("", torch.full((size,), float("nan"), dtype=torch.float64), jump=jump)
 
 
 def _estimates(estimator: Estimator, setting: Setting, count: int) -> Tensor:
@@ -124,6 +133,8 @@ def judge(moments: Moments, truth: Reference, estimator: Estimator, score: Score
     worst = float(z[z.abs().argmax()])
     if estimator.uses_score and not score.passed:
         verdict: Verdict = "score not centred"
+    elif not truth.kind and truth.jump and estimator.differentiates:
+        verdict, worst = "biased" if estimator.unbiased else "biased as declared", float("nan")
     elif not truth.kind:
         verdict, worst = "no reference", float("nan")
     elif abs(worst) > limit:
@@ -158,16 +169,19 @@ def flags_of(
             f"{score.reason}: no estimator that relies on the score is believed here. Use float64, "
             "another parametrization, or Pathwise()"
         )
+    if truth.jump:
+        flags.append(f"{truth.jump}; no estimator that differentiates f is believed here")
     if truth.kind.startswith("Pathwise"):
         flags.append(
-            "the reference here is not independent of pathwise: a jump of f would be in both"
+            "the reference here is not independent of pathwise: what a jump too small to be seen "
+            "along the paths adds would be missing from both"
         )
     flags += [flag for row in rows if (flag := _flag_of_row(row, truth.kind))]
     return tuple(flags)
 
 
 def _flag_of_row(row: EstimatorRow, kind: str) -> str:
-    if row.unbiased and row.verdict == "biased":
+    if row.unbiased and row.verdict == "biased" and kind:  # else the jump is told already
         if row.estimator.startswith(("Pathwise", "Antithetic(Pathwise")):
             return (
                 f"{row.estimator} disagrees with {kind} by {abs(row.bias_z):.0f} standard errors: "
