@@ -126,7 +126,7 @@ def _outermost(
     lists: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in lists)
-        if isinstance(module, kinds) and len(module) >= least and not inside:
+        if isinstance(module, kinds) and len(module._modules) >= least and not inside:
             lists[name] = module
     return lists
 

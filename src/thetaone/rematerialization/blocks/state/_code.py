@@ -5,19 +5,12 @@ import functools
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import resolve_name
 from threading import local
 from typing import Any
 
-_FOLLOWED = {
-    "collections",
-    "types",
-    "argparse",
-    "_thread",
-    "threading",
-    "functools",
-    "weakref",
-    "__main__",
-}
+_FOLLOWED = ("torch.distributions", "torch.quasirandom")  # these hold what they compute with
 _CLOSED = ("torch", "numpy", "thetaone", "pytest", "_pytest")
 
 
@@ -54,14 +47,55 @@ def members_of(value: Any) -> Mapping[str, Any]:
 
 def imported(code: types.CodeType, space: dict[str, Any]) -> list[types.ModuleType]:
     """Modules that a function imports as it runs, those that are loaded."""
-    names = [one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME"]
-    names += [f"{space.get('__package__')}.{name}" for name in names]
+    names: list[str] = []
+    for level, name in _names(code).imports:
+        if level and not space.get("__package__"):
+            continue
+        names.append(resolve_name("." * level + name, space.get("__package__")))
     return [sys.modules[name] for name in names if name in sys.modules]
 
 
+def stored(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Globals, and attributes, that a function sets or deletes."""
+    names = _names(code)
+    return names.globals, names.attributes
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What the instructions of a function name.
+
+    Attributes:
+        imports: Modules that it imports, each with how many packages up it starts.
+        globals: Globals that it sets or deletes.
+        attributes: Attributes that it sets or deletes.
+    """
+
+    imports: tuple[tuple[int, str], ...]
+    globals: frozenset[str]
+    attributes: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(code: types.CodeType) -> _Names:
+    steps = list(dis.get_instructions(code))
+    imports = tuple(
+        (int(steps[place - 2].argval or 0), step.argval)
+        for place, step in enumerate(steps)
+        if step.opname == "IMPORT_NAME"
+    )
+
+    def operands(kind: str) -> frozenset[str]:
+        names = (f"STORE_{kind}", f"DELETE_{kind}")
+        return frozenset(step.argval for step in steps if step.opname in names)
+
+    return _Names(imports, operands("GLOBAL"), operands("ATTR"))
+
+
 def followed(cls: type) -> bool:
-    root = (cls.__module__ or "").partition(".")[0]
-    return root in _FOLLOWED or origin(cls.__module__) != "closed"
+    """Whether the attributes of an object are followed: all but those of trusted libraries."""
+    module = cls.__module__ or "builtins"
+    return module.startswith(_FOLLOWED) or module.partition(".")[0] not in _CLOSED
 
 
 @functools.cache

@@ -4,7 +4,6 @@ A holder reads its contents as a dictionary and writes them back. What the conte
 belongs to other holders, so that reading is shallow and cheap.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sized
 from itertools import chain
@@ -13,6 +12,8 @@ from types import CellType
 from typing import Any, Protocol
 
 from torch import nn
+
+from thetaone.rematerialization.blocks.state._code import is_member
 
 # what nn.Module keeps for itself, and what compiling or rematerializing a module puts there;
 # parameters, buffers, children and hooks are watched in dictionaries of their own
@@ -98,26 +99,73 @@ class Members:
 
 
 class Names:
-    """Some names in a namespace: globals that code reads, or members of a class."""
+    """Some names in a namespace: globals that code reads or sets.
 
-    def __init__(
-        self, path: str, space: Any, names: Iterable[str], put: Callable[[str, Any], object]
-    ) -> None:
-        self.path, self.space, self.names, self.put = path, space, tuple(names), put
+    Args:
+        path: Where it is.
+        owner: A module, or the dictionary of its globals.
+        names: Which; not all have to be there.
+    """
+
+    def __init__(self, path: str, owner: Any, names: Iterable[str]) -> None:
+        self.path, self.owner, self.names = path, owner, tuple(names)
+        self.space: dict[str, Any] = owner if isinstance(owner, dict) else vars(owner)
 
     def contents(self) -> dict[Any, Any]:
         """Values by name."""
         return {name: self.space[name] for name in self.names if name in self.space}
 
     def restore(self, contents: dict[Any, Any]) -> None:
-        """Set the names that differ."""
+        """Set the names that differ, and delete those that were not there."""
+        for name in self.contents().keys() - contents.keys():
+            del self.space[name]
         for name, value in contents.items():
             if self.space.get(name, self) is not value:
-                self.put(name, value)
+                self._put(name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        if isinstance(self.owner, dict):
+            self.space[name] = value
+        else:
+            setattr(self.owner, name, value)
 
     def parts(self) -> Parts:
         """The values of these names."""
-        return Parts(None, read=_getter(self.contents()), source=self.space)
+        present = self.contents()
+        read = _getter(present)
+        absent = [name for name in self.names if name not in present]
+        if not absent:
+            return Parts(None, read=read, source=self.space)
+
+        def both(space: dict[str, Any]) -> Iterable[Any]:
+            return (*read(space), *map(space.get, absent))
+
+        return Parts(None, read=both, source=self.space)
+
+
+class ClassMembers:
+    """Members of a class of the user's, those that Python puts there apart."""
+
+    def __init__(self, path: str, cls: type) -> None:
+        self.path, self.cls = path, cls
+
+    def contents(self) -> dict[Any, Any]:
+        """Values by name."""
+        return {name: value for name, value in vars(self.cls).items() if is_member(name)}
+
+    def restore(self, contents: dict[Any, Any]) -> None:
+        """Set, add and delete members."""
+        now = self.contents()
+        for name in now.keys() - contents.keys():
+            delattr(self.cls, name)
+        for name, value in contents.items():
+            if now.get(name, self) is not value:
+                setattr(self.cls, name, value)
+
+    def parts(self) -> Parts:
+        """Its members of now; a further one makes it longer."""
+        space = vars(self.cls)
+        return Parts(space, read=_getter(self.contents()))
 
 
 class Items:
@@ -226,21 +274,6 @@ class Glance:
     def lengths(self, values: list[Any]) -> list[Any]:
         """The lengths among values."""
         return values[: len(self.sized)]
-
-
-class Environment(Items):
-    """The variables of the process's environment."""
-
-    def __init__(self) -> None:
-        super().__init__("os.environ", os.environ._data)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def restore(self, contents: dict[Any, Any]) -> None:
-        """Set and delete variables."""
-        for name in self.container.keys() - contents.keys():
-            del os.environ[os.fsdecode(name)]
-        for name, value in contents.items():
-            if self.container.get(name) is not value:
-                os.environ[os.fsdecode(name)] = os.fsdecode(value)
 
 
 def slot_names(cls: type) -> list[str]:

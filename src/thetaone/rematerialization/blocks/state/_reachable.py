@@ -2,32 +2,33 @@
 
 Objects are followed from the block's modules (children, plain attributes, hooks) through
 containers, attributes, closures and bound methods; code is followed from ``forward`` through the
-functions and methods that it names, to the globals that it reads. Torch, NumPy and the standard
-library are taken to keep no state of their own beside their generators; other installed packages
-are followed for generators and functions, not for their globals.
+functions and methods that it names, to the globals that it reads, and to modules and classes that
+are held as values. Torch and NumPy are taken to keep no state of their own beside their generators,
+the code of the standard library is not followed, its objects are; other installed packages are
+followed for generators and functions, not for their globals. An object that hides a state in C is
+refused where code names it.
 """
 
 import functools
 import os
-import re
 import types
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from contextvars import ContextVar
+from gc import get_referents
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from thetaone.rematerialization.blocks.state._code import (
-    followed,
-    functions,
-    imported,
-    is_member,
-    members_of,
-    origin,
-    written_classes,
+from thetaone.rematerialization.blocks.state._code import followed, members_of, origin
+from thetaone.rematerialization.blocks.state._foreign import (
+    Environment,
+    Results,
+    Variable,
+    remembered,
 )
 from thetaone.rematerialization.blocks.state._generators import GENERATORS, replayable
 from thetaone.rematerialization.blocks.state._holders import (
@@ -35,18 +36,24 @@ from thetaone.rematerialization.blocks.state._holders import (
     HOOKS,
     INTERNAL,
     Cell,
-    Environment,
     Items,
     Members,
-    Names,
     Slots,
     slot_names,
 )
-from thetaone.rematerialization.blocks.state._reached import ATOMS, Reached
+from thetaone.rematerialization.blocks.state._in_place import ARRAYS
+from thetaone.rematerialization.blocks.state._named import CALLED, FUNCTIONS, Named, used
+from thetaone.rematerialization.blocks.state._opaque import (
+    hidden_state,
+    is_draw,
+    is_inert,
+    is_library,
+    is_view,
+)
+from thetaone.rematerialization.blocks.state._reached import PLAIN, Reached
 
 LIMIT = 20_000  # objects that one block may reach
 LARGE = 64  # entries of a container that is watched only if code names it
-_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinMethodType, functools.partial)
 _CONTAINERS = (list, deque, set, dict)
 DEFAULTS = ("__defaults__", "__kwdefaults__")
 
@@ -61,65 +68,82 @@ def reachable(name: str, block: nn.Module) -> Reached:
     return _Search(name, block).run()
 
 
-class _Search:
+class _Search(Named):
     """One walk over objects and code, breadth first."""
 
     def __init__(self, name: str, block: nn.Module) -> None:
+        super().__init__()
         self.block = block
-        self.reached = Reached()
         self.seen: dict[int, Any] = {}
-        self.pending: deque[tuple[Any, str]] = deque([(block, name)])
-        self.names = self.reached.names
-        self.dynamic = False  # whether code of the user's looks names up as it runs
-        self.walked: set[types.CodeType] = set()
-        self.classes: dict[type, str] = {}
-        self.started: set[tuple[type, str]] = set()
-        self.members: set[type] = set()
+        self.scopes: dict[int, set[str]] = {}  # of what was seen
+        self.scope = used()  # of what is visited now
+        self.pending.append((block, name, self.scope))
         self.large: list[tuple[Any, str, str]] = []
-        self.iterators: list[tuple[Any, str, str]] = []
+        self.hidden: list[tuple[str, str, set[str]]] = []
 
     def run(self) -> Reached:
-        while self.pending or self._methods() or self._class_members():
-            value, path = self.pending.popleft()
+        while self.pending or self._methods() or self._class_members() or self._held_modules():
+            value, path, self.scope = self.pending.popleft()
             if len(self.seen) > LIMIT:
                 self.reached.refused[path] = f"one of more than {LIMIT:,} objects within reach"
                 break
             self._visit(value, path)
             if not self.pending:
                 self._named_containers()
-        for value, path, attribute in self.iterators:
-            if attribute in self.names:
-                kind = type(value).__name__
-                self.reached.refused[path] = f"a {kind}, whose position cannot be read"
+        for path, what, scope in self.hidden:
+            if self.dynamic or not scope.isdisjoint(self.names):
+                self.reached.refused[path] = what
         return self.reached
 
-    def _push(self, value: Any, path: str) -> None:
-        if not isinstance(value, ATOMS):
-            self.pending.append((value, path))
-
     def _visit(self, value: Any, path: str) -> None:
-        if isinstance(value, (*ATOMS, torch.Tensor)) or id(value) in self.seen:
+        if isinstance(value, (*PLAIN, torch.Tensor)):
             return
-        self.seen[id(value)] = value
-        if isinstance(value, np.ndarray):
-            for one in value.flat if value.dtype.hasobject else ():
-                self._push(one, path)
+        if id(value) in self.seen:
+            self.scopes[id(value)] |= self.scope
+            return
+        self.seen[id(value)], self.scopes[id(value)] = value, self.scope
+        if isinstance(value, ARRAYS):
+            if isinstance(value, np.ndarray) and value.dtype.hasobject:
+                self._all(value.flat, path)
+        elif isinstance(value, type):
+            if origin(value.__module__) != "closed":
+                self._class(value, ())
+        elif isinstance(value, types.ModuleType):
+            self.modules[id(value)] = value, set[str]()
         elif value is os.environ or value is os.getenv:
             self.reached.holders.append(Environment())
         elif isinstance(value, GENERATORS):
             self._generator(value, path)
         elif isinstance(value, nn.Module):
             self._module(value, path)
-        elif isinstance(value, _FUNCTIONS) or "__wrapped__" in members_of(value):
+        elif isinstance(value, FUNCTIONS) or "__wrapped__" in members_of(value):
             self._callable(value, path)
         elif isinstance(value, (*_CONTAINERS, tuple, frozenset, types.MappingProxyType)):
             self._container(value, path)
         elif isinstance(value, weakref.ref):
-            self._push(value(), path)
-        elif hasattr(type(value), "__next__"):
-            self.iterators.append((value, path, _last(path)))
-        elif followed(type(value)):
+            self._push(value(), path, self.scope)
+        elif isinstance(value, ContextVar):
+            holder = Variable(path, value)
+            self.reached.holders.append(holder)
+            self._all(holder.contents().values(), path)
+        elif is_view(value):
+            self._all(get_referents(value), path)
+        else:
+            self._other(value, path)
+
+    def _other(self, value: Any, path: str) -> None:
+        """Any other object: its attributes, and whether it hides a state."""
+        if is_inert(value):
+            return
+        if what := hidden_state(value):
+            self.hidden.append((path, what, self.scope))
+        if followed(type(value)):
             self._object(value, path)
+
+    def _all(self, values: Iterable[Any], path: str) -> None:
+        """Visit the contents of something, which code comes upon as it does upon that."""
+        for place, one in enumerate(list(values)):
+            self._push(one, f"{path}[{place}]", self.scope)
 
     def _generator(self, value: Any, path: str) -> None:
         if replayable(value):
@@ -138,11 +162,11 @@ class _Search:
         for name in HOOKS:
             self.reached.holders.append(Items(f"{path}.{name}", members[name]))
             for hook in members[name].values():
-                self._push(hook, f"a hook of {path}")
+                self._push(hook, f"a hook of {path}", used())
         for name in HOOK_OPTIONS:
             if members[name]:
                 self.reached.holders.append(Items(f"{path}.{name}", members[name]))
-        self._class(type(module), path, ("forward",))
+        self._class(type(module), ("forward", *CALLED))
         if module is not self.block and any(one is self.block for one in module.modules()):
             return  # around the block: what else it holds is not the block's
         registered = any(one is module for one in self.block.modules())
@@ -151,20 +175,20 @@ class _Search:
             if members[name]:
                 self.reached.holders.append(Items(f"{path}", members[name]))
         for name, child in module._modules.items():
-            self._push(child, f"{path}.{name}")
+            self._push(child, f"{path}.{name}", used())
 
     def _follow(self, value: Any, path: str, name: str) -> None:
         """Visit what has a name; large containers only if some code uses that name."""
         if isinstance(value, (*_CONTAINERS, tuple)) and len(value) > LARGE:
             self.large.append((value, path, name))
         else:
-            self._push(value, path)
+            self._push(value, path, {name})
 
     def _named_containers(self) -> None:
         pending, self.large = self.large, []
         for value, path, name in pending:
             if name in self.names:
-                self.pending.append((value, path))
+                self.pending.append((value, path, {name}))
             else:
                 self.large.append((value, path, name))
 
@@ -173,10 +197,9 @@ class _Search:
             self.reached.holders.append(Items(path, value))
         if isinstance(value, dict | types.MappingProxyType):
             for key, one in list(value.items()):
-                self._push(one, f"{path}[{key!r}]")
+                self._push(one, f"{path}[{key!r}]", self.scope)
         else:
-            for place, one in enumerate(list(value)):
-                self._push(one, f"{path}[{place}]")
+            self._all(value, path)
         if origin(type(value).__module__) != "closed":
             self._object(value, path)
 
@@ -185,34 +208,57 @@ class _Search:
         if names := slot_names(type(value)):
             holder = Slots(path, value, names)
             self.reached.holders.append(holder)
-            for name, one in holder.contents().items():
-                self._follow(one, f"{path}.{name}", name)
-        self._class(type(value), path, ("__call__",))
+            self._held(value, holder.contents(), path)
+        self._class(type(value), CALLED)
 
     def _attributes(self, value: Any, path: str) -> None:
         members = members_of(value)
         if isinstance(members, dict):
             self.reached.holders.append(Members(path, members, module=False))
-            for name, one in list(members.items()):
+            self._held(value, members, path)
+
+    def _held(self, value: Any, members: dict[str, Any], path: str) -> None:
+        """Visit attributes; what code of Python's own libraries reads nobody names."""
+        for name, one in list(members.items()):
+            if is_library(value):
+                self._push(one, f"{path}.{name}", self.scope)
+            else:
                 self._follow(one, f"{path}.{name}", name)
 
     def _callable(self, value: Any, path: str) -> None:
         if isinstance(value, functools.partial):
             if value.keywords:
                 self.reached.holders.append(Items(path, value.keywords))
-            for one in (value.func, *value.args, *value.keywords.values()):
-                self._push(one, path)
+            self._all((value.func, *value.args, *value.keywords.values()), path)
             return
-        if isinstance(owner := getattr(value, "__self__", None), GENERATORS):
-            self._push(owner, path)
-        elif isinstance(value, types.MethodType):
-            self._push(value.__self__, path)
-            self._push(value.__func__, path)
+        if is_draw(value):
+            if self.whose == "own":
+                what = "a draw from the operating system, made only once"
+                self.hidden.append((path, what, self.scope))
+            return
+        owner = getattr(value, "__self__", None)
+        if isinstance(value, types.MethodType):
+            self._push(value.__func__, path, self.scope)
+        if not isinstance(owner, types.ModuleType):
+            self._push(owner, path, self.scope)
         if hasattr(value, "cache_clear") and origin(value.__module__) == "own":
-            self.reached.caches.append(value)
-        self._push(members_of(value).get("__wrapped__"), path)
+            self._cache(value, path)
+        self._push(members_of(value).get("__wrapped__"), path, self.scope)
         if isinstance(value, types.FunctionType):
             self._function(value, path)
+
+    def _cache(self, function: Any, path: str) -> None:
+        """Follow what a function remembers."""
+        self.reached.caches.append(function)
+        holder = remembered(path, function)
+        self.reached.holders.append(holder)
+        values = list(holder.contents().values())
+        if isinstance(holder, Results) and any(isinstance(one, GENERATORS) for one in values):
+            self.reached.refused[path] = (
+                "a cache of a bounded size that makes random generators, and cannot be filled "
+                "again as it was: use functools.cache"
+            )
+        self._all(values, path)
 
     def _function(self, function: types.FunctionType, path: str) -> None:
         if origin(function.__module__) == "closed":
@@ -224,10 +270,11 @@ class _Search:
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
-            self._cell(cell, f"{name} in {function.__qualname__}")
+            if name != "__class__":  # the class that ``super()`` needs
+                self._cell(cell, f"{name} in {function.__qualname__}")
         defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for value in defaults:
-            self._push(value, f"a default of {function.__qualname__}")
+            self._push(value, f"a default of {function.__qualname__}", used())
         self._code(function.__code__, function)
 
     def _cell(self, cell: types.CellType, path: str) -> None:
@@ -235,101 +282,6 @@ class _Search:
             return
         self.seen[id(cell)] = cell
         holder = Cell(path, cell)
-        contents = holder.contents()
-        if isinstance(contents.get(""), type):
-            return  # the class that ``super()`` needs
         self.reached.holders.append(holder)
-        for value in contents.values():
-            self._push(value, path)
-
-    def _code(self, code: types.CodeType, function: types.FunctionType) -> None:
-        if code in self.walked:
-            return
-        self.walked.add(code)
-        self.names.update(code.co_names)
-        self.names.update(one for one in code.co_consts if isinstance(one, str))
-        space = function.__globals__
-        named = [name for name in code.co_names if name in space]
-        path = function.__module__
-        watched = [
-            name for name in named if self._global(space[name], f"{path}.{name}", code.co_names)
-        ]
-        if origin(function.__module__) == "own":
-            self.dynamic = self.dynamic or "getattr" in code.co_names
-            for module in imported(code, space):
-                self._namespace(module, code.co_names)
-        if watched and origin(function.__module__) == "own":
-            holder = Names(function.__module__, space, watched, space.__setitem__)
-            self.reached.holders.append(holder)
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                self._code(constant, function)
-
-    def _global(self, value: Any, path: str, names: Iterable[str]) -> bool:
-        """Follow a global; whether its value is to be watched."""
-        if isinstance(value, types.ModuleType):
-            self._namespace(value, names)
-            return False
-        if isinstance(value, type):
-            self._class(value, value.__qualname__, ("forward", "__call__", "apply"))
-            return False
-        in_block = origin(path.rpartition(".")[0]) == "own"
-        if in_block or isinstance(value, (*_FUNCTIONS, *GENERATORS)):
-            self._push(value, path)
-        return in_block
-
-    def _namespace(self, module: types.ModuleType, names: Iterable[str]) -> None:
-        """Follow what code names of a module: ``settings.scale``, ``random.random``."""
-        space, watched = vars(module), list[str]()
-        whose = origin(module.__name__)
-        for name in names:
-            value = space.get(name)
-            if whose == "closed":  # only to see whether it draws from a generator of that module
-                inner = isinstance(value, types.ModuleType) and name == "random"
-                if inner and isinstance(value, types.ModuleType):
-                    self._namespace(value, names)
-                elif isinstance(getattr(value, "__self__", None), GENERATORS) or (
-                    value is os.environ or value is os.getenv
-                ):
-                    self._push(value, f"{module.__name__}.{name}")
-            elif name in space and self._global(value, f"{module.__name__}.{name}", ()):
-                watched.append(name)
-        if watched and whose == "own":
-            put = functools.partial(setattr, module)
-            self.reached.holders.append(Names(module.__name__, space, watched, put))
-
-    def _class(self, cls: type, path: str, start: Iterable[str]) -> None:
-        self.classes.setdefault(cls, path)
-        self.names.update(start)
-
-    def _methods(self) -> bool:
-        """Follow methods that reachable code names; whether there was one more."""
-        for cls in list(self.classes):
-            for one in written_classes(cls):
-                every = self.dynamic and origin(one.__module__) == "own"
-                for name in vars(one) if every else self.names & vars(one).keys():
-                    if (one, name) not in self.started:
-                        self.started.add((one, name))
-                        for function in functions(vars(one)[name]):
-                            self._push(function, f"{one.__qualname__}.{name}")
-        return bool(self.pending)
-
-    def _class_members(self) -> bool:
-        """Watch values that classes hold; whether there is more to visit."""
-        for cls in list(self.classes):
-            for one in written_classes(cls):
-                if one in self.members or origin(one.__module__) != "own":
-                    continue
-                self.members.add(one)
-                names = list(filter(is_member, vars(one)))
-                if names:
-                    put = functools.partial(setattr, one)
-                    self.reached.holders.append(Names(one.__qualname__, vars(one), names, put))
-                    for name in names:
-                        if not functions(vars(one)[name]):  # code is followed where it is named
-                            self._push(vars(one)[name], f"{one.__qualname__}.{name}")
-        return bool(self.pending)
-
-
-def _last(path: str) -> str:
-    return re.split(r"[.\[]", path.split(" in ")[0])[-1]
+        for value in holder.contents().values():
+            self._push(value, path, used())

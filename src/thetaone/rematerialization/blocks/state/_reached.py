@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thetaone.rematerialization.blocks.state._code import origin
 from thetaone.rematerialization.blocks.state._holders import Holder
 
 ATOMS = (
@@ -17,6 +18,8 @@ ATOMS = (
     PurePath, types.ModuleType, types.EllipsisType, np.generic, np.dtype, torch.dtype, torch.device,
     torch.Size, torch.layout, torch.memory_format,
 )  # fmt: skip
+# of those, a class and a module hold values that code may change
+PLAIN = tuple(one for one in ATOMS if one not in (type, types.ModuleType))
 
 
 @dataclass
@@ -40,8 +43,10 @@ class Reached:
 
 def is_shallow(value: Any) -> bool:
     """Whether a value holds nothing that could change unseen, or is a tensor or array."""
-    if isinstance(value, (*ATOMS, torch.Tensor)):
+    if isinstance(value, (*PLAIN, torch.Tensor)):
         return True
+    if isinstance(value, type | types.ModuleType):
+        return origin(getattr(value, "__module__", None) or value.__name__) == "closed"
     if isinstance(value, np.ndarray):
         return not value.dtype.hasobject
     return isinstance(value, tuple | frozenset) and all(map(is_shallow, value))
