@@ -187,3 +187,26 @@ def test_a_pass_leaves_no_trace() -> None:
     record(model, x)
     assert hooks == [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
     assert torch.equal(model(x), plain)
+
+
+def test_no_feature_is_taken_for_logits_that_are_gone() -> None:
+    """A storage's address is used again: those of tensors computed on the side must not be kept."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.qkv(x).view(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            mixed = F.scaled_dot_product_attention(q, k, v)
+            return self.out(mixed.transpose(1, 2).reshape(2, 5, 8))
+
+    model = nn.Sequential(Attention(), nn.Linear(8, 8), nn.ReLU())
+    with Recorder(model) as recorder:
+        model(torch.randn(2, 5, 8))
+        features = recorder.record.features
+        seen = len(recorder._features)
+    others = [label for label in features if not label.endswith(" logits")]
+    assert seen == sum(len(features[label]) for label in others)
+    assert set(features) - set(others) == {"0 logits"}

@@ -242,9 +242,10 @@ class Recorder(TorchDispatchMode):
         if not any(o.data for o in sources) or not any(o.names for o in sources):
             return
         key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel())
-        if key in self._features and not fresh:
-            return
-        self._features.add(key)
+        if not fresh:  # one computed here is freed at once, and its address used again
+            if key in self._features:
+                return
+            self._features.add(key)
         self.record.see(label)
         paused, self._paused = self._paused, True
         self.record.features[label].append(tensor.detach().clone())
