@@ -3,21 +3,36 @@
 The baseline is the loop of every tutorial, with torch's own number of threads; the contender is
 the local engine with ``engine="auto"``, its measurement included. Interleaved, best of the repeats
 of each. Run: ``python benchmarks/bench_sweeps.py`` (about three minutes on two quiet cores).
+``--bound`` measures the limit that a step's own kernels set, without Python and autograd.
+``--tiny 2000`` measures what a sweep of 2 000 tiny trials adds to their training, and its memory.
 """
 
 import argparse
+import functools
+import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
 from origin import record
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from thetaone.records import EngineDecision, TrialSpec
-from thetaone.sweeps import Work, grid, run_local
+from thetaone.records import EngineDecision, ProgressEvent, TrialSpec
+from thetaone.sweeps import Descent, Work, batches_of, grid, open_store, run_local, run_trials
+from thetaone.sweeps.engines._stacked import Stack
 from thetaone.tasks import LoadedTask, load_task
+
+CASES = [  # task, width, steps
+    ("digits", 32, 100), ("digits", 64, 100), ("digits", 128, 100), ("digits", 512, 50),
+    ("lm", 32, 20), ("lm", 64, 10), ("lm", 128, 10), ("lm", 256, 5),
+]  # fmt: skip
 
 
 def adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
@@ -49,15 +64,136 @@ def engine(task: LoadedTask, specs: Sequence[TrialSpec]) -> tuple[float, EngineD
     return time.perf_counter() - started, decisions[0]
 
 
+class Kernels(TorchDispatchMode):
+    """Notes every kernel that runs inside, with its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls.append((func, args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def kernel_seconds(step: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """What a step's matrix products, and all its kernels, take alone: fastest of the repeats."""
+    with Kernels() as kernels:
+        step()
+    products, others = 0.0, 0.0
+    for func, args, kwargs in kernels.calls:
+        with torch.no_grad():
+            call = functools.partial(func, *args, **kwargs)
+            seconds = min(timed(call) for _ in range(repeats))
+        if func._overloadpacket in flop_registry or "scaled_dot_product" in str(func):
+            products += seconds
+        else:
+            others += seconds
+    return products, products + others
+
+
+def timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def bound(name: str, width: int, repeats: int) -> None:
+    """What no engine can beat: every core doing nothing but a step's matrix products, or kernels.
+
+    speedup ≤ cores · (plain step, torch's own threads) / (those alone, on one thread), as one model
+    has them or as a stack does, whichever is faster a model.
+    """
+    task, cores = load_task(name), torch.get_num_threads()
+    specs = grid(
+        widths=[width], lrs=task.defaults["lrs"], seeds=task.defaults["seeds"][:2], n_steps=1000,
+        parametrization="sp", base_width=width,
+    )  # fmt: skip
+    work = Work(task=task, make_optimizer=adam)
+    model, optimizer = work.build(specs[0])
+    descent = Descent(work, model, optimizer, 1000)
+    stream = batches_of(task, specs[0])
+    descent.step(next(stream))
+    plain = min(timed(lambda: descent.step(next(stream))) for _ in range(4 * repeats))
+    torch.set_num_threads(1)
+    try:
+        alone = kernel_seconds(lambda: descent.step(next(stream)), repeats)
+        members = specs[: len(specs) // 2]
+        with Stack(work, members) as stack:
+            stack.step()
+            stacked = [seconds / len(members) for seconds in kernel_seconds(stack.step, repeats)]
+    finally:
+        torch.set_num_threads(cores)
+    products, kernels = map(min, zip(alone, stacked, strict=True))
+    case = {"threads": cores, "task": f"{name}, bound", "width": width}
+    figures = {
+        "plain_step_ms": round(1e3 * plain, 3),
+        "products_ms": round(1e3 * products, 3), "kernels_ms": round(1e3 * kernels, 3),
+        "kernels_alone_ms": round(1e3 * alone[1], 3),
+        "kernels_in_a_stack_ms": round(1e3 * stacked[1], 3),
+        "speedup_of_products_alone": round(cores * plain / products, 2),
+        "speedup_at_most": round(cores * plain / kernels, 2),
+    }  # fmt: skip
+    record("sweeps", case, figures)
+
+
+def many_trials(n_trials: int) -> None:
+    """Processor time and memory of a sweep of tiny trials on a journal, beside the bare loop."""
+    torch.set_num_threads(1)
+    task, width, steps = load_task("digits"), 16, 100
+    rates, seeds = [2.0 ** (power / 4) for power in range(-40, -20)], range(n_trials // 20)
+    specs = grid(
+        widths=[width], lrs=rates, seeds=seeds, n_steps=steps, parametrization="sp",
+        base_width=width,
+    )  # fmt: skip
+    marks: list[tuple[float, float]] = []  # seconds, MiB
+    bare: list[float] = []  # seconds of one plain training between the sweep's own
+
+    def mark(event: ProgressEvent) -> None:
+        if event.kind == "trial" and event.n_done % (n_trials // 10) == 0:
+            marks.append((time.process_time() - sum(bare), resident_mebibytes()))
+            started = time.process_time()
+            one_by_one(task, specs[: n_trials // 100])
+            bare.append(time.process_time() - started)
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(Path(folder) / "sweep.journal", experiment="tiny")
+        work = Work(task=task, make_optimizer=adam)
+        run_trials(work, specs[:1], store=store, engine="serial")  # what is loaded once
+        started = time.process_time()
+        run_trials(work, specs[1:], store=store, engine="serial", progress=mark)
+        swept = time.process_time() - started - sum(bare)
+    alone = sum(bare) / (len(bare) * (n_trials // 100)) * n_trials
+    case = {"task": "digits, tiny trials", "width": width, "trials": len(specs), "steps": steps}
+    figures = {
+        "plain_cpu_seconds": round(alone, 2), "sweep_cpu_seconds": round(swept, 2),
+        "overhead_percent": round(100 * (swept / alone - 1), 2),
+        "mebibytes_by_tenths": [round(memory, 1) for _, memory in marks],
+        "kibibytes_a_trial": round(1024 * (marks[-1][1] - marks[0][1]) / (0.9 * n_trials), 1),
+    }  # fmt: skip
+    record("sweeps", case, figures)
+
+
+def resident_mebibytes() -> float:
+    """Memory of this process that is in RAM."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bound", action="store_true", help="only: the limit of the speedup")
+    parser.add_argument("--tiny", type=int, metavar="TRIALS", help="only: so many tiny trials")
     options = parser.parse_args()
-    cases = [
-        ("digits", 32, 100), ("digits", 64, 100), ("digits", 128, 100), ("digits", 512, 50),
-        ("lm", 32, 20), ("lm", 64, 10), ("lm", 128, 10), ("lm", 256, 5),
-    ]  # fmt: skip
-    for name, width, steps in cases:
+    if options.bound:
+        for name, width, _ in CASES:
+            bound(name, width, options.repeats)
+        return
+    if options.tiny:
+        many_trials(options.tiny)
+        return
+    for name, width, steps in CASES:
         task = load_task(name)
         specs = grid(
             widths=[width], lrs=task.defaults["lrs"], seeds=task.defaults["seeds"][:2],

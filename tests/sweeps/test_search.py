@@ -15,9 +15,10 @@ from torch import nn
 from toy import Toy, adam
 
 import thetaone as t1
+from thetaone.cli.main import main
 from thetaone.errors import InputError
 from thetaone.laws import fit_vertex
-from thetaone.records import ProgressEvent, SweepResult, TrainingLoop, Trial
+from thetaone.records import ProgressEvent, SweepResult, TrainingLoop, TransferResult, Trial
 from thetaone.sweeps.search._drive import stop_of
 from thetaone.sweeps.search._plan import BEYOND, LIMIT, Ask, plan_search
 
@@ -235,6 +236,32 @@ def test_trials_without_evaluation_are_not_served_where_it_is_asked_for(tmp_path
     result = t1.sweep(Judged(), **asked, choose="evaluate")
     assert result.n_reused == 0
     assert all(trial.evaluation is not None for trial in result.trials)
+
+
+@pytest.mark.slow
+def test_a_transfer_searches_end_to_end_from_the_command_line(tmp_path: Path) -> None:
+    sizes = ["--widths", "16,32", "--target", "64", "--lrs", "2^-8:2^-4", "--seeds", "0,1"]
+    call = ["transfer", "digits", *sizes, "--steps", "40", "--engine", "serial"]
+    rates: dict[str, float] = {}
+    for search in ("grid", "auto"):
+        folder = tmp_path / search
+        with pytest.raises(SystemExit) as end:
+            main([*call, "--search", search, "--report", str(folder)])
+        assert not end.value.code
+        result = TransferResult.from_json(folder / "result.json")
+        rates[search] = math.log2(result.chosen_lr)
+        assert (result.mup.search is None) == (search == "grid")
+    assert rates["auto"] == pytest.approx(rates["grid"], abs=0.75)
+    for sweep in (result.mup, result.sp):
+        assert sweep.search is not None
+        assert sweep.search.flops == pytest.approx(sum(t.cost_flops for t in sweep.trials))
+        assert all(trial.status != "failed" for trial in sweep.trials)
+    assert len(result.target.losses) == 40
+    again = t1.sweep(
+        "digits", widths=[16, 32], target=64, lrs=result.mup.lrs, seeds=[0, 1], steps=40,
+        engine="serial", search="auto", storage=folder / "sweep.journal",
+    )  # fmt: skip
+    assert again.n_trained == 0  # the transfer's own trials, found by the same search
 
 
 def test_words_that_are_no_search_and_no_choice() -> None:

@@ -7,7 +7,9 @@ samplers read the file as it is, and lines that they append are read here.
 """
 
 import json
+import math
 import os
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +30,8 @@ _NEEDED: dict[int, tuple[str, ...]] = {
     8: ("trial_id", "user_attr"),
     9: ("trial_id", "system_attr"),
 }
+# between waits for the disk: a killed process loses nothing, a power cut what ended since the last
+SYNC_SECONDS = 1.0
 _SEAL = b',"crc":"'
 _BEGINNING = b'{"op_code":'
 
@@ -48,6 +52,7 @@ class Journal:
         self._path = path
         self._lock = FileLock(path)
         self._n_logs, self._n_lines, self._offset = 0, 0, 0  # read so far
+        self._synced = -math.inf
         self.damaged_lines: list[int] = []
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device filled
             raise ValueError("it is no regular file")
@@ -81,7 +86,9 @@ class Journal:
             _cut_torn_line(file)
             file.write(lines)
             file.flush()
-            os.fsync(file.fileno())
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
 
     def _require_journal(self) -> None:
         with self._path.open("rb") as file:

@@ -148,9 +148,11 @@ def _unless_secret(error: Exception, where: str) -> Exception | None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     logger = logging.getLogger("optuna")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
+    before, quiet = logger.level, logger.level >= logging.WARNING
+    if not quiet:  # each change of a level empties the caches of every logger
+        logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        if not quiet:
+            logger.setLevel(before)
