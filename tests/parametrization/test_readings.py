@@ -104,3 +104,14 @@ def test_a_reading_that_a_target_asked_for_does_not_lend_it_its_sizes() -> None:
     torch.nn.init.constant_(base.first.weight, 0.25)
     wide = read_blueprint(base)
     assert wide.by_name["first.weight"].rms == 0.25
+
+
+def test_a_prescription_does_not_depend_on_those_before() -> None:
+    def net(width: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 10))
+
+    first = t1.prescribe(net(256), base=lambda: net(64))["2.weight"]
+    assert first.init_std is not None
+    t1.prescribe(net(64), base=lambda: net(64))  # measures the same base, by the same reading
+    again = t1.prescribe(net(256), base=lambda: net(64))["2.weight"]
+    assert again.init_std == pytest.approx(first.init_std)

@@ -1,10 +1,12 @@
 import math
+from functools import cached_property
 from typing import Any
 
 import pytest
 
 from thetaone.errors import InputError, RecordError
 from thetaone.records import Optimum, PowerLaw, Region, Schedule
+from thetaone.records._base import Record
 
 LAW = PowerLaw(exponent=1.0, stderr=math.inf, interval=(-1, 2.5), prefactor=3, n_points=4)
 
@@ -77,3 +79,18 @@ def test_missing_file_is_named(tmp_path) -> None:
 def test_no_picture_is_said() -> None:
     with pytest.raises(RecordError, match="Optimum record has no picture"):
         Optimum(log2_lr=1, stderr=1, interval=(0, 2), loss=1).plot()
+
+
+class Named(Record):
+    names: tuple[str, ...]
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
+
+def test_a_copy_keeps_nothing_that_was_made_of_the_fields_before() -> None:
+    record = Named(names=("a",))
+    assert record.by_name == {"a": 0}
+    assert record.unchecked_copy(names=("b",)).by_name == {"b": 0}
+    assert record.model_copy(update={"names": ("c",)}).by_name == {"c": 0}

@@ -87,7 +87,9 @@ class Record(BaseModel):
             >>> Point(x=1.0).unchecked_copy(x=2.0)
             Point(x=2.0)
         """
-        return super().model_copy(update=update)
+        # Not pydantic's copy: it keeps what cached properties made of the fields before.
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.model_construct(**{**fields, **update})
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The record as JSON text; also written to ``path`` when one is given."""
