@@ -176,16 +176,23 @@ CASES = (
 def measure(case: Case, storage: str | None, engine: str) -> dict[str, Any]:
     """Best rates of the proxies and of the plain target, and what the proxies' rates cost there."""
     common: dict[str, Any] = {
-        "seeds": SEEDS, "steps": case.steps, "optimizer": case.optimizer, "target": case.target,
-        "target_depth": case.target_depth, "engine": engine, "storage": storage, **case.options,
+        "seeds": SEEDS, "steps": case.steps, "target": case.target,
+        "target_depth": case.target_depth, "engine": engine, "storage": storage,
     }  # fmt: skip
+    set_up = {"optimizer": case.optimizer, **case.options}
     grid = parse_lrs(case.lrs)
     rule = "mup" if case.start is None else started(case)
     proxies = t1.sweep(
-        case.task, widths=case.widths, depths=case.depths, lrs=grid, parametrization=rule, **common
-    )
+        case.task, widths=case.widths, depths=case.depths, lrs=grid, parametrization=rule,
+        **common, **({} if callable(rule) else set_up),
+    )  # fmt: skip
     depths = None if case.target_depth is None else [case.target_depth]
-    plain: dict[str, Any] = {"widths": [case.target], "depths": depths, "parametrization": "sp"}
+    plain: dict[str, Any] = {
+        "widths": [case.target],
+        "depths": depths,
+        "parametrization": "sp",
+        **set_up,
+    }
     target = t1.sweep(case.task, lrs=grid, **plain, **common)
     (best,) = target.optima.values()
     rates = {size: 2.0**optimum.log2_lr for size, optimum in proxies.optima.items()}

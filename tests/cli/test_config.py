@@ -118,7 +118,8 @@ def test_one_file_does_for_every_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file of transfer says what sweep does not take; sweep goes on and names it."""
-    text = 'widths = [4, 8]\nlrs = [0.01, 0.02, 0.04]\nseeds = [0]\nsteps = 3\nmemory = "1GiB"\n'
+    text = "widths = [4, 8]\nlrs = [0.01, 0.02, 0.04]\nweight-decay = 0.1\n"
+    text += 'seeds = [0]\nsteps = 3\nmemory = "1GiB"\n'
     (tmp_path / "run.toml").write_text(text)
     config = ["--config", str(tmp_path / "run.toml"), "--engine", "serial"]
     run("sweep", str(tmp_path / "task.py"), *config, "--storage", str(tmp_path / "s.journal"))

@@ -22,6 +22,7 @@ SMALL: dict[str, Any] = {
     "widths": [4, 8], "lrs": [2**-8, 2**-6, 2**-4], "seeds": [0, 1], "steps": 10,
     "engine": "serial", "optimizer": torch.optim.Adam,
 }  # fmt: skip
+OPEN = {name: value for name, value in SMALL.items() if name != "optimizer"}
 
 
 def test_the_same_sweep_asked_twice_trains_nothing_the_second_time(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_callable_parametrization_and_divergence() -> None:
     def wild(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=lr * 2**12)
 
-    result = t1.sweep(Toy(), **{**SMALL, "steps": 60}, parametrization=wild)
+    result = t1.sweep(Toy(), **{**OPEN, "steps": 60}, parametrization=wild)
     assert result.parametrization == "wild"
     statuses = {trial.lr: trial.status for trial in result.trials}
     assert statuses[2**-4] == "diverged"
@@ -216,3 +217,36 @@ def test_what_mup_hangs_on_an_optimizer_does_not_forbid_stacks() -> None:
         n_processes=1, optimizer=torch.optim.Adam,
     )  # fmt: skip
     assert {trial.status for trial in result.trials} == {"finished"}
+
+
+@pytest.mark.parametrize(
+    "said", [{"weight_decay": 5.0}, {"roles": {"0.weight": "input"}}, {"decay": "independent"}]
+)
+def test_what_an_own_parametrization_would_not_see_is_refused(said: dict[str, Any]) -> None:
+    (name,) = said
+    with pytest.raises(InputError, match=f"^{name}: your own parametrization builds the optimizer"):
+        t1.sweep(Toy(), **OPEN, parametrization=plain_sgd, **said)
+
+
+def test_in_a_check_the_optimizer_says_what_is_expected_and_its_options_nothing() -> None:
+    asked: dict[str, Any] = {"widths": [8, 16], "lr": 0.1, "seeds": 1, "max_seeds": 1}
+    with pytest.raises(InputError, match=r"^weight_decay: your own parametrization"):
+        t1.coordinate_check(Toy(), **asked, parametrization=plain_sgd, weight_decay=5.0)
+    assert t1.coordinate_check(Toy(), **asked, parametrization=plain_sgd, optimizer="SGD").rows
+
+
+def test_an_optimizer_beside_an_own_parametrization_is_the_one_that_it_builds() -> None:
+    assert t1.sweep(Toy(), **OPEN, parametrization=plain_sgd, optimizer="SGD").trials
+    with pytest.raises(InputError, match=r"^optimizer=Adam: your own parametrization builds SGD"):
+        t1.sweep(Toy(), **SMALL, parametrization=plain_sgd)
+
+
+def plain_sgd(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+@pytest.mark.parametrize("choice", [{"decay": "independent"}, {"depth_exponent": 0.5}])
+def test_a_choice_of_mup_beside_plain_torch_is_refused(choice: dict[str, Any]) -> None:
+    (name,) = choice
+    with pytest.raises(InputError, match=f"^{name}: a choice of what µP prescribes"):
+        t1.sweep(Toy(), **SMALL, parametrization="sp", **choice)

@@ -29,7 +29,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         return None
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        values = {name.replace("-", "_"): v for name, v in tomllib.loads(text).items()}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--config={path}: cannot be read: {error}") from error
     names = _options_of(context.command)

@@ -15,6 +15,7 @@ from thetaone.studies.request import (
     Rule,
     choose_optimizer,
     made_choices,
+    require_trained,
     settled_training,
 )
 from thetaone.sweeps import Descent, Work, whole_numbers
@@ -113,6 +114,8 @@ def coordinate_check(
     loaded = load_task(task)
     chosen, taken = choose_optimizer(loaded, optimizer, options)
     read_members(chosen, taken, call=coordinate_check)
+    if callable(parametrization):  # the optimizer and the choices say what is expected
+        require_trained(parametrization, options)
     choices = made_choices({
         "roles": roles, "folds": folds, "decay": decay, "decay_vectors": decay_vectors,
         "depth_exponent": depth_exponent, "branches": branches, "frozen": frozen, "sample": sample,

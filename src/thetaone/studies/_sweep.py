@@ -22,11 +22,19 @@ from thetaone.records import (
     comparable,
 )
 from thetaone.studies._watch import logged
-from thetaone.studies.request import Request, Rule, Size, settle
+from thetaone.studies.request import (
+    Request,
+    Rule,
+    Size,
+    require_class,
+    require_trained,
+    settle,
+)
 from thetaone.sweeps import (
     After,
     TrialRuns,
     Work,
+    blamed_on_task,
     check_task,
     combine,
     find_drift,
@@ -36,6 +44,7 @@ from thetaone.sweeps import (
     require_engine,
     run_trials,
     search_trials,
+    seeded,
     transfer_penalties,
 )
 from thetaone.version import __version__
@@ -165,6 +174,13 @@ def sweep(
         options=options, base=None if width is None else Size(width, target_depth),
         search=search, choose=choose,
     )  # fmt: skip
+    require_trained(parametrization, (*options, *request.choices))
+    if callable(parametrization) and optimizer is not None:
+        rule = request.parametrization(parametrization)
+        work, spec = Work(task=request.task, make_optimizer=rule), request.specs(rule.label)[0]
+        with seeded(spec.seed), blamed_on_task(f"the optimizer of {rule.label} at {spec.width}"):
+            built = work.build(spec)[1]
+        require_class(built, optimizer)
     return run_sweep(
         request, parametrization, engine=engine, n_processes=n_processes, storage=storage,
         fresh=fresh, progress=logged(progress), callbacks=callbacks,

@@ -1,4 +1,6 @@
 from ._optimizer import choose_optimizer as choose_optimizer
+from ._optimizer import require_class as require_class
+from ._optimizer import require_trained as require_trained
 from ._request import DEFAULTS as DEFAULTS
 from ._request import Request as Request
 from ._request import Rule as Rule

@@ -1,17 +1,66 @@
 """The optimizer of a request and its options: the caller's, else the task's, else AdamW's own."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
 from thetaone.errors import InputError, TaskError
-from thetaone.parametrization import read_members
+from thetaone.parametrization import optimizer_name, read_members
 from thetaone.records import takes_option
 from thetaone.tasks import LoadedTask
 
 OPTIONS = ("weight_decay", "betas", "beta2", "eps", "momentum")  # as a task may name them
+SCALING = (
+    "decay",
+    "decay_vectors",
+    "depth_exponent",
+    "branches",
+)  # choices that plain torch ignores
+
+
+def require_trained(rule: Any, names: Iterable[str]) -> None:
+    """Refuse what a parametrization would leave out in silence.
+
+    Args:
+        rule: ``"mup"``, ``"sp"``, or the caller's callable.
+        names: What the caller chose: options of the optimizer, choices of ``prescribe``.
+
+    Raises:
+        InputError: A callable builds the optimizer by itself; plain torch scales nothing.
+    """
+    chosen = list(names)
+    if callable(rule) and chosen:
+        raise InputError(
+            f"{', '.join(chosen)}: your own parametrization builds the optimizer and would not see "
+            "this; say it there, or make a number an axis: axes={'weight_decay': [0.1]}"
+        )
+    scaling = [name for name in chosen if name in SCALING]
+    if rule == "sp" and scaling:
+        raise InputError(
+            f"{', '.join(scaling)}: a choice of what µP prescribes, and parametrization='sp' "
+            "prescribes nothing; leave it out, or use 'mup'"
+        )
+
+
+def require_class(built: torch.optim.Optimizer, optimizer: Any) -> None:
+    """Refuse an optimizer that is not what the caller's own parametrization builds.
+
+    Args:
+        built: By the callable.
+        optimizer: What the caller named beside it.
+
+    Raises:
+        InputError: It is none of the optimizers built.
+    """
+    classes = tuple(member.cls for member in read_members(optimizer, {}).values())
+    members = getattr(built, "members", [built])
+    if not any(isinstance(member, classes) for member in members):
+        raise InputError(
+            f"optimizer={optimizer_name(optimizer)}: your own parametrization builds "
+            f"{' and '.join(type(member).__name__ for member in members)}; leave optimizer out"
+        )
 
 
 def choose_optimizer(
