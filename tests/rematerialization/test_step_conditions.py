@@ -1,6 +1,7 @@
 """A step other than the one that was measured: smaller, under autocast, or in need of more."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.rematerialization.test_executor import backward, batch, state
 from thetaone.errors import ScheduleError
 from thetaone.rematerialization import profile, rematerialize, store_all
 from thetaone.rematerialization.planning._policies import judged, per_block
+from thetaone.rematerialization.profiling import Modes
 
 
 @pytest.mark.float32
@@ -52,8 +54,14 @@ def unfrozen(model: nn.Module) -> None:
     model.requires_grad_(True)
 
 
+def last_trains(model: nn.Module) -> None:
+    model.eval()
+    list(model.modules())[-1].train()
+
+
 STEPS: dict[str, tuple[Callable[[nn.Module], object], Callable[[nn.Module], object], str]] = {
     "training": (lambda m: m.eval(), lambda m: m.train(), "training was no, is yes"),
+    "some that train": (last_trains, lambda m: m.train(), "training was some .bits [0-9a-f]+., is"),
     "trainable": (lambda m: m.requires_grad_(False), unfrozen, "trainable was 0, is"),
 }
 
@@ -75,3 +83,21 @@ def test_a_step_that_needs_more_is_planned_anew_or_refused(name: str) -> None:
     limit = store_all(profile(model, x, repeats=1)).peak_bytes
     after(model)
     assert peak(model, lambda m: m(x).sum().backward()) <= limit
+
+
+def test_modes_see_what_was_added_replaced_or_switched() -> None:
+    block: Any = Residual(16)
+    modes, seen = Modes([block]), set[tuple[str, str]]()
+    changes: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: block.norm.eval(),
+        lambda: block.up.requires_grad_(False),
+        lambda: setattr(block, "up", nn.Linear(16, 64, bias=False)),
+        lambda: block.down.add_module("adapter", nn.Linear(16, 2)),
+        lambda: block.down.adapter.register_parameter("bias", None),
+    ]
+    for change in changes:
+        change()
+        seen.add(modes.now())
+        assert modes.now() == Modes([block]).now()
+    assert len(seen) == len(changes)

@@ -105,6 +105,8 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
     Raises:
         ProfileError: No argument is a tensor.
     """
+    if args and isinstance(args[0], torch.Tensor):  # as nearly all models call their blocks
+        return args[0], Call((Flow(0), *args[1:]), kwargs)
     outermost = itertools.chain(args, kwargs.values())
     flowing = next((leaf for leaf in outermost if isinstance(leaf, torch.Tensor)), None)
     if flowing is None:

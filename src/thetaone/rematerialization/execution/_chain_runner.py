@@ -57,6 +57,8 @@ from thetaone.rematerialization.profiling import (
     untouched,
 )
 
+PLAIN = {torch.Tensor, nn.Parameter, bool, int, float, str, tuple, list, dict, type(None)}
+
 
 @dataclass(frozen=True)
 class Replanned:
@@ -130,17 +132,22 @@ class ChainRunner:
         """What happens when the model's loop calls a block."""
         if self.runs_as_written():
             return written(block).__call__(block, *args, **kwargs)
+        stage = self._stage_of(block)
+        if self.plan.needs_nothing(stage) and PLAIN.issuperset(
+            map(type, (*args, *kwargs.values()))
+        ):
+            self.next = (stage + 1) % len(self.plan.stages)
+            return self.plan.runner.run_within(written(block).__call__, block, *args, **kwargs)
         placeholder = placeholder_in(leaves_of((args, kwargs)))
         if placeholder is not None:
             return self._hand_on(block, placeholder, args, kwargs)
-        stage = self._stage_of(block)
         flowing, call = first_call(args, kwargs)
         plan = self._plan_for(flowing, call) if stage == 0 else self.plan
         if stage not in plan.sections:
             name, before = plan.stages[stage].name, plan.stages[stage - 1].name
             refuse_between(f"{name} is not called with the output of {before}")
         self.next = (plan.sections[stage].stop) % len(plan.stages)
-        if plan.sections[stage].items == [stage]:  # its tape is kept: nothing to prepare
+        if stage in plan.alone:  # its tape is kept: nothing to prepare
             return plan.runner.run_taping(stage, call, flowing)
         return self._start(plan, stage, flowing, call)
 
@@ -155,7 +162,10 @@ class ChainRunner:
                 "removed or replaced after rematerialize: call it again"
             )
         flowing, call = first_call((activation,), {})
-        return self._start(self._plan_for(flowing, call), 0, flowing, call)
+        plan = self._plan_for(flowing, call)
+        if plan.keeps_all and not plan.runner.first_step.expected:
+            return plan.runner.run_within(written(container).forward, container, activation)
+        return self._start(plan, 0, flowing, call)
 
     def runs_as_written(self) -> bool:
         """Whether nothing is recomputed now: no gradient, within a block, in a transform."""
@@ -229,7 +239,7 @@ class ChainRunner:
         plan = self.plan
         if not plan.conditions:  # of a chain that was written by hand
             return plan
-        now = conditions((activation,), call, plan.blocks)
+        now = conditions((activation,), call, plan.modes)
         now = {name: value for name, value in now.items() if name not in self.ignored}
         changed = differences(plan.conditions, now)
         if not changed:

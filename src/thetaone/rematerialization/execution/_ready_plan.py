@@ -13,6 +13,7 @@ from thetaone.rematerialization.blocks import Blocks
 from thetaone.rematerialization.disk import DiskTier
 from thetaone.rematerialization.execution._tree_runner import StageCall, TreeRunner, read_links
 from thetaone.rematerialization.planning import Node, tree
+from thetaone.rematerialization.profiling import Modes
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Plan:
         conditions: Of the step that it was made for.
         places: Stages of each block, by the block's id.
         whole: Whether all stages are one section, whatever regions there are.
+        alone: Stages whose tapes are kept, that no region has or spans.
+        modes: Which modules train, and which parameters are trained.
     """
 
     runner: TreeRunner
@@ -32,6 +35,8 @@ class Plan:
     conditions: dict[str, str]
     places: dict[int, list[int]]
     whole: bool
+    alone: frozenset[int]
+    modes: Modes
 
     @classmethod
     def of(
@@ -47,7 +52,21 @@ class Plan:
             dict(schedule.conditions),
             _places(stages),
             whole,
+            frozenset(one.start for one in sections if one.items == [one.start]),
+            Modes({one.name: one.block for one in stages}.values()),
         )
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether no block is recomputed."""
+        return all(isinstance(item, int) for one in self.sections.values() for item in one.items)
+
+    def needs_nothing(self, stage: int) -> bool:
+        """Whether a stage just runs: the first is held against the conditions, each once counted.
+
+        A loop that calls it with a placeholder hands it something that no block computes with.
+        """
+        return stage > 0 and stage in self.alone and stage not in self.runner.first_step.expected
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy, whose blocks are others."""

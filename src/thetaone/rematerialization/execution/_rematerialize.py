@@ -19,7 +19,12 @@ from thetaone.rematerialization.execution._replan import (
     sizes_of,
 )
 from thetaone.rematerialization.planning import budget_bytes, naming_floor
-from thetaone.rematerialization.profiling import profile, require_current, require_same_blocks
+from thetaone.rematerialization.profiling import (
+    Modes,
+    profile,
+    require_current,
+    require_same_blocks,
+)
 
 
 def rematerialize(
@@ -86,7 +91,7 @@ def rematerialize(
             schedule, sizes = within.plan(chain), sizes_of(chain)
         if chain.separate or chain.lists:
             modules = {one.name: model.get_submodule(one.name) for one in chain.stages}
-            sampled = model_conditions(modules, args, kwargs)
+            sampled = model_conditions(Modes(modules.values()), args, kwargs)
             adapt = ForModel(within, blocks, sampled, sizes)
         else:
             replan = within

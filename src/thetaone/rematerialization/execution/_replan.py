@@ -15,6 +15,7 @@ from thetaone.rematerialization.execution._chain_runner import ChainRunner, Repl
 from thetaone.rematerialization.execution._ready_plan import Plan
 from thetaone.rematerialization.planning import plan
 from thetaone.rematerialization.profiling import (
+    Modes,
     Subject,
     conditions,
     differences,
@@ -86,7 +87,7 @@ class ForModel:
     ) -> None:
         """Give a chain the plan for what its model is called with."""
         self.first = self.first or chain.plan
-        now = model_conditions(chain.first_plan.blocks, args, kwargs)
+        now = model_conditions(chain.first_plan.modes, args, kwargs)
         now = {name: one for name, one in now.items() if name not in self.ignored}
         if not differences(self.planned, now):
             chain.plan = self.first
@@ -107,9 +108,7 @@ class ForModel:
         return {**self.__dict__, "plans": {}, "first": None}
 
 
-def model_conditions(
-    blocks: dict[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, str]:
+def model_conditions(modes: Modes, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, str]:
     """What decides the bytes of a step, as seen from a model's arguments; empty without tensors."""
     tensors = tensors_in((args, kwargs))
     if not tensors:
@@ -118,7 +117,7 @@ def model_conditions(
     def value(leaf: Any) -> Any:
         return None if isinstance(leaf, torch.Tensor) else leaf
 
-    return conditions(tensors, Call(*mapped((args, kwargs), value)), blocks)
+    return conditions(tensors, Call(*mapped((args, kwargs), value)), modes)
 
 
 def sizes_of(chain: Chain) -> tuple[Any, ...]:

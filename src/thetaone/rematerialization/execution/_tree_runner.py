@@ -1,7 +1,7 @@
 """Runs consecutive blocks by a nested schedule: regions of non-reentrant checkpointing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -183,9 +183,13 @@ class TreeRunner:
 
     def run_as_written(self, stage: int, call: Call, *flowing: torch.Tensor) -> Any:
         """Call a block as its own class does; a block within it is part of it."""
+        return self.run_within(self.stages[stage].run, call, flowing)
+
+    def run_within(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call what needs nothing of a schedule; a block within it is part of it."""
         self.inside += 1
         try:
-            return self.stages[stage].run(call, flowing)
+            return function(*args, **kwargs)
         finally:
             self.inside -= 1
 

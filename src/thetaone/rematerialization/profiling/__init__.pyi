@@ -1,4 +1,5 @@
 from ._capture import capture as capture
+from ._conditions import Modes as Modes
 from ._conditions import conditions as conditions
 from ._conditions import differences as differences
 from ._isolation import dropped_tapes as dropped_tapes

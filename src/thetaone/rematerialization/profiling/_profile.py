@@ -22,7 +22,7 @@ from thetaone.rematerialization.blocks import (
     find_blocks,
 )
 from thetaone.rematerialization.profiling._capture import capture
-from thetaone.rematerialization.profiling._conditions import conditions
+from thetaone.rematerialization.profiling._conditions import Modes, conditions
 from thetaone.rematerialization.profiling._isolation import unhooked, untouched
 from thetaone.rematerialization.profiling._measure import (
     Repeated,
@@ -241,7 +241,9 @@ def describe(model: str, subjects: list[Subject]) -> dict[str, str]:
         "device": str(first.device),
         "threads": str(torch.get_num_threads()),
         "torch": str(torch.__version__),
-        **conditions(first.flowing, first.call, {one.name: one.block for one in subjects}),
+        **conditions(
+            first.flowing, first.call, Modes({one.name: one.block for one in subjects}.values())
+        ),
     }
 
 
