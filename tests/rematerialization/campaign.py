@@ -10,6 +10,7 @@ import gc
 import random
 import sys
 import tempfile
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -245,13 +246,21 @@ def main(arguments: list[str]) -> int:
                 log.write(f"{outcomes[-1]}\n")
         if outcomes[-1].wrong:
             sys.stderr.write(f"{outcomes[-1]}\n")
+        if len(outcomes) % 50 == 0:
+            sys.stdout.write(summary(outcomes))
+            sys.stdout.flush()
+    sys.stdout.write(summary(outcomes))
+    return int(any(one.wrong for one in outcomes))
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """How many episodes went how, in a line."""
     wrong = sum(bool(one.wrong) for one in outcomes)
-    refused = Counter(one.refused for one in outcomes if one.refused)
-    sys.stdout.write(
+    refused = dict(Counter(one.refused for one in outcomes if one.refused))
+    return (
         f"{len(outcomes):,} episodes, {sum(one.steps for one in outcomes):,} steps: {wrong} wrong, "
-        f"refused with a typed error: {dict(refused)}\n"
+        f"refused with a typed error: {refused}; {time.process_time():,.0f} s of CPU\n"
     )
-    return int(wrong > 0)
 
 
 if __name__ == "__main__":

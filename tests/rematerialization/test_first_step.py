@@ -104,3 +104,19 @@ def test_a_stored_schedule_holds_the_bytes_of_its_stages(budget: float) -> None:
     change(twin, longer)
     with pytest.warns(RuntimeWarning, match="keeps"):
         backward(rematerialize(twin, schedule), x)
+
+
+@pytest.mark.parametrize("loop", [True, False])
+@pytest.mark.parametrize("budget", [0.6, 1.0])
+def test_what_changes_after_the_first_step_is_named_too(budget: float, *, loop: bool) -> None:
+    ours, x = model(loop=loop), batch(16, 32)
+    rematerialize(ours, sample=x, budget=budget)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backward(ours, x)
+    change(ours, longer)
+    with pytest.warns(RuntimeWarning, match="keeps .* were measured"):
+        backward(ours, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backward(ours, x)

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import json
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,8 +13,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
+from thetaone.rematerialization.blocks._nested import leaves_of, mapped, replaced, shape_of
 from thetaone.rematerialization.blocks.state import version_of
 
+_ATOMIC = (type(None), bool, int, float, str)
 _NO_CACHE = (torch.Tensor, bool, int, float, str, tuple)  # asking a tensor takes a microsecond
 
 
@@ -36,6 +37,7 @@ class Call:
         before: Both as they were at the call: lists and dicts may change later.
         tensors: Those among them.
         versions: Of these: they may be changed in place.
+        simple: Whether arguments are tensors, numbers, texts and tuples of tensors alone.
     """
 
     args: tuple[Any, ...]
@@ -43,16 +45,25 @@ class Call:
     before: tuple[tuple[Any, ...], dict[str, Any]] = field(init=False)
     tensors: list[torch.Tensor] = field(init=False)
     versions: tuple[int, ...] = field(init=False)
+    simple: bool = field(init=False)
 
     def __post_init__(self) -> None:
         tensors: list[torch.Tensor] = []
-        before = mapped((self.args, self.kwargs), partial(_noted, tensors))
+        before = self.args, self.kwargs
+        simple = _is_simple(before, tensors)
+        if not simple:
+            tensors.clear()
+            before = mapped(before, partial(_noted, tensors))
+        object.__setattr__(self, "simple", simple)
         object.__setattr__(self, "before", before)
         object.__setattr__(self, "tensors", tensors)
         object.__setattr__(self, "versions", tuple(map(version_of, tensors)))
 
     def run(self, block: Any, flowing: Sequence[torch.Tensor]) -> Any:
         """Call ``block`` with the flowing tensors back in their places."""
+        if self.simple:
+            args = [flowing[one.index] if type(one) is Flow else one for one in self.args]
+            return block(*args, **self.kwargs)
         args = [_argument(one, flowing) for one in self.args]
         kwargs = {name: _argument(one, flowing) for name, one in self.kwargs.items()}
         return block(*args, **kwargs)
@@ -60,7 +71,7 @@ class Call:
     def again(self) -> "Call":
         """The same call for a recomputation: what a block puts into a list, it put there before."""
         args, kwargs = self.before
-        if not any(map(_changeable, (*args, *kwargs.values()))):
+        if self.simple or not any(map(_changeable, (*args, *kwargs.values()))):
             return self
         return Call(*mapped(self.before, lambda leaf: leaf))  # it will put it there again
 
@@ -82,7 +93,7 @@ class Call:
         mine, theirs = leaves_of(self.before), leaves_of(other.before)
         return (
             self.versions != other.versions
-            or _shape(self.before) != _shape(other.before)
+            or shape_of(self.before) != shape_of(other.before)
             or not all(map(same_argument, mine, theirs))
         )
 
@@ -247,35 +258,6 @@ def label(module: nn.Module, name: str) -> str:
     return f"{name or 'model'} ({type(module).__name__})"
 
 
-def leaves_of(value: Any) -> list[Any]:
-    """What plain tuples, lists and dicts hold, in order."""
-    leaves: list[Any] = []
-    mapped(value, leaves.append)
-    return leaves
-
-
-def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """A copy of plain tuples, lists and dicts, with ``leaf`` of what they hold."""
-    if type(value) in (tuple, list):
-        return type(value)([mapped(one, leaf) for one in value])
-    if type(value) is dict:
-        return {name: mapped(one, leaf) for name, one in value.items()}
-    return leaf(value)
-
-
-def replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """As ``mapped``, but containers in which nothing is replaced stay the same objects."""
-    if type(value) in (tuple, list):
-        items = [replaced(one, leaf) for one in value]
-        same = all(map(operator.is_, items, value))
-        return value if same else type(value)(items)
-    if type(value) is dict:
-        members = {name: replaced(one, leaf) for name, one in value.items()}
-        same = all(map(operator.is_, members.values(), value.values()))
-        return value if same else members
-    return leaf(value)
-
-
 def same_argument(mine: Any, other: Any) -> bool:
     """Whether two arguments are one: the same object, equal values, or one view of one tensor."""
     if mine is other:
@@ -296,18 +278,29 @@ def same_argument(mine: Any, other: Any) -> bool:
         return False
 
 
+def _is_simple(call: tuple[tuple[Any, ...], dict[str, Any]], tensors: list[torch.Tensor]) -> bool:
+    """Whether nothing of a call can hold another thing; its tensors are noted on the way."""
+    args, kwargs = call
+    for one in args:
+        if isinstance(one, torch.Tensor):
+            tensors.append(one)
+        elif type(one) is not Flow and not isinstance(one, _ATOMIC):
+            return False
+    for one in kwargs.values():
+        if isinstance(one, torch.Tensor):
+            tensors.append(one)
+        elif type(one) is tuple:
+            if not all(isinstance(inner, torch.Tensor) for inner in one):
+                return False
+            tensors.extend(one)
+        elif not isinstance(one, _ATOMIC):
+            return False
+    return True
+
+
 def _changeable(value: Any) -> bool:
     """Whether a block may put something into an argument."""
     return type(value) in (list, dict) or (type(value) is tuple and any(map(_changeable, value)))
-
-
-def _shape(value: Any) -> Any:
-    """The nesting of plain tuples, lists and dicts."""
-    if type(value) in (tuple, list):
-        return type(value), *map(_shape, value)
-    if type(value) is dict:
-        return dict, *((name, _shape(one)) for name, one in value.items())
-    return None
 
 
 def _argument(value: Any, flowing: Sequence[torch.Tensor]) -> Any:

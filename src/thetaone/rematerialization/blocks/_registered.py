@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter, eq, is_
 from typing import Any, NamedTuple
 
@@ -34,16 +35,11 @@ class Parameters:
 
     __slots__ = ("modules", "names", "state", "tensors")
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
-        self.modules: list[nn.Module] = []
-        self.names: list[str] = []
-        self.tensors: list[nn.Parameter] = []
-        for module in modules:
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    self.modules.append(module)
-                    self.names.append(name)
-                    self.tensors.append(parameter)
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        held = [module._parameters for module in modules]
+        self.names = list(map(tuple, held))
+        self.tensors = list(chain.from_iterable(map(dict.values, held)))
         self.state = _state(self.tensors)
 
     def changed(self) -> tuple[Registered, str] | None:
@@ -62,7 +58,8 @@ class Parameters:
     def replaced(self) -> list[Registered]:
         """Those that their modules no longer have."""
         held = [module._parameters for module in self.modules]
-        if all(map(is_, map(dict.get, held, self.names), self.tensors)):
+        now = list(chain.from_iterable(map(dict.values, held)))
+        if len(now) == len(self.tensors) and all(map(is_, now, self.tensors)):
             return []
         return [
             one
@@ -71,7 +68,11 @@ class Parameters:
         ]
 
     def _named(self) -> Iterator[Registered]:
-        return map(Registered, self.modules, self.names, self.tensors)
+        tensors = iter(self.tensors)
+        for module, names in zip(self.modules, self.names, strict=True):
+            for name, tensor in zip(names, tensors, strict=False):
+                if tensor is not None:
+                    yield Registered(module, name, tensor)
 
 
 @contextmanager
@@ -90,8 +91,9 @@ def earlier_parameters(replaced: Sequence[Registered]) -> Iterator[None]:
                 one.module._parameters[one.name] = parameter
 
 
-def _state(parameters: Sequence[nn.Parameter]) -> tuple[list[int], list[int], list[bool]]:
-    """Version, address and requires_grad of each."""
+def _state(tensors: Iterable[nn.Parameter | None]) -> tuple[list[int], list[int], list[bool]]:
+    """Version, address and requires_grad of each parameter that is there."""
+    parameters = [one for one in tensors if one is not None]
     return (
         list(map(attrgetter("_version"), parameters)),
         list(map(torch.Tensor.data_ptr, parameters)),

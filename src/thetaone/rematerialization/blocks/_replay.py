@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from operator import is_not
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -65,6 +66,7 @@ class Moment:
         self.copies = copies or Copies()
         self.ambient = surrounding or ambient(device)
         self.notes: list[Note] = []
+        self.moved = False  # whether something else changed what the blocks hold since they ran
         self.drawn: list[tuple[Any, Any]] = []  # generators with their states at the start
         self.modules: list[nn.Module] = []
         self.parameters: Parameters | None = None  # of wrappers that shard none are noted
@@ -76,7 +78,9 @@ class Moment:
 
     def note(self) -> None:
         """Note the state that the region finds."""
+        known = [watch.known for watch in self.watches]
         self.notes = [Note(watch.now()) for watch in self.watches]
+        self.moved = any(map(is_not, known, [note.snapshot for note in self.notes]))
         self.modules = [module for watch in self.watches for module in watch.modules]
         generators = global_generators(self.device)
         for watch in self.watches:

@@ -38,6 +38,7 @@ from thetaone.rematerialization.disk import DiskTier
 from thetaone.rematerialization.execution._placeholders import (
     Placeholder,
     is_running_transform,
+    placeholder_among,
     placeholder_in,
 )
 from thetaone.rematerialization.execution._ready_plan import Plan
@@ -138,7 +139,7 @@ class ChainRunner:
         ):
             self.next = (stage + 1) % len(self.plan.stages)
             return self.plan.runner.run_within(written(block).__call__, block, *args, **kwargs)
-        placeholder = placeholder_in(leaves_of((args, kwargs)))
+        placeholder = placeholder_among((*args, *kwargs.values()))
         if placeholder is not None:
             return self._hand_on(block, placeholder, args, kwargs)
         flowing, call = first_call(args, kwargs)
@@ -163,7 +164,7 @@ class ChainRunner:
             )
         flowing, call = first_call((activation,), {})
         plan = self._plan_for(flowing, call)
-        if plan.keeps_all and not plan.runner.first_step.expected:
+        if plan.keeps_all and not any(map(plan.runner.is_to_count, range(len(plan.stages)))):
             return plan.runner.run_within(written(container).forward, container, activation)
         return self._start(plan, 0, flowing, call)
 

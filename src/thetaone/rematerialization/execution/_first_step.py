@@ -2,12 +2,14 @@
 
 A profile can be true and a step need more: an attribute that was set since, an autocast inside a
 block, what an argument holds. Each stage is counted once, when its tape is first written, by the
-tracker that measured it; later steps cost nothing.
+tracker that measured it, and again after others changed what its block holds; steps beside these
+cost nothing.
 """
 
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from thetaone.rematerialization.profiling import cast_bytes
 
 TOLERANCE = 0.01  # of a tape: what a block sets up at its first forward is a few bytes more
 
+AGAIN = 8  # times that a stage is counted anew: a step's number set on a block changes every time
+
 
 class FirstStep:
     """The tapes that the first step has yet to write.
@@ -30,7 +34,19 @@ class FirstStep:
     """
 
     def __init__(self, tapes: Sequence[int]) -> None:
-        self.expected = dict(enumerate(tapes))
+        self.tapes = dict(enumerate(tapes))
+        self.expected = dict(self.tapes)
+        self.again = Counter[int]()
+
+    def watches(self, stage: int) -> bool:
+        """Whether a stage would be counted again."""
+        return stage in self.tapes and self.again[stage] < AGAIN
+
+    def count_again(self, stages: Iterable[int]) -> None:
+        """Hold stages against their tapes once more: something changed what their blocks hold."""
+        for stage in filter(self.watches, stages):
+            self.again[stage] += 1
+            self.expected[stage] = self.tapes[stage]
 
     def run(self, stage: int, name: str, block: nn.Module, call: Callable[[], Any]) -> Any:
         """Run a stage that writes its tape; the first time with an eye on its bytes.

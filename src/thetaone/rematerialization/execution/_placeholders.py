@@ -4,12 +4,14 @@ A section that runs as one nested tree has no output of a single block to give. 
 hands it on does not notice; one that computes with it, keeps it or returns it must not get another.
 """
 
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import torch
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import RecomputationError
+from thetaone.rematerialization.blocks import leaves_of
 
 
 class Placeholder:
@@ -76,6 +78,18 @@ for _name in _OPERATORS.split():
 def placeholder_in(leaves: list[Any]) -> Placeholder | None:
     """The first placeholder among some arguments."""
     return next((leaf for leaf in leaves if type(leaf) is Placeholder), None)
+
+
+def placeholder_among(arguments: Iterable[Any]) -> Placeholder | None:
+    """The first placeholder among some arguments or in plain containers among them."""
+    for one in arguments:
+        if type(one) is Placeholder:
+            return one
+        if type(one) in (tuple, list, dict):
+            inner = placeholder_in(leaves_of(one))
+            if inner is not None:
+                return inner
+    return None
 
 
 def is_running_transform() -> bool:

@@ -66,7 +66,7 @@ class Plan:
 
         A loop that calls it with a placeholder hands it something that no block computes with.
         """
-        return stage > 0 and stage in self.alone and stage not in self.runner.first_step.expected
+        return stage > 0 and stage in self.alone and not self.runner.is_to_count(stage)
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy, whose blocks are others."""

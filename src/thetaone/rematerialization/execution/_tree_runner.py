@@ -110,6 +110,20 @@ class TreeRunner:
             self.watches[id(one.block)] = Watch(one.name, one.block)
         return self.watches[id(one.block)]
 
+    def is_to_count(self, stage: int) -> bool:
+        """Whether a stage that is kept is held against its tape: never yet, or changed since."""
+        if stage in self.first_step.expected:
+            self.watch(stage).now()  # for the next step to compare with
+            return True
+        if not self.first_step.watches(stage):
+            return False
+        watch = self.watch(stage)
+        known = watch.known
+        if watch.now() is known:
+            return False
+        self.first_step.count_again((stage,))
+        return True
+
     def start(self, node: Node, flowing: Tensors, call: Call, execution: Execution) -> Tensors:
         """The first execution of a node, in the forward."""
         try:
@@ -254,6 +268,8 @@ class Region:
             with self.runner.transfers.replaying():
                 return self.moment.ambient.run(self._replay, inputs)
         self.ran = True
+        if self.moment.moved:
+            self.runner.first_step.count_again(range(self.item.start, self.item.stop))
         run, options = self.runner.run, {"execution": self.execution, "again": self.again}
         if self.first:
             return run(self.item, self.first.pop(), self.call, taping=False, **options)
