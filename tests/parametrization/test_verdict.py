@@ -195,3 +195,15 @@ def test_a_fall_is_open_where_the_own_update_is() -> None:
     judged = judge(grown, WIDTHS, Context(order=layers))
     (growth,) = (r for r in judged if (r.layer, r.quantity) == ("readout", FEATURE_UPDATE))
     assert growth.answer == FAILS  # it has no such excuse
+
+
+@pytest.mark.parametrize(("step", "answer"), [(1, FAILS), (3, HOLDS)])
+def test_whether_later_steps_of_a_few_entries_cancel_is_chance(step: int, answer: str) -> None:
+    """Adam's first step has the size of the rate; later ones add up as their signs agree."""
+    context = Context(order=["bias"], few=frozenset({"bias"}))
+    falls = noisy(random.Random(0), -1.0, 4, 0.02)
+    (row,) = judge({("bias", UPDATE_NORM, step): falls}, WIDTHS, context)
+    assert row.answer == answer
+    grows = noisy(random.Random(0), 1.0, 4, 0.02)
+    (row,) = judge({("bias", UPDATE_NORM, step): grows}, WIDTHS, context)
+    assert row.answer == FAILS

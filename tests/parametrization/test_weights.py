@@ -223,3 +223,28 @@ def test_a_learned_query_is_a_weight_on_keys_and_nothing_more() -> None:
     rules = t1.prescribe(Query(W), base=lambda: Query(N), sample=X)
     assert rules["key.weight"].fold == 1.0
     assert rules["query"].init_factor == R**-0.5  # 1/r, and √r for the fused 1/√d
+
+
+def test_both_spectral_norms_are_read_alike_and_keep_their_hooks() -> None:
+    def rules(norm: Callable[[nn.Module], nn.Module]) -> list[tuple[str, float]]:
+        def make(width: int) -> nn.Sequential:
+            return nn.Sequential(nn.Linear(5, width), norm(nn.Linear(width, width)))
+
+        model = make(W)
+        before = len(model[1]._forward_pre_hooks)
+        prescription = t1.prescribe(model, base=make(N), sample=X, optimizer="Adam")
+        assert len(model[1]._forward_pre_hooks) == before
+        return sorted((rule.role, rule.lr_factor) for rule in prescription.rules)
+
+    of_hooks = rules(nn.utils.spectral_norm)
+    assert of_hooks == rules(nn.utils.parametrizations.spectral_norm)
+    assert ("hidden", 1 / R) in of_hooks
+
+
+def test_the_pattern_in_a_refusal_is_of_that_problem_alone() -> None:
+    def make(width: int) -> nn.Module:
+        orthogonal = nn.utils.parametrizations.orthogonal
+        return nn.Sequential(nn.Linear(5, width), orthogonal(nn.Linear(width, width)))
+
+    with pytest.raises(RoleError, match=r"roles=\{'1.weight': …\}"):
+        t1.prescribe(make(W), base=make(N), sample=X)

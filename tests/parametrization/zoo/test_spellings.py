@@ -25,7 +25,6 @@ REFUSED = {
     "towers l2": AS_THEY_ARE,
     "towers cdist": AS_THEY_ARE,
     "towers pairwise": AS_THEY_ARE,
-    "old old spectral": "used by mv",
     "old orthogonal": FUNCTION,
     "normalized standardized": FUNCTION,
     "normalized softmax": FUNCTION,

@@ -41,6 +41,7 @@ from thetaone.records import (
 
 GRADIENTS = "(gradients)"  # of the whole model, as clipping takes them
 _MOVES = (FEATURE_UPDATE, UPDATE_NORM, OWN_UPDATE)
+_FEW_ENTRIES = 8
 _LOGITS = " logits"  # as the recorder names what goes into a softmax
 
 
@@ -133,6 +134,7 @@ class Study:
             slack=self._slack or {},
             early=self._early(),
             early_inputs=self._early_exponents("early_input"),
+            few=self._few(),
             shifts=frozenset(n for n, one in self._layers.items() if one.kind == SHIFT),
             zero_initial=self._zero_initial,
             axis=self.sizes.axis,
@@ -243,6 +245,15 @@ class Study:
             change = factor / smallest.early_logits.get(where, 1.0)
             early[logits] = math.log(change) / math.log(growth)
         return early
+
+    def _few(self) -> frozenset[str]:
+        """Vectors of few entries: their first steps cancel, or add up, by the chance of signs."""
+        largest = self._prescriptions[-1]
+        rules = {} if largest is None else {rule.name: rule for rule in largest.rules}
+        small = {name for name, rule in rules.items() if math.prod(rule.shape) <= _FEW_ENTRIES}
+        return frozenset(
+            label for label, layer in self._layers.items() if layer.names and layer.names <= small
+        )
 
     def _early_exponents(self, factor: str) -> dict[str, float]:
         """Exponents of a factor on first updates, by layer, where all its parameters have one."""

@@ -28,7 +28,7 @@ from thetaone.parametrization.reading.paths import (
     read_products,
     read_reductions,
 )
-from thetaone.parametrization.reading.program import Program, read_uses, trace
+from thetaone.parametrization.reading.program import Program, read_uses, spectral_hooks, trace
 from thetaone.records import Blueprint, Branch, Site
 
 # what a forward pass raises that is given inputs it was not made for
@@ -183,7 +183,8 @@ def _leaves(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str, nn.Pa
 def _spectral(model: nn.Module) -> frozenset[str]:
     """The modules that divide a weight by its spectral norm."""
     kind = nn.utils.parametrizations._SpectralNorm
-    return frozenset(canonical(n) for n, m in model.named_modules() if isinstance(m, kind))
+    modules = (canonical(n) for n, m in model.named_modules() if isinstance(m, kind))
+    return frozenset((*modules, *(name for name, _ in spectral_hooks(model))))
 
 
 def _measured(model: nn.Module, blueprint: Blueprint) -> Blueprint:

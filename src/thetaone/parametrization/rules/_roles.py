@@ -74,16 +74,16 @@ def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     if forced is not None:
         return _forced(site, base, forced)
     if site.kind == RAW:
-        return _problem(site, base, site.problem or "its use is not known")
+        return _problem(pair, site, base, site.problem or "its use is not known")
     ratios = _growth(site, base)
     if len(ratios) != 1:
-        return _problem(site, base, "its uses grow differently with width")
+        return _problem(pair, site, base, "its uses grow differently with width")
     ((r_in, r_out),) = ratios
     if site.kind == VECTOR_SITE:
         return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out)
     if any(use.how == "spectral" for use in site.uses) and r_in != r_out:
         text = "spectral_norm holds its norm at 1 whatever the width, where it should change"
-        return _problem(site, base, text)
+        return _problem(pair, site, base, text)
     role = _role(r_in, r_out)
     if role == OUTPUT and any(use.order in pair.wide_below for use in site.uses):
         role = BOTTLENECK
@@ -107,15 +107,26 @@ def candidates(site: Site, base: Site) -> list[str]:
     return [HIDDEN, VECTOR] if growing > 1 else [*one, VECTOR]
 
 
-def _problem(site: Site, base: Site, text: str) -> Assignment:
+def _problem(pair: Pair, site: Site, base: Site, text: str) -> Assignment:
     choices = candidates(site, base)
     if choices == [FIXED]:
         return Assignment(FIXED, base)
     return Assignment(
         FIXED, base,
         problem=f"{site.name} {base.shape} -> {site.shape}: {text}; its axes allow "
-        f"{', '.join(choices)}. Say which: roles={{{wildcard(site.name)!r}: …}}",
+        f"{', '.join(choices)}. Say which: roles={{{_pattern(pair, site)!r}: …}}",
     )  # fmt: skip
+
+
+def _pattern(pair: Pair, site: Site) -> str:
+    """A pattern of a parameter and its likes in other blocks; its name where that is no other's."""
+    pattern = wildcard(site.name)
+    hits = {
+        (one.kind, one.module, one.shape, bool(one.problem))
+        for one in pair.target.sites
+        if fnmatchcase(one.name, pattern)
+    }
+    return pattern if len(hits) == 1 else site.name
 
 
 def _growth(site: Site, base: Site) -> set[tuple[float, float]]:

@@ -59,6 +59,7 @@ class Context:
         slack: Exponents that a layer's features may also have, by layer: (lowest, highest).
         early: Exponent, below 0, with which a layer's first updates may fall, by layer.
         early_inputs: The same of what a layer takes in.
+        few: Vectors of so few entries that whether their steps agree in sign is chance.
         shifts: Parameters that are added to features: small ones do no harm.
         zero_initial: Whether some matrix starts at zero, so that gradients reach others late.
         axis: What grows.
@@ -71,6 +72,7 @@ class Context:
     slack: Mapping[str, Band] = field(default_factory=dict[str, Band])
     early: Mapping[str, float] = field(default_factory=dict[str, float])
     early_inputs: Mapping[str, float] = field(default_factory=dict[str, float])
+    few: frozenset[str] = frozenset()
     shifts: frozenset[str] = frozenset()
     zero_initial: bool = False
     axis: str = WIDTH
@@ -79,7 +81,7 @@ class Context:
 
     def band(self, key: Key) -> Band:
         """Exponents that count as Θ(1) for a row."""
-        layer, quantity, _ = key
+        layer, quantity, step = key
         low, high = self.bands[quantity]
         if quantity in (FEATURE_SIZE, FEATURE_UPDATE) and layer in self.slack:
             low, high = low + self.slack[layer][0], high + self.slack[layer][1]
@@ -88,6 +90,8 @@ class Context:
         if quantity in (OWN_UPDATE, FEATURE_UPDATE):
             low += self.early_inputs.get(layer, 0.0)
         if quantity == WEIGHT_NORM and layer in self.shifts:
+            low = -math.inf
+        if quantity == UPDATE_NORM and layer in self.few and (step > 1 or layer in self.early):
             low = -math.inf
         return low, high
 

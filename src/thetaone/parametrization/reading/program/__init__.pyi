@@ -13,6 +13,7 @@ from ._program import PARAMETER as PARAMETER
 from ._program import Operation as Operation
 from ._program import Program as Program
 from ._program import Value as Value
+from ._surroundings import spectral_hooks as spectral_hooks
 from ._trace import trace as trace
 from ._uses import NORMS as NORMS
 from ._uses import read_uses as read_uses

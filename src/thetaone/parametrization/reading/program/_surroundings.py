@@ -7,6 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils._python_dispatch import _disable_current_modes
+
+from thetaone.parametrization._names import canonical
+from thetaone.parametrization.reading.program._program import PARAMETER
+
+SMALL = 4096  # entries of a constant that is worth knowing
 
 
 @contextlib.contextmanager
@@ -42,6 +50,33 @@ def decomposed() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before[0])
         torch._C._set_cudnn_enabled(before[1])
         log.disabled = level
+
+
+def constant_of(tensor: Tensor, kind: str) -> Tensor | None:
+    """What a leaf holds, where that is small and no parameter; NaN for a number on meta."""
+    if kind == PARAMETER or isinstance(tensor, FakeTensor):
+        return None
+    if type(tensor) not in (Tensor, nn.Buffer):
+        return None
+    if tensor.numel() > (1 if tensor.is_meta else SMALL):
+        return None
+    with _disable_current_modes():
+        if tensor.is_meta:  # a factor of the forward pass, unknown: NaN says so wherever it goes
+            return torch.full(tensor.shape, torch.nan) if tensor.is_floating_point() else None
+        return tensor.detach().cpu()
+
+
+def spectral_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules whose weight a hook of ``nn.utils.spectral_norm`` makes, and what to call that.
+
+    Examples:
+        >>> model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(2, 2)))
+        >>> [name for name, _ in spectral_hooks(model)]
+        ['0 (spectral_norm)']
+    """
+    for name, module in model.named_modules():
+        if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
+            yield f"{canonical(name + '.')[:-1]} (spectral_norm)", module
 
 
 def attribute_tensors(model: nn.Module) -> set[int]:

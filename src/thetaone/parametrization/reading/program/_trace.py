@@ -6,6 +6,7 @@ nothing else, and otherwise assumed: only shapes are read from it.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -32,17 +33,19 @@ from thetaone.parametrization.reading.program._program import (
 )
 from thetaone.parametrization.reading.program._surroundings import (
     ANSWERS,
+    SMALL,
     attribute_tensors,
     bind,
+    constant_of,
     decomposed,
     entries,
     flat,
+    spectral_hooks,
     tensors_in,
     undisturbed,
     written_tensors,
 )
 
-_SMALL = 4096  # entries of a constant that is worth knowing
 _LONGEST = 200_000  # operations; a loop until convergence never ends on assumed values
 _SHAPE_ONLY = ("_like", "new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided")
 _LOOKUPS = ("embedding", "_embedding_bag", "_embedding_bag_forward_only")
@@ -122,7 +125,7 @@ class _Recorder(TorchDispatchMode):
     def _add_leaf(self, tensor: Tensor) -> Value:
         name = self._names.get(id(tensor), "")
         kind = PARAMETER if name else DATA if id(tensor) in self._data else INPUT
-        value = Value(tuple(tensor.shape), kind, name, constant=_constant(tensor, kind))
+        value = Value(tuple(tensor.shape), kind, name, constant=constant_of(tensor, kind))
         if name:
             self.parameters[name] = value
         self._remember(tensor, value)
@@ -141,13 +144,13 @@ class _Recorder(TorchDispatchMode):
         if _RANDOM in func.tags or name.startswith(("empty", "new_empty")):
             constant = False
         if constant and (not inputs or name in ANSWERS):
-            constant = name in ANSWERS or entries(args, kwargs) <= _SMALL
+            constant = name in ANSWERS or entries(args, kwargs) <= SMALL
         if name in ANSWERS:
             real = self._real(func, args, kwargs) if constant else None
             return ANSWERS[name](args, real), real
         away = self._replaced(args, self._stand_in), self._replaced(kwargs, self._stand_in)
         output = func(*away[0], **away[1])
-        if not constant or sum(t.numel() for t in tensors_in(output)) > _SMALL:
+        if not constant or sum(t.numel() for t in tensors_in(output)) > SMALL:
             return output, None
         return output, self._real(func, args, kwargs)
 
@@ -277,6 +280,16 @@ class _Recorder(TorchDispatchMode):
                 restored[id(tensor)] = value
         self._entered.append((computes_weights, restored))
 
+    def enter_weight(self, name: str) -> None:
+        """Begin what a module's own hook does to its weight."""
+        self.stack.append(name)
+        self.weights += 1
+
+    def leave_weight(self) -> None:
+        """End it."""
+        self.stack.pop()
+        self.weights -= 1
+
     def leave(self) -> None:
         """End a module's call."""
         self.stack.pop()
@@ -295,19 +308,6 @@ class _Recorder(TorchDispatchMode):
             view, new = base, whole
 
 
-def _constant(tensor: Tensor, kind: str) -> Tensor | None:
-    if kind == PARAMETER or isinstance(tensor, FakeTensor):
-        return None
-    if type(tensor) not in (Tensor, nn.Buffer):
-        return None
-    if tensor.numel() > (1 if tensor.is_meta else _SMALL):
-        return None
-    with _disable_current_modes():
-        if tensor.is_meta:  # a factor of the forward pass, unknown: NaN says so wherever it goes
-            return torch.full(tensor.shape, torch.nan) if tensor.is_floating_point() else None
-        return tensor.detach().cpu()
-
-
 @contextlib.contextmanager
 def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder in which module's forward pass it is."""
@@ -324,12 +324,27 @@ def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
             recorder.results[names[id(module)]] = recorder.value(tensor)
 
     register = nn.modules.module
-    hooks = (
+    hooks = [
         register.register_module_forward_pre_hook(enter),
         register.register_module_forward_hook(leave, always_call=True),
-    )
+    ]
+    for name, module in spectral_hooks(model):
+        begin = functools.partial(_begin_weight, recorder, name)
+        end = functools.partial(_end_weight, recorder)
+        hooks += [
+            module.register_forward_pre_hook(begin, prepend=True),
+            module.register_forward_pre_hook(end),
+        ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _begin_weight(recorder: _Recorder, name: str, _module: nn.Module, _inputs: Any) -> None:
+    recorder.enter_weight(name)
+
+
+def _end_weight(recorder: _Recorder, _module: nn.Module, _inputs: Any) -> None:
+    recorder.leave_weight()
