@@ -4,7 +4,9 @@ Expected factors are Table 3's, computed by hand for a width that grows four tim
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,3 +250,48 @@ def test_the_pattern_in_a_refusal_is_of_that_problem_alone() -> None:
 
     with pytest.raises(RoleError, match=r"roles=\{'1.weight': …\}"):
         t1.prescribe(make(W), base=make(N), sample=X)
+
+
+class Heads(nn.Module):
+    """A raw weight for each head, of which there are more in a wider model."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, width), nn.Linear(width, 3)
+        self.each = nn.Parameter(torch.randn(width // 4, width, 4) / width**0.5)  # all to four
+        self.block = nn.Parameter(torch.randn(width // 4, 4, 4))  # four to four
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu() @ self.each  # (heads, batch, 4)
+        return self.last(torch.bmm(x, self.block).transpose(0, 1).flatten(1))
+
+
+def test_matrices_side_by_side_make_features_together() -> None:
+    rules = t1.prescribe(Heads(W), base=lambda: Heads(N), sample=X, optimizer="SGD")
+    read = {n: (rules[n].role, rules[n].init_factor, rules[n].lr_factor) for n in ("each", "block")}
+    assert read == {"each": HIDDEN, "block": INPUT}
+
+
+@dataclass(slots=True)
+class Output:
+    """What a model may return instead of a tensor."""
+
+    logits: Tensor
+    loss: Tensor | None = None
+
+
+class Returns(nn.Module):
+    def __init__(self, width: int, how: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.net, self.how = nn.Sequential(nn.Linear(5, width), nn.Linear(width, 3)), how
+
+    def forward(self, x: Tensor) -> Any:
+        return self.how(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "how", [Output, lambda y: SimpleNamespace(logits=y), lambda y: {"a": [None, y]}, lambda y: (y,)]
+)
+def test_tensors_are_found_in_whatever_is_returned(how: Callable[[Tensor], Any]) -> None:
+    rules = t1.prescribe(Returns(W, how), base=lambda: Returns(N, how), sample=X)
+    assert [rules[f"net.{i}.weight"].role for i in (0, 1)] == ["input", "output"]

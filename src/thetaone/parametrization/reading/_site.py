@@ -123,6 +123,7 @@ def _record(use: ParameterUse, linearity: Linearity, after: Mapping[int, tuple[i
     return Use(
         kind=use.kind, operation=use.operation.name.strip("_"), where=use.operation.where,
         order=use.operation.index, fan_in=use.fan_in, fan_out=use.fan_out, fan_one=use.fan_one,
+        copies=use.copies,
         factor=factor, how=use.how.split()[0], after=after[use.operation.index],
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from thetaone.parametrization.rules._width import (
     ROLES,
     VECTOR,
 )
-from thetaone.records import LOOKUP, RAW, Site
+from thetaone.records import LOOKUP, RAW, Site, Use
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
@@ -135,9 +135,14 @@ def _growth(site: Site, base: Site) -> set[tuple[float, float]]:
     if len(ours) != len(theirs):
         ours, theirs = ours[:1], theirs[:1]
     return {
-        (_ratio(a.fan_in, b.fan_in), _ratio(a.fan_out, b.fan_out))
+        (_ratio(a.fan_in, b.fan_in), _ratio(_features(a), _features(b)))
         for a, b in zip(ours, theirs, strict=True)
     }
+
+
+def _features(use: Use | Site) -> int:
+    """Features of the result, of all matrices side by side."""
+    return use.fan_out * (use.copies if isinstance(use, Use) else 1)
 
 
 def _role(r_in: float, r_out: float) -> str:

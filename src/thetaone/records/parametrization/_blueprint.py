@@ -22,6 +22,7 @@ class Use(Record):
         fan_in: Entries of the parameter that one feature of the result sums over [count].
         fan_out: Features of the result that have entries of their own [count].
         fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
+        copies: Matrices side by side, each with results of its own, as of heads or experts [count].
         factor: What the forward pass multiplies the parameter with.
         how: ``linear``, ``normalized``, ``spectral`` or ``nonlinear``: how it gets there.
         after: Orders of the uses that feed this one directly.
@@ -34,6 +35,7 @@ class Use(Record):
     fan_in: int = 1
     fan_out: int = 1
     fan_one: int = 0
+    copies: int = 1
     factor: float = 1.0
     how: str = "linear"
     after: tuple[int, ...] = ()

@@ -22,6 +22,7 @@ class ParameterUse:
         fan_in: Entries of the parameter that one feature of the result sums over [count].
         fan_out: Features of the result that have entries of their own [count].
         fan_one: Features of the wider input of a product of two [count]; 0 for one.
+        copies: Matrices side by side, each with results of its own, as of heads or experts [count].
         factor: Numbers that the parameter is multiplied with on its way.
         how: Whether it arrives as it is, normalized, or through a function of its entries.
     """
@@ -32,6 +33,7 @@ class ParameterUse:
     fan_in: int = 1
     fan_out: int = 1
     fan_one: int = 0
+    copies: int = 1
     factor: float = 1.0
     how: str = LINEAR
 

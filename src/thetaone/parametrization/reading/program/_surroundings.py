@@ -1,8 +1,10 @@
 """Around a traced pass: what it leaves as it was, what it cannot know, and its arguments."""
 
 import contextlib
+import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, ValuesView
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -166,3 +168,24 @@ def tensors_in(output: Any) -> list[Tensor]:
     """The tensors of an operation's result."""
     entries = output if isinstance(output, (list, tuple)) else (output,)
     return [leaf for leaf in flat(entries) if isinstance(leaf, Tensor)]
+
+
+def returned_tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors that a forward pass returns, in whatever holds them.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> output = SimpleNamespace(logits=torch.ones(2), states=[torch.ones(1)])
+        >>> [len(tensor) for tensor in returned_tensors(output)]
+        [2, 1]
+    """
+    if isinstance(output, Tensor):
+        yield output
+        return
+    if dataclasses.is_dataclass(output):
+        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    elif isinstance(output, SimpleNamespace):
+        output = vars(output)
+    inner = output.values() if isinstance(output, Mapping) else output
+    for one in inner if isinstance(inner, (list, tuple, ValuesView)) else ():
+        yield from returned_tensors(one)

@@ -40,6 +40,7 @@ from thetaone.parametrization.reading.program._surroundings import (
     decomposed,
     entries,
     flat,
+    returned_tensors,
     spectral_hooks,
     tensors_in,
     undisturbed,
@@ -70,8 +71,7 @@ def trace(model: nn.Module, run: Callable[[nn.Module], Any]) -> Program:
         torch.random.fork_rng(), torch.enable_grad(), recorder,
     ):  # fmt: skip
         output = run(model)
-    leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-    outputs = tuple(recorder.value(leaf) for leaf in leaves if isinstance(leaf, Tensor))
+    outputs = tuple(recorder.value(tensor) for tensor in returned_tensors(output))
     return Program(recorder.operations, outputs, recorder.parameters, recorder.results)
 
 
@@ -318,8 +318,7 @@ def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 
     def leave(module: nn.Module, _inputs: Any, output: Any) -> None:
         recorder.leave()
-        leaves = tree_leaves(dict(output) if isinstance(output, Mapping) else output)
-        tensor = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+        tensor = next(returned_tensors(output), None)
         if tensor is not None and id(module) in names:
             recorder.results[names[id(module)]] = recorder.value(tensor)
 

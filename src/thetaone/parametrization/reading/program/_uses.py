@@ -251,6 +251,7 @@ def _contraction(
         operation,
         fan_in=summed,
         fan_out=kept,
+        copies=prod(shape[d] for d in factor.batch if part.axes[d]),
         factor=part.factor,
         how=part.how,
         fan_one=max(shape[1:]) if operation.name == "_trilinear" else 0,
