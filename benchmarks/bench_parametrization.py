@@ -9,9 +9,11 @@ Run: python benchmarks/bench_parametrization.py
 """
 
 import inspect
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,6 +87,45 @@ class Tokens(nn.Module):
         )
         self.layers = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
+
+
+class Readable(Tokens):
+    """The same with its forward pass."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        features = self.layers(self.tokens(tokens) + self.positions(places))
+        return self.norm(features) @ self.tokens.weight.T
+
+
+def read_alone() -> dict[str, float]:
+    """Seconds of a first prescription with its two forward passes, and bytes beyond the models."""
+    base, target = Readable(192), Readable(768)
+    tokens = torch.zeros(1, 16, dtype=torch.long)
+    small = Readable(64)
+    t1.prescribe(small, base=small, sample=tokens)  # what is imported at first use
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
+    before = peak_kib()
+    start = time.process_time()
+    t1.prescribe(target, base=base, sample=tokens)
+    seconds = time.process_time() - start
+    return {
+        "parameters": sum(p.numel() for p in target.parameters()),
+        "seconds": round(seconds, 3),
+        "mib_beyond_models": round((peak_kib() - before) / 2**10, 1),
+    }
+
+
+def peak_kib() -> int:
+    """Most memory that this process has held since its peak was cleared."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+
+def program_read() -> None:
+    """In a process of its own, whose peak is that of the reading."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        report("prescribe with its program read", "thetaone", **pool.apply(read_alone))
 
 
 def setup() -> None:
@@ -220,6 +261,7 @@ if __name__ == "__main__":
     for name, peer in (("mup", mup), ("unit-scaling", unit_scaling)):
         if peer is None:
             report("left out", name, why="not installed")
+    program_read()
     setup()
     steps()
     monitor()
