@@ -168,7 +168,7 @@ def test_the_older_weight_norm_is_read_like_the_newer() -> None:
     p = t1.prescribe(make(128), base=make(32), optimizer=torch.optim.Adam)
     assert (p["weight_v"].role, p["weight_v"].lr_factor) == ("output", 1 / R)
     assert (p["weight_g"].role, p["weight_g"].init_factor) == ("fixed", R**-0.5)
-    with pytest.raises(RoleError, match=r"weight_orig .* no single learning rate is right"):
+    with pytest.raises(RoleError, match=r"weight_orig .* holds its norm at 1 whatever the width"):
         t1.prescribe(
             nn.utils.spectral_norm(nn.Linear(128, 7)), base=nn.utils.spectral_norm(nn.Linear(32, 7))
         )

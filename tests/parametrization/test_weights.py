@@ -89,6 +89,11 @@ def test_what_parameters_do_to_each_other(
             ("up", "down", "up2", "down2"),
             r"product, entry by entry",
         ),
+        (
+            lambda m, x: x @ m.u[(torch.arange(len(m.u)) - torch.arange(len(m.u))[:, None])],
+            ("u",),
+            r"holds each of its entries many times",
+        ),
         (lambda m, x: x * m.v.norm(), ("v",), r"v .* of a sum or norm of its entries"),
         (
             lambda m, x: x @ (m.weight / m.weight.std(0)),

@@ -1,6 +1,7 @@
 """One site a parameter, from all of its uses in a program."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from torch import nn
@@ -67,6 +68,10 @@ def _site(
     live = [use for use in uses if linearity.is_live(use.operation)]
     records = [_record(use, linearity, after) for use in live or uses]
     main, readout, problem = _main_uses(records)
+    if not problem and any(_repeats(use, linearity) for use in main):
+        problem = (
+            f"one weight in {main[0].where or 'the model'} holds each of its entries many times"
+        )
     if gain is not None:
         main, problem = [Use(kind=VECTOR, fan_out=parameter.numel())], ""
     first = main[0] if main else Use(kind=RAW)
@@ -88,6 +93,15 @@ def _site(
         problem=problem,
         **tied,
     )
+
+
+def _repeats(use: Use, linearity: Linearity) -> bool:
+    """Whether a weight is made of fewer entries than it has, as by ``kron`` or an index."""
+    if use.kind != MATRIX or use.operation == "convolution":
+        return False
+    names = {one.parameter for one in linearity.uses.by_operation.get(use.order, [])}
+    leaves = linearity.program.parameters
+    return use.fan_in * use.fan_out * use.copies > sum(prod(leaves[n].shape) for n in names)
 
 
 def _main_uses(records: list[Use]) -> tuple[list[Use], Use | None, str]:

@@ -121,6 +121,7 @@ class _Reader:
                 use.kind, use.fan_in = MATRIX, 1
                 use.fan_out = prod(n for d, n in enumerate(shape) if axes[d] and d not in summed)
             use.fan_in *= size
+            use.copies = max(1, use.copies // size)  # added up, they are one
             self.uses.summed.add(operation.index)
             if operation.name == "mean":
                 use.factor /= size
