@@ -101,3 +101,18 @@ def test_modes_see_what_was_added_replaced_or_switched() -> None:
         seen.add(modes.now())
         assert modes.now() == Modes([block]).now()
     assert len(seen) == len(changes)
+
+
+def test_statistics_that_a_forward_freezes_are_no_other_step() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm = nn.Linear(16, 16), nn.BatchNorm1d(16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.norm.eval()
+            return x + self.norm(self.linear(x))
+
+    model = nn.Sequential(*[Frozen() for _ in range(4)])
+    rematerialize(model, per_block(profile(model, batch(), repeats=1)))
+    model(batch()).sum().backward()

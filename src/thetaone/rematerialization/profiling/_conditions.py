@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.records import CONDITIONS
 from thetaone.rematerialization.blocks import Call, Flow, describe_tensor, leaves_of
@@ -34,6 +35,8 @@ class Modes:
     def _search(self) -> None:
         self.modules = [module for block in self.blocks for module in block.modules()]
         self.children = [module._modules for module in self.modules]
+        # forwards themselves freeze running statistics, and these keep but a few bytes
+        self.told = [module for module in self.modules if not isinstance(module, _NormBase)]
         self.held = [module._parameters for module in self.modules]
         self.structure = list(chain.from_iterable(map(dict.values, self.children)))
         self.state: Any = None
@@ -46,7 +49,7 @@ class Modes:
             self._search()
         parameters = list(chain.from_iterable(map(dict.values, self.held)))
         state = (
-            list(map(attrgetter("training"), self.modules)),
+            list(map(attrgetter("training"), self.told)),
             list(map(id, parameters)),
             [one is not None and one.requires_grad for one in parameters],
         )
