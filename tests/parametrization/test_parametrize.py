@@ -335,3 +335,11 @@ def test_an_option_of_a_mixture_goes_to_the_class_that_takes_it() -> None:
     muon, adam = cast(MixedOptimizer, optimizer).members
     assert muon.param_groups[0]["momentum"] == 0.8
     assert adam.param_groups[0]["betas"] == (0.8, 0.5)
+
+
+def test_at_the_base_width_one_number_stays_too() -> None:
+    """A readout of one output draws its bias: a single number, and no constant."""
+    model, base = (nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)) for _ in range(2))
+    before = [p.detach().clone() for p in model.parameters()]
+    t1.parametrize(model, base=base, optimizer=torch.optim.Adam, lr=0.01)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -99,6 +99,7 @@ def decide(
         pair = Pair(target, base)
         assignments, folds, depth = _from_pair(pair, sites, forced, choices)
         late, small = late_sums(pair, assignments), small_inputs(pair, assignments)
+    at_base = base is not None and _shapes(base) == _shapes(target)
     rules: list[Rule] = []
     roles: set[str] = set()
     stepped_by: dict[str, Member] = {}
@@ -113,7 +114,10 @@ def decide(
             late=late.get(site.name, 1.0),
             small=small.get(site.name, 1.0),
         )
-        rules.append(_rule(site, assignments[site.name], member, choices, change))
+        rule = _rule(site, assignments[site.name], member, choices, change)
+        if at_base and rule.init_factor == 1.0:  # nothing grows, so values stay to the bit
+            rule = rule.model_copy(update={"init_std": None})
+        rules.append(rule)
         roles.add(role)
     _check_roles_present(members, roles)
     return Prescription(
@@ -124,6 +128,10 @@ def decide(
         outputs=dict(depth.outputs),
         early_logits={} if pair is None else _early_logits(pair, stepped_by),
     )
+
+
+def _shapes(blueprint: Blueprint) -> list[tuple[int, ...]]:
+    return [site.shape for site in blueprint.sites]
 
 
 def _early_logits(pair: Pair, stepped_by: Mapping[str, Member]) -> dict[str, float]:
