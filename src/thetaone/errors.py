@@ -24,6 +24,8 @@ and one warning: EstimatorWarning (UserWarning), a gradient that is probably wro
 Messages say the value, the limit, where, and what to do next.
 """
 
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 
 
@@ -70,6 +72,32 @@ def first_line(error: BaseException) -> str:
     except Exception:
         words = ""
     return (words or "no message").splitlines()[0]
+
+
+@contextlib.contextmanager
+def blamed_on_task(part: str) -> Generator[None]:
+    """Turn what a user's function raises into ``TaskError`` that names the function and the line.
+
+    Raises:
+        TaskError: Anything but this library's own errors was raised inside.
+    """
+    try:
+        yield
+    except (ThetaOneError, *STOPS):
+        raise
+    except BaseException as error:
+        what = f"{type(error).__name__}: {first_line(error)}{_line(error)}"
+        raise TaskError(f"{part} raised {what}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Where it was raised: file and line of the innermost frame."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
 
 
 def install_command(extra: str) -> str:

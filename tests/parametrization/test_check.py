@@ -190,3 +190,44 @@ def test_verdicts_of_two_answers_are_read() -> None:
     text = check.to_json().replace('"answer": "undecided"', '"passed": false')
     old = CoordinateCheck.from_json(text)
     assert {row.answer for row in old.rows if row.law} == {"fails"}
+
+
+class FailingSeed(MlpTask):
+    """Raises at the first batch of a seed."""
+
+    def __init__(self, failing: int) -> None:
+        super().__init__()
+        self.failing = failing
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        if seed == self.failing:
+            raise OSError("shard is lost")
+        return super().batches(seed)
+
+
+class FailingLoss(FailingSeed):
+    """Raises in the loss of a seed."""
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        return ((seed, batch) for batch in MlpTask().batches(seed))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        if batch[0] == self.failing:
+            raise ArithmeticError("label out of range")
+        return super().loss(model, batch[1])
+
+
+@pytest.mark.parametrize("kind", [FailingSeed, FailingLoss])
+def test_a_seed_that_raises_leaves_the_others_alone(kind: type[FailingSeed]) -> None:
+    asked: dict[str, Any] = {"widths": (16, 32), "lr": 2**-9, "steps": [2]}
+    check = t1.coordinate_check(kind(1), seeds=[0, 1, 2], max_seeds=3, **asked)
+    others = t1.coordinate_check(MlpTask(), seeds=[0, 2], max_seeds=2, **asked)
+    assert (check.seeds, check.rows) == (2, others.rows)
+    (note,) = [note for note in check.notes if "left out" in note]
+    assert note.startswith("Seed 1 is left out: task.")
+    assert "test_check.py, line" in note
+
+
+def test_where_every_seed_raises_the_line_is_named() -> None:
+    with pytest.raises(TaskError, match=r"raised OSError: shard is lost \(.*test_check.py, line"):
+        t1.coordinate_check(FailingSeed(1), widths=(16, 32), lr=2**-9, seeds=[1], max_seeds=1)

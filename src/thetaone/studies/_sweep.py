@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thetaone._contents import contents_digest
+from thetaone.errors import blamed_on_task
 from thetaone.parametrization import Parametrization
 from thetaone.records import (
     Combination,
@@ -34,7 +35,6 @@ from thetaone.sweeps import (
     After,
     TrialRuns,
     Work,
-    blamed_on_task,
     check_task,
     combine,
     find_drift,

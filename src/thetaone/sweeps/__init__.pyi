@@ -30,7 +30,6 @@ from ._trials import split_batch as split_batch
 from .engines import count_flops as count_flops
 from .engines import run_local as run_local
 from .identity import Start as Start
-from .identity import blamed_on_task as blamed_on_task
 from .identity import check_task as check_task
 from .search import grid_steps as grid_steps
 from .search import search_trials as search_trials

@@ -70,7 +70,7 @@ def coordinate_check(
     Raises:
         InputError: Fewer than two sizes, a step or seed count below 1, an option of no optimizer.
         MismatchError: The model's shapes do not depend on its width.
-        TaskError: A part of the task returns the wrong thing.
+        TaskError: A part of the task returns the wrong thing, or raises at every seed.
     """
     sizes = Sizes.of(task, widths, depths)
     moments = tuple(sorted(set(steps)))
@@ -105,7 +105,7 @@ def coordinate_check(
         sizes=sizes.values,
         depths=sizes.depths if len(sizes.widths) > 1 else (),
         steps=moments,
-        seeds=study.seeds,
+        seeds=study.trained,
         loop=TrainingLoop() if descend is None else descend.loop,
         rows=rows,
         notes=study.notes(),

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thetaone.errors import InputError, TaskError
+from thetaone.errors import InputError
 from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Record, Recorder, Use
+from thetaone.parametrization.checking._task_calls import first_batch, scalar_loss
 from thetaone.parametrization.checking.verdict import Layer, Taken
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import (
@@ -141,12 +142,10 @@ def train_and_observe(
         Sizes at step 0, updates at every one of ``steps``.
 
     Raises:
-        TaskError: No batch, or a loss that is not a scalar.
+        TaskError: ``batches`` or ``loss`` raises, no batch, or a loss that is not a scalar.
         InputError: The schedule keeps the rate at 0 through all of ``steps``.
     """
-    batch = next(iter(task.batches(seed)), None)
-    if batch is None:
-        raise TaskError(f"task.batches(seed={seed}) is empty: yield at least one batch")
+    batch = first_batch(task, seed)
     training = _Training(model, task, batch, seed)
     rates = _rates(optimizer, model)
     descent = None if descend is None else descend(model, optimizer)
@@ -194,7 +193,7 @@ def linear_features(
         seed: Of the batch and the passes.
         names: Of the parameters, which carry a factor of the forward pass.
     """
-    training = _Training(model, task, next(iter(task.batches(seed))), seed)
+    training = _Training(model, task, first_batch(task, seed), seed)
     parameters = _parameters(model)
     _, before = training.loss(recorded=True)
     for name in names:
@@ -213,19 +212,6 @@ def linear_features(
         if _moved([2 * t for t in before.features[label]], after.features[label])
         <= 1e-3 * _pooled(after.features[label])
     )
-
-
-def scalar_loss(task: Task, model: nn.Module, batch: Any) -> Tensor:
-    """``task.loss(model, batch)``.
-
-    Raises:
-        TaskError: Not a scalar tensor.
-    """
-    loss = task.loss(model, batch)
-    if not isinstance(loss, Tensor) or loss.dim() != 0:
-        what = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TaskError(f"task.loss returned {what}: return a scalar tensor, e.g. loss.mean()")
-    return loss
 
 
 def _seed_forward(seed: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from thetaone.errors import PrescriptionError
+from thetaone.errors import PrescriptionError, TaskError
 from thetaone.parametrization._names import place, stacks_of
 from thetaone.parametrization.applying import Parametrization, parametrize, prescribe
 from thetaone.parametrization.checking._descent import MakeDescent, gradient_followers
@@ -59,7 +59,7 @@ class Study:
         descend: Makes what takes the steps; ``None``: backward and the optimizer's update.
 
     Attributes:
-        seeds: Trained so far [count].
+        seeds: Tried so far [count].
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Study:
         self.sizes, self.judged, self.lr, self.steps = sizes, judged, lr, steps
         self.bands = bands
         self.seeds = 0
+        self._left_out: dict[int, TaskError] = {}
         self._base = reference.base
         self._reference = reference
         self._options = {"sample": FirstBatch(sizes.task), **reference.options}
@@ -96,23 +97,44 @@ class Study:
         self._slack: dict[str, Band] | None = None
 
     def train(self, seeds: int) -> None:
-        """Train until so many seeds are done at every size."""
+        """Train until so many seeds are done at every size.
+
+        A seed at which the task raises is left out; the others answer without it.
+
+        Raises:
+            TaskError: The task raises at every seed.
+        """
+        indices = range(len(self.sizes.values))
         for done in range(self.seeds, seeds):
-            seed = self._seed(done)
-            for index in range(len(self.sizes.values)):
-                torch.manual_seed(seed)
-                model = self.sizes.model(index)
-                optimizer = self._optimizer(model, index)
-                if self._slack is None:
-                    self._slack = self._read_slack(model)
-                followers = gradient_followers(model, optimizer)
-                observation = train_and_observe(
-                    model, optimizer, self.sizes.task, seed=seed, steps=self.steps,
-                    descend=self._descend,
-                )  # fmt: skip
+            try:
+                trained = [self._observe(self._seed(done), index) for index in indices]
+            except TaskError as error:
+                self._left_out[done] = error
+                continue
+            for index, (observation, followers) in zip(indices, trained, strict=True):
                 self._enter(observation, index, done, followers)
                 self._enter_clipping(observation, index, done, followers)
         self.seeds = seeds
+        if not self.trained:
+            raise next(iter(self._left_out.values()))
+
+    @property
+    def trained(self) -> int:
+        """Seeds that answer: of those tried, what is not left out [count]."""
+        return self.seeds - len(self._left_out)
+
+    def _observe(self, seed: int, index: int) -> tuple[Observation, frozenset[str]]:
+        """What one training shows, and the parameters whose steps follow the gradient."""
+        torch.manual_seed(seed)
+        model = self.sizes.model(index)
+        optimizer = self._optimizer(model, index)
+        if self._slack is None:
+            self._slack = self._read_slack(model, seed)
+        followers = gradient_followers(model, optimizer)
+        observation = train_and_observe(
+            model, optimizer, self.sizes.task, seed=seed, steps=self.steps, descend=self._descend
+        )
+        return observation, followers
 
     def _seed(self, done: int) -> int:
         """Seed of the training after so many."""
@@ -122,11 +144,12 @@ class Study:
 
     def rows(self) -> tuple[LayerVerdict, ...]:
         """The verdicts on what was trained so far."""
-        indices, seeds = range(len(self.sizes.values)), range(self.seeds)
+        indices = range(len(self.sizes.values))
+        seeds = [done for done in range(self.seeds) if done not in self._left_out]
         complete = {
             key: [[values[seed, index] for index in indices] for seed in seeds]
             for key, values in self._values.items()
-            if len(values) == len(indices) * self.seeds
+            if len(values) == len(indices) * len(seeds)
         }
         context = Context(
             order=list(self._order),
@@ -151,6 +174,10 @@ class Study:
                 "Sizes are expected to be Θ(1) throughout, for prescribe refuses this model: "
                 + self._refusal
             )
+        notes += [
+            f"Seed {self._seed(done)} is left out: {error}"
+            for done, error in self._left_out.items()
+        ]
         if self._silent:
             notes.append(f"Not judged, the loss does not depend on it: {', '.join(self._silent)}")
         partial: dict[tuple[int, ...], dict[str, None]] = defaultdict(dict)
@@ -268,7 +295,7 @@ class Study:
             if layer.names and layer.names <= exponents.keys()
         }
 
-    def _read_slack(self, model: nn.Module) -> dict[str, Band]:
+    def _read_slack(self, model: nn.Module, seed: int) -> dict[str, Band]:
         """Features between a fold and what it makes up for may be anything between 1 and it."""
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]
         if smallest is None or largest is None:
@@ -281,7 +308,7 @@ class Study:
             for name, exponent in exponents.items():
                 groups[exponent].append(name)
             for exponent, names in groups.items():
-                for label in linear_features(model, self.sizes.task, seed=0, names=names):
+                for label in linear_features(model, self.sizes.task, seed=seed, names=names):
                     if label.endswith(among):
                         slack[place(label, self._stacks)].append(exponent)
         for spot, factor in largest.outputs.items():

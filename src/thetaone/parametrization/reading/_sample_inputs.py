@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thetaone.errors import blamed_on_task
 from thetaone.records import Task
 
 Sample = Any  # a tensor, a tuple of arguments, a mapping of keywords, or a callable of the model
@@ -31,8 +32,9 @@ def passes(model: nn.Module, sample: Sample = None) -> Iterator[Callable[[nn.Mod
     """Ways to run a model: with the user's sample, else with guesses, likeliest first."""
     if isinstance(sample, FirstBatch):
         task = sample.task
-        for batch in itertools.islice(task.batches(0), 1):  # none, where the task has none
-            yield functools.partial(_loss, task, batch)
+        with blamed_on_task("task.batches(0)"):  # none, where the task has none
+            first = list(itertools.islice(task.batches(0), 1))
+        yield from (functools.partial(_loss, task, batch) for batch in first)
     if sample is None or isinstance(sample, FirstBatch):
         yield from (_call(guess) for guess in guesses(model))
     elif callable(sample) and not isinstance(sample, (nn.Module, Tensor)):

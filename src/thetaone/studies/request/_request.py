@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from thetaone.errors import InputError, TaskError
+from thetaone.errors import InputError, TaskError, blamed_on_task
 from thetaone.parametrization import (
     Parametrization,
     check_axes,
@@ -19,7 +19,6 @@ from thetaone.parametrization import (
 from thetaone.records import Choose, TrainingLoop, TrialSpec, training_loop
 from thetaone.studies.request._optimizer import choose_optimizer
 from thetaone.sweeps import (
-    blamed_on_task,
     combinations,
     grid,
     learning_rates,

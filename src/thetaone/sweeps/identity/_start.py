@@ -4,9 +4,8 @@ Two sweeps train the same when they start from the same bytes under the same cod
 read here, from what the recipe has left; the code is in the task's fingerprint.
 """
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from thetaone._contents import contents_digest, tensor_digest
-from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
+from thetaone.errors import TaskError, blamed_on_task
 from thetaone.records import AxisValues, TrialSpec
 from thetaone.sweeps._generators import seeded
 from thetaone.sweeps._trials import Descent, Work, build_model
@@ -85,32 +84,6 @@ def start_of(work: Work, spec: TrialSpec, *, task_name: str) -> Start:
                 losses.append(descent.step(batch))
     shapes = tuple(tuple(p.shape) for p in model.parameters())
     return Start(digest.hexdigest()[:32], tuple(losses), shapes)
-
-
-@contextlib.contextmanager
-def blamed_on_task(part: str) -> Iterator[None]:
-    """Turn what a user's function raises into ``TaskError`` that names the function and the line.
-
-    Raises:
-        TaskError: Anything but this library's own errors was raised inside.
-    """
-    try:
-        yield
-    except (ThetaOneError, *STOPS):
-        raise
-    except BaseException as error:
-        what = f"{type(error).__name__}: {first_line(error)}{_line(error)}"
-        raise TaskError(f"{part} raised {what}") from error
-
-
-def _line(error: BaseException) -> str:
-    """Where it was raised: file and line of the innermost frame."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
 
 
 def _at_probe_rate(work: Work, model: nn.Module, spec: TrialSpec) -> torch.optim.Optimizer:
