@@ -49,10 +49,9 @@ def test_a_function_is_tabulated_and_travels() -> None:
 
 
 def test_numbers_of_other_libraries_are_numbers() -> None:
-    loop = training_loop(
-        n_steps=2, clip=np.float32(0.5), accumulate=np.int64(2),
-        schedule=lambda step, steps: torch.tensor(0.25),  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
+    foreign: dict[str, Any] = {"clip": np.float32(0.5), "accumulate": np.int64(2)}
+    foreign["schedule"] = lambda step, steps: torch.tensor(0.25)
+    loop = training_loop(n_steps=2, **foreign)
     assert loop == TrainingLoop(schedule="function", factors=(0.25, 0.25), clip=0.5, accumulate=2)
     assert TrainingLoop.from_json(loop.to_json()) == loop
 
