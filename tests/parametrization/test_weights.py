@@ -80,6 +80,49 @@ def test_what_parameters_do_to_each_other(
     assert read == expected
 
 
+PENALTIES: dict[str, Callable[[nn.Module], Tensor]] = {
+    "squares": lambda m: sum((p**2).sum() for p in m.parameters()),  # pyright: ignore
+    "norm": lambda m: m[0].weight.norm(),  # pyright: ignore
+    "entries": lambda m: torch.cat([p.flatten() for p in m.parameters()]).abs().sum(),
+    "largest": lambda m: m[0].weight.abs().max(),  # pyright: ignore
+    "rows": lambda m: F.relu(m[0].weight.norm(dim=0).sum() - 1),  # pyright: ignore
+}
+
+
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+@pytest.mark.parametrize("combine", [torch.add, torch.sub, lambda *terms: torch.stack(terms).sum()])
+def test_a_penalty_added_to_a_loss_is_no_use_of_a_parameter(
+    penalty: Callable[[nn.Module], Tensor], combine: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    class Penalized(nn.Sequential):
+        penalized: bool
+
+        def forward(self, input: Tensor) -> Tensor:
+            loss = super().forward(input).square().mean()
+            return combine(loss, penalty(self)) if self.penalized else loss
+
+    def net(width: int, *, penalized: bool = True) -> nn.Module:
+        torch.manual_seed(0)
+        net = Penalized(nn.Linear(5, width), nn.Linear(width, width), nn.Linear(width, 3))
+        net.penalized = penalized
+        return net
+
+    plain = t1.prescribe(net(W, penalized=False), base=net(N, penalized=False), sample=X)
+    assert t1.prescribe(net(W), base=net(N), sample=X).rules == plain.rules
+
+
+def test_a_number_of_a_parameter_that_features_meet_is_a_use() -> None:
+    with pytest.raises(RoleError, match=r"v .* of a sum or norm of its entries"):
+        prescribed(lambda m, x: x + m.v.norm(), "v")
+
+
+def test_a_branch_may_ask_for_the_largest_entry_of_a_parameter() -> None:
+    def use(m: Net, x: Tensor) -> Tensor:
+        return x @ m.weight if bool(m.weight.abs().max() < 3) else x @ m.weight + 1
+
+    assert prescribed(use, "weight")["weight"].role == "hidden"
+
+
 @pytest.mark.parametrize(
     ("use", "names", "message"),
     [

@@ -192,6 +192,8 @@ class _Reader:
         linear: dict[str, tuple[ParameterUse, Axes]] = {}
         for value in held:
             parts = self.uses.weights[value]
+            if _is_penalty(operation, value):
+                continue
             for parameter, part in parts.items():
                 use = _one_by_one(operation, parameter, parts, value.shape)
                 self.uses.all.append(use)
@@ -281,6 +283,13 @@ def _one_by_one(
         else:
             use.fan_out *= part.inner  # what it sums over
     return use
+
+
+def _is_penalty(operation: Operation, value: Value) -> bool:
+    """Whether a number computed from parameters is added to a loss: no feature depends on it."""
+    computed = value.source is not None and value.source.name not in MOVES
+    numbers = computed and all(v.shape == () for v in operation.inputs)
+    return numbers and operation.name in ("add", "sub", "rsub", "stack")
 
 
 def _is_picked(operation: Operation) -> bool:

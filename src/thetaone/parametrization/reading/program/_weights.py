@@ -87,8 +87,7 @@ class Weights:
                 self._mark_products(operation, held, parts)
 
     def _elementwise(self, operation: Operation, value: Value, part: Part, *, kept: bool) -> Part:
-        out = operation.output.shape
-        axes = broadcast(part.axes, value.shape, out) if len(value.shape) <= len(out) else part.axes
+        axes = broadcast(part.axes, value.shape, operation.output.shape)
         how = part.how
         if how == LINEAR and not kept:
             how = AFTERWARDS if part.inner > 1 else NONLINEAR
