@@ -1,4 +1,4 @@
-"""The ambient state of a computation: context variables, torch's flags, function modes.
+"""The ambient state of a computation: context variables, flags, function and dispatch modes.
 
 A recomputation runs in the ambient state of its forward, not of the backward that asks for it.
 Autocast and grad mode are left to torch's checkpoint, which replays them itself.
@@ -6,7 +6,8 @@ Autocast and grad mode are left to torch's checkpoint, which replays them itself
 
 import contextvars
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,22 @@ from torch.overrides import (
     _get_current_function_mode_stack,
     _pop_mode,
     _push_mode,
+)
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode_stack,
+)
+
+# whose dispatch modes record what runs, and belong to whoever runs it; or are a checkpoint's own
+_RECORDING = (
+    "thetaone.",
+    "torch.autograd.graph",
+    "torch.utils.checkpoint",
+    "torch.utils.flop_counter",
+    "torch.utils._debug_mode",
+    "torch.distributed._tools",
+    "torch.distributed.tensor.debug",
 )
 
 
@@ -119,12 +136,14 @@ class Ambient:
         context: Values of all context variables.
         flags: Values of torch's settings, in the order of ``flags_of``.
         modes: Python's torch-function modes, outermost first.
+        dispatch: Python's torch-dispatch modes that may change what is computed, likewise.
         cuda: Whether the settings of CUDA's libraries are among the flags.
     """
 
     context: contextvars.Context
     flags: tuple[Any, ...]
     modes: tuple[TorchFunctionMode, ...]
+    dispatch: tuple[TorchDispatchMode, ...]
     cuda: bool
 
     def differences(self, other: "Ambient") -> list[str]:
@@ -135,6 +154,8 @@ class Ambient:
             names.append("a context variable")
         if self.modes != other.modes:
             names.append("a torch-function mode")
+        if self.dispatch != other.dispatch:
+            names.append("a torch-dispatch mode")
         return names
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -142,12 +163,14 @@ class Ambient:
         context = self.context.copy()  # one can be entered once at a time; a copy costs nothing
         flags = tuple([flag.read() for flag in flags_of(cuda=self.cuda)])
         modes = _modes()
-        if flags == self.flags and modes == self.modes:
+        same_dispatch = _dispatch_modes() == self.dispatch
+        if same_dispatch and flags == self.flags and modes == self.modes:
             return context.run(function, *arguments)
         try:
             _swap_modes(self.modes)
             self._set(self.flags)
-            return context.run(function, *arguments)
+            with nullcontext() if same_dispatch else _dispatching(self.dispatch):
+                return context.run(function, *arguments)
         finally:
             self._set(flags)
             _swap_modes(modes)
@@ -167,7 +190,7 @@ def ambient(device: torch.device) -> Ambient:
     """The ambient state of this moment."""
     cuda = device.type == "cuda"
     flags = tuple([flag.read() for flag in flags_of(cuda=cuda)])
-    return Ambient(contextvars.copy_context(), flags, _modes(), cuda)
+    return Ambient(contextvars.copy_context(), flags, _modes(), _dispatch_modes(), cuda)
 
 
 def same_context(before: contextvars.Context, after: contextvars.Context) -> bool:
@@ -193,3 +216,27 @@ def _swap_modes(modes: tuple[TorchFunctionMode, ...]) -> None:
         _pop_mode()
     for mode in modes:
         _push_mode(mode)
+
+
+def _dispatch_modes() -> tuple[TorchDispatchMode, ...]:
+    stack = _get_current_dispatch_mode_stack()
+    return tuple([mode for mode in stack if not _records(mode)]) if stack else ()
+
+
+def _records(mode: TorchDispatchMode) -> bool:
+    return type(mode).__module__.startswith(_RECORDING)
+
+
+@contextmanager
+def _dispatching(modes: tuple[TorchDispatchMode, ...]) -> Iterator[None]:
+    """These dispatch modes inside, and outside of them those of now that record.
+
+    What a mode's class does when its user enters or leaves it does not happen.
+    """
+    recording = [mode for mode in _get_current_dispatch_mode_stack() if _records(mode)]
+    with ExitStack() as stack:
+        stack.enter_context(_disable_current_modes())
+        for mode in (*recording, *modes):
+            TorchDispatchMode.__enter__(mode)
+            stack.callback(TorchDispatchMode.__exit__, mode, None, None, None)
+        yield

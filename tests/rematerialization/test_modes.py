@@ -1,0 +1,129 @@
+"""Torch's modes around a forward alone: they act on its recomputation too."""
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.rematerialization.models import Looping
+from tests.rematerialization.test_executor import batch
+from tests.rematerialization.test_purity import rematerialized
+from thetaone.rematerialization import TrainingMemory
+
+
+class Dispatching(TorchDispatchMode):
+    """Scales what tanh returns; counts how often it is entered."""
+
+    entries = 0
+
+    def __init__(self, factor: float = 1.5) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def __enter__(self) -> Any:
+        self.entries += 1
+        return super().__enter__()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        return out * self.factor if func is torch.ops.aten.tanh.default else out
+
+
+class Overriding(TorchFunctionMode):
+    """Scales what tanh returns."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        return out * 1.5 if func is torch.tanh else out
+
+
+class Tanh(nn.Module):
+    """One linear map and a tanh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.tanh(self.linear(x)).sin()
+
+
+def gradients(
+    model: nn.Module,
+    forward: AbstractContextManager[Any],
+    backward: AbstractContextManager[Any] | None = None,
+) -> list[torch.Tensor]:
+    """Gradients of one step, with something around its forward and its backward."""
+    model.zero_grad()
+    with forward:
+        loss = model(batch()).square().mean()
+    with backward or nullcontext():
+        loss.backward()
+    assert _get_current_dispatch_mode_stack() == []
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[nn.Module, nn.Module]:
+    """A model, and the same one rematerialized."""
+    torch.manual_seed(0)
+    plain = Looping(6, Tanh)
+    return plain, rematerialized(copy.deepcopy(plain))
+
+
+Models = tuple[nn.Module, nn.Module]
+
+
+def test_a_dispatch_mode_of_the_forward_acts_on_the_recomputation(models: Models) -> None:
+    plain, ours = models
+    mode = Dispatching()
+    expected = gradients(plain, Dispatching())
+    assert not all(map(torch.equal, expected, gradients(plain, nullcontext())))
+    assert all(map(torch.equal, expected, gradients(ours, mode)))
+    assert mode.entries == 1
+
+
+def test_a_function_mode_of_the_forward_acts_on_the_recomputation(models: Models) -> None:
+    plain, ours = models
+    expected = gradients(plain, Overriding())
+    assert all(map(torch.equal, expected, gradients(ours, Overriding())))
+
+
+def test_a_dispatch_mode_of_the_backward_does_not_reach_the_recomputation(models: Models) -> None:
+    plain, ours = models
+    expected = gradients(plain, Dispatching(), Dispatching(3.0))
+    assert all(map(torch.equal, expected, gradients(ours, Dispatching(), Dispatching(3.0))))
+
+
+def test_what_counts_operations_counts_where_its_user_put_it(models: Models) -> None:
+    plain, ours = models
+    counts = [FlopCounterMode(display=False) for _ in range(3)]
+    expected = gradients(plain, counts[0])
+    assert all(map(torch.equal, expected, gradients(ours, counts[1])))
+    assert counts[0].get_total_flops() == counts[1].get_total_flops()
+    gradients(ours, Dispatching(), counts[2])
+    backward = 2 * counts[0].get_total_flops()
+    assert counts[2].get_total_flops() > backward  # it sees the recomputation
+
+
+def test_measuring_sees_a_recomputation_under_a_mode(models: Models) -> None:
+    _, ours = models
+    peaks: list[int] = []
+    for mode in (nullcontext(), Dispatching(1.0)):
+        gradients(ours, nullcontext())
+        with TrainingMemory(ours) as memory:
+            with mode:
+                loss = ours(batch()).square().mean()
+            loss.backward()
+        peaks.append(memory.activation_peak_bytes)
+    assert peaks[1] >= peaks[0] > 0
