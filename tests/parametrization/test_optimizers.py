@@ -310,3 +310,16 @@ def test_a_subclass_built_first_still_keeps_its_bases_step() -> None:
 
     Quiet.step = torch.optim.Optimizer.profile_hook_step(Quiet.step)
     assert families.update_family(Quiet).name == "gradient"
+
+
+def test_options_that_a_subclass_leaves_to_its_base_are_scaled() -> None:
+    class Brief(torch.optim.AdamW):
+        def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+            super().__init__(params, lr=lr, **{"weight_decay": 0.5, **options})
+
+    def options(cls: Any, **options: Any) -> list[tuple[float, ...]]:
+        built = t1.parametrize(mlp(256), base=mlp(64), optimizer=cls, lr=0.01, **options)
+        return [(g["lr"], g["eps"], g["weight_decay"]) for g in built.param_groups]
+
+    assert options(Brief) == options(torch.optim.AdamW, weight_decay=0.5)
+    assert (0.0025, 2.5e-9, 2.0) in options(Brief)  # hidden, by hand

@@ -1,8 +1,6 @@
 """``parametrize``: one call from a plain model to a plain optimizer with the right rates."""
 
-import inspect
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -155,15 +153,16 @@ def _groups(
 ) -> list[Group]:
     """Parameters with equal options in one group, in order of first appearance."""
     merged: dict[tuple[tuple[str, Any], ...], Group] = {}
+    plain = _plain_group(member, lr, parameters[rules[0].name])
     for rule in rules:
-        values = _values(rule, member, lr, independent=policy == INDEPENDENT)
+        values = _values(rule, plain, lr, independent=policy == INDEPENDENT)
         key = tuple((k, repr(v)) for k, v in values.items())
         group = merged.setdefault(key, {"params": [], **values})
         group["params"].append(parameters[rule.name])
     return list(merged.values())
 
 
-def _values(rule: Rule, member: Member, lr: float | Tensor, *, independent: bool) -> Group:
+def _values(rule: Rule, plain: Group, lr: float | Tensor, *, independent: bool) -> Group:
     """The options of one parameter that differ from the optimizer's own."""
     rate = lr * rule.lr_factor if rule.lr_factor != 1.0 else lr
     values: Group = {"lr_factor": rule.lr_factor}
@@ -171,10 +170,10 @@ def _values(rule: Rule, member: Member, lr: float | Tensor, *, independent: bool
         values["lr"] = rate.clone()  # schedules write into it: a shared one is scheduled twice
     elif rule.lr_factor != 1.0:
         values["lr"] = rate
-    eps = _default(member, "eps")
+    eps = plain.get("eps")
     if eps is not None and rule.eps_factor != 1.0:
         values["eps"] = _scaled_eps(eps, rule)
-    decay = _default(member, "weight_decay")
+    decay = plain.get("weight_decay")
     if decay and (independent or rule.decay_factor != 1.0):
         per_rate = decay / float(lr) if independent else decay
         values["weight_decay"] = per_rate * rule.decay_factor
@@ -189,16 +188,16 @@ def _scaled_eps(eps: Any, rule: Rule) -> Any:
     return (None if first is None else first * rule.eps_factor, second * rule.init_factor)
 
 
-def _default(member: Member, option: str) -> Any:
-    if option in member.options:
-        return member.options[option]
-    parameter = _parameters(member.cls).get(option)
-    return None if parameter is None else parameter.default
+def _plain_group(member: Member, lr: float | Tensor, parameter: Tensor) -> Group:
+    """The options that the optimizer gives a parameter by itself, its bases' defaults among them.
 
-
-@cache
-def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(cls).parameters
+    Args:
+        member: Built for one number, so that nothing of the model is touched.
+        lr: Its rate.
+        parameter: Whose rank, type and device the number has.
+    """
+    number = nn.Parameter(parameter.detach().new_zeros((1,) * parameter.dim()))
+    return member.cls([number], lr=lr, **member.options).param_groups[0]
 
 
 def _scale_sums(
