@@ -191,6 +191,7 @@ def test_json_of_the_result_is_strict(found) -> None:
         ({"seeds": []}, r"seeds=\[\]"),
         ({"lrs": [0.1, -1]}, r"lr.*-1"),
         ({"memory": "lots"}, r"memory='lots' is not a quantity"),
+        ({"storage": 5}, r"storage=5 of type int: pass the path of a file"),
     ],
 )
 def test_bad_numbers(change, message) -> None:

@@ -136,6 +136,8 @@ class NoBatches(Toy):
         (Toy(), {"target": 0}, InputError, "width of target or base=0: need whole numbers from 1"),
         (Toy(), {"base_width": -2}, InputError, "width of target or base=-2: need whole numbers"),
         (Toy(), {"engine": "fast"}, InputError, "engine='fast' is not one of .*ray"),
+        (Toy(), {"storage": 5}, InputError, "storage=5 of type int: pass the path of a file"),
+        (Toy(), {"storage": True}, InputError, "storage=True of type bool: pass the path"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(

@@ -46,7 +46,7 @@ from thetaone.studies.target import (
     train,
     write_recipe,
 )
-from thetaone.sweeps import Work, check_task, count_flops, grid_steps
+from thetaone.sweeps import Work, check_task, count_flops, grid_steps, require_storage
 
 CHECK_STEPS = (1, 2, 4)
 RECIPE = "recipe.json"
@@ -102,9 +102,10 @@ class Job:
         """Check what can be wrong before anything is trained.
 
         Raises:
-            InputError: Fewer than two sizes, or a target below them.
+            InputError: Fewer than two sizes, a target below them, or a storage that is no place.
             ReportError: The report cannot be written.
         """
+        require_storage(storage)
         sizes, axis = request.sizes, request.axis
         values = [getattr(size, axis) for size in sizes]
         if len(sizes) < 2:

@@ -42,6 +42,7 @@ from thetaone.sweeps import (
     nearest_optimum,
     open_store,
     require_engine,
+    require_storage,
     run_trials,
     search_trials,
     seeded,
@@ -214,6 +215,7 @@ def run_sweep(
     parametrization = request.parametrization(rule)
     specs = request.specs(parametrization.label)
     require_engine(engine)
+    require_storage(storage)
     work = Work(
         task=request.task, make_optimizer=parametrization, loop=request.loop,
         evaluated=request.choose == "evaluate",

@@ -34,3 +34,4 @@ from .identity import check_task as check_task
 from .search import grid_steps as grid_steps
 from .search import search_trials as search_trials
 from .storage import open_store as open_store
+from .storage import require_storage as require_storage

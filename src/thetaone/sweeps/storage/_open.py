@@ -4,13 +4,14 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import os
 import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from thetaone.errors import MissingExtraError, StorageError, first_line
+from thetaone.errors import InputError, MissingExtraError, StorageError, first_line
 from thetaone.records import hide_passwords, passwords_in
 from thetaone.sweeps.identity import Starts
 from thetaone.sweeps.storage._boards import FileBoard, TableBoard
@@ -59,6 +60,19 @@ def open_store(
         backend, Leases(board), experiment=experiment, where=hide_passwords(where),
         translated=translated, starts=starts, fresh=fresh, journal=journal,
     )  # fmt: skip
+
+
+def require_storage(storage: Any) -> None:
+    """Refuse what is no place for trials.
+
+    Raises:
+        InputError: Neither a path nor a URL; ``str(5)`` would name a file.
+    """
+    if storage is not None and not isinstance(storage, str | os.PathLike):
+        raise InputError(
+            f"storage={storage!r} of type {type(storage).__name__}: pass the path of a file, e.g. "
+            "'sweep.journal', or a database's URL, e.g. 'sqlite:///sweep.db'"
+        )
 
 
 def _journal(path: Path) -> Journal:
