@@ -63,6 +63,8 @@ def read_factors(linearity: Linearity) -> tuple[Reduction, ...]:
     for operation in linearity.live():
         if operation.index in linearity.counted or operation.output.kind != ACTIVATION:
             continue
+        if not operation.output.shape:
+            continue  # the loss's own scale: Adam does not see it, and SGD's updates show it
         number = prod(scalar(operation, v) for v in operation.inputs if v.kind == ACTIVATION)
         if number != 1.0 and not size_cancels(linearity, operation.output):
             factors.append(
