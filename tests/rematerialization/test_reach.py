@@ -35,7 +35,7 @@ from torch import nn
 from tests.rematerialization.models import Looping, Residual
 from tests.rematerialization.test_executor import batch
 from tests.rematerialization.test_purity import Stateful, rematerialized, steps
-from thetaone.errors import ProfileError
+from thetaone.errors import ProfileError, RecomputationError
 from thetaone.rematerialization import profile
 
 COUNT = contextvars.ContextVar("count", default=0)
@@ -387,3 +387,50 @@ def test_what_blocks_usually_use_is_not_refused() -> None:
     ours.load_state_dict(plain.state_dict())
     expected, gradients = steps(plain, 2), steps(rematerialized(ours), 2)
     assert all(map(torch.equal, expected, gradients))
+
+
+RESULTS: dict[str, float] = {"computed": 0.0}
+
+
+@functools.lru_cache(maxsize=1)
+def latest(key: int) -> float:
+    return 1.0 + key / 8
+
+
+@functools.lru_cache(maxsize=1)
+def counted(key: int) -> float:
+    RESULTS["computed"] += 1
+    return RESULTS["computed"]
+
+
+class Remembering(Residual):
+    """Scales by a result of a function that remembers one, of as many keys."""
+
+    steps = 0
+
+    def __init__(self, function: Callable[[int], float], keys: int) -> None:
+        super().__init__(16)
+        self.function, self.keys = function, keys
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += 1
+        return super().forward(x) * self.function(self.steps % self.keys)
+
+
+def test_a_bounded_cache_is_left_as_it_is() -> None:
+    latest.cache_clear()
+    torch.manual_seed(0)
+    plain = nn.Sequential(*[Remembering(latest, 3) for _ in range(6)])
+    ours = rematerialized(copy.deepcopy(plain))
+    expected = steps(plain)
+    computed = latest.cache_info().misses
+    latest.cache_clear()
+    assert all(map(torch.equal, expected, steps(ours)))
+    assert latest.cache_info().misses == computed
+
+
+def test_a_bounded_cache_of_a_function_that_changes_something_is_refused() -> None:
+    counted.cache_clear()
+    ours = rematerialized(nn.Sequential(*[Remembering(counted, 3) for _ in range(6)]))
+    with pytest.raises(RecomputationError, match=r"counted remembers .*changes .*computed"):
+        steps(ours)

@@ -95,6 +95,14 @@ class Moment:
         ]
         self.parameters = None if sharded() else Parameters(self.modules)
 
+    def bounded(self) -> ExitStack:
+        """Note functions with bounded caches; closing refuses those that changed something."""
+        caches = {id(one.function): one for watch in self.watches for one in watch.bounded}
+        checks = ExitStack()
+        for one in caches.values():
+            checks.callback(one.note())
+        return checks
+
     def learn(self) -> None:
         """Note what the region wrote, and forget what it did not use."""
         for watch, note in zip(self.watches, self.notes, strict=True):
@@ -184,9 +192,11 @@ class First:
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
         self.hooks: saved_tensors_hooks | None = None
+        self.checks = ExitStack()
 
     def __enter__(self) -> None:
         self.moment.note()
+        self.checks = self.moment.bounded()
         self.hooks = _typed_hooks(self.moment)
         self.hooks.__enter__()
 
@@ -200,6 +210,8 @@ class First:
         if hooks is not None:
             hooks.__exit__(kind, error, trace)
         self.moment.learn()
+        if kind is None:
+            self.checks.close()
 
 
 class Again:
@@ -217,6 +229,7 @@ class Again:
         except BaseException:
             stack.close()
             raise
+        stack.enter_context(self.moment.bounded())
         self.open.append(stack)
 
     def _restore(self, stack: ExitStack) -> None:

@@ -65,7 +65,12 @@ class Results:
         return Parts(None, read=self._values, source=self.function)
 
     def _values(self, function: Any) -> list[Any]:
-        """What the cache refers to, but the dictionary that finds its entries."""
+        """What the cache refers to, but the dictionary that finds its entries.
+
+        An empty one cannot be told from an empty result: it must never be filled by anyone else.
+        """
+        if not function.cache_info().currsize:
+            return []
         return [one for one in gc.get_referents(function) if not _is_index(one)]
 
 

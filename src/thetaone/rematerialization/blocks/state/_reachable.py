@@ -14,7 +14,7 @@ import os
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from gc import get_referents
 from typing import Any
@@ -58,12 +58,12 @@ _CONTAINERS = (list, deque, set, dict)
 DEFAULTS = ("__defaults__", "__kwdefaults__")
 
 
-def reachable(name: str, block: nn.Module) -> Reached:
+def reachable(name: str, block: nn.Module | Callable[..., Any]) -> Reached:
     """What a block can reach.
 
     Args:
         name: Qualified name of the block.
-        block: The module.
+        block: The module, or a function.
     """
     return _Search(name, block).run()
 
@@ -71,9 +71,10 @@ def reachable(name: str, block: nn.Module) -> Reached:
 class _Search(Named):
     """One walk over objects and code, breadth first."""
 
-    def __init__(self, name: str, block: nn.Module) -> None:
+    def __init__(self, name: str, block: nn.Module | Callable[..., Any]) -> None:
         super().__init__()
         self.block = block
+        self.registered = list(block.modules()) if isinstance(block, nn.Module) else []
         self.seen: dict[int, Any] = {}
         self.scopes: dict[int, set[str]] = {}  # of what was seen
         self.scope = used()  # of what is visited now
@@ -169,7 +170,7 @@ class _Search(Named):
         self._class(type(module), ("forward", *CALLED))
         if module is not self.block and any(one is self.block for one in module.modules()):
             return  # around the block: what else it holds is not the block's
-        registered = any(one is module for one in self.block.modules())
+        registered = any(one is module for one in self.registered)
         tensors = () if registered else ("_parameters", "_buffers")
         for name in ("_modules", *tensors):
             if members[name]:

@@ -5,8 +5,9 @@ where something differs is anything copied. What is changed in place, tensors an
 its version or its bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -66,6 +67,18 @@ class Snapshot:
     def write(self) -> None:
         """Put every holder back that differs."""
         _write(self.holders, self.contents)
+
+    def changes(self) -> list[str]:
+        """Paths of what is not as it was."""
+        paths: list[str] = []
+        for holder, contents in zip(self.holders, self.contents, strict=True):
+            now = holder.contents()
+            paths += [
+                _path(holder, name)
+                for name in {**contents, **now}
+                if now.get(name, now) is not contents.get(name, contents)
+            ]
+        return paths + [one.path for one in self.in_place if one.changed]
 
 
 class Note:
@@ -147,6 +160,39 @@ class Note:
         return contents, arrays
 
 
+class Bounded:
+    """A function with a cache of a bounded size, which nobody can fill again as it was.
+
+    It may compute in a recomputation what it remembered in the forward, or the other way round. All
+    is well if what it computes changes nothing.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.holders = reachable(function.__qualname__, function.__wrapped__).holders
+
+    def note(self) -> Callable[[], None]:
+        """Note how often it has computed and what its code names; what refuses a change since."""
+        misses = self.function.cache_info().misses
+        return partial(self._require_nothing_changed, misses, Snapshot(self.holders, []))
+
+    def _require_nothing_changed(self, misses: int, before: Snapshot) -> None:
+        """Refuse a function that has computed since, and changed something.
+
+        Raises:
+            RecomputationError: It has.
+        """
+        if self.function.cache_info().misses == misses or not (changed := before.changes()):
+            return
+        size = self.function.cache_parameters()["maxsize"]
+        raise RecomputationError(
+            f"{self.function.__qualname__} remembers its last results, lru_cache(maxsize={size}), "
+            f"and changes {changed[0]} whenever it computes one: a recomputation cannot make it "
+            "compute exactly when the forward did. Use functools.cache, which is put back as it "
+            "was, or let it change nothing"
+        )
+
+
 class Watch:
     """Watches what one block can reach.
 
@@ -164,6 +210,8 @@ class Watch:
         self.generators = self.reached.generators
         self.modules = list(self.block.modules())
         self.normalizes = any(isinstance(one, _NormBase) for one in self.modules)
+        caches = [one for one in self.reached.caches if one.cache_parameters()["maxsize"]]
+        self.bounded = [Bounded(one) for one in caches]
         self.glance = Glance(self.reached.holders)
         values = self.glance.values()
         assert values is not None
@@ -273,15 +321,7 @@ class Watch:
 
     def changes(self, before: Snapshot) -> list[str]:
         """Paths of what is not as it was at a snapshot of the same holders."""
-        paths: list[str] = []
-        for holder, contents in zip(before.holders, before.contents, strict=True):
-            now = holder.contents()
-            paths += [
-                _path(holder, name)
-                for name in {**contents, **now}
-                if now.get(name, now) is not contents.get(name, contents)
-            ]
-        return paths + [one.path for one in before.in_place if one.changed]
+        return before.changes()
 
 
 def _write(holders: list[Holder], contents: list[Contents]) -> None:
