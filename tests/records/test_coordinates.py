@@ -1,6 +1,17 @@
 """The printed coordinate check: short however deep the model is."""
 
-from thetaone.records import FEATURE_UPDATE, Answer, CoordinateCheck, LayerVerdict, PowerLaw
+import math
+
+from thetaone.records import (
+    FEATURE_UPDATE,
+    Answer,
+    CoordinateCheck,
+    LayerVerdict,
+    PowerLaw,
+    Prescription,
+    Rule,
+    block_kinds,
+)
 
 
 def row(
@@ -53,3 +64,40 @@ def test_a_summary_names_three_kinds_of_failing_layers() -> None:
         rows=tuple(row(name, 0.9, "fails") for name in [*names, "head"]),
     )  # fmt: skip
     assert check.outcome == "failed in blocks.*.qkv, blocks.*.out, blocks.*.up and 2 other kinds"
+
+
+def test_numbers_glued_to_a_word_are_starred_where_a_module_of_one_name_lies_in_each() -> None:
+    names = [
+        f"layer{i}.{part}" for i in range(6) for part in ("fc1", "fc2", "fc1.bias", "fc2.bias")
+    ]
+    blocks = [f"block_{i}.0.up.weight" for i in range(3)]
+    alone = ["conv1.weight", "conv2.weight", "head1.net.out.weight", "tower2.net.in.weight"]
+    kinds = block_kinds([*names, "layer0", "layer1", *blocks, *alone])
+    assert {kinds[name] for name in names} == {
+        "layer*.fc1", "layer*.fc2", "layer*.fc1.bias", "layer*.fc2.bias"
+    }  # fmt: skip
+    assert {kinds[name] for name in ("layer0", "layer1")} == {"layer*"}
+    assert {kinds[name] for name in blocks} == {"block_*.*.up.weight"}
+    assert [kinds[name] for name in alone] == alone
+    check = CoordinateCheck(
+        parametrization="mup", optimizer="AdamW", lr=0.1, sizes=(8, 16), steps=(1,), seeds=1,
+        rows=tuple(row(name, 0.0, "holds") for name in names),
+    )  # fmt: skip
+    assert [r[0] for r in check.table()[1]] == [
+        "layer*.fc1", "layer*.fc2", "layer*.fc1.bias", "layer*.fc2.bias"
+    ]  # fmt: skip
+
+
+def test_a_prescription_pools_blocks_of_either_spelling_and_only_what_gets_the_same() -> None:
+    def rule(name: str, fan_in: int = 4, init_std: float = 0.5) -> Rule:
+        return Rule(name=name, role="hidden", shape=(4, 4), fan_in=fan_in, fan_out=4,
+                    init_std=init_std)  # fmt: skip
+
+    glued = [rule(f"layer{i}.up.weight", init_std=i) for i in (3, 4)]
+    stages = [rule(f"stage{i}.{j}.up.weight", fan_in=i) for i in (1, 2) for j in (0, 1)]
+    pooled = Prescription(optimizer="AdamW", rules=(*glued, *stages)).kinds()
+    assert [(kind.name, kind.init_std, count) for kind, count in pooled] == [
+        ("layer*.up.weight", math.sqrt(12.5), 2),
+        ("stage1.*.up.weight", 0.5, 2),
+        ("stage2.*.up.weight", 0.5, 2),
+    ]

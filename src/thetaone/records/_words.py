@@ -1,7 +1,10 @@
 """Names and counts in sentences."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
+
+_GLUED = re.compile(r"(?<![^.])([^. ]*[^.\d ])(\d+)(?=[. ]|$)")  # layer3, block_3
 
 
 def counted(number: int, thing: str) -> str:
@@ -27,6 +30,35 @@ def any_block(name: str) -> str:
     return re.sub(r"(?<![^.])\d+(?![^. ])", "*", name)
 
 
+def block_kinds(names: Iterable[str]) -> dict[str, str]:
+    """Each name with stars for the numbers of blocks, those glued to a word included.
+
+    ``layer0`` and ``layer1`` are blocks where a module of one name lies in both; ``fc1`` and
+    ``fc2`` hold none, and stay.
+
+    Examples:
+        >>> names = ["layer0.fc1.weight", "layer0.fc2.weight", "layer1.fc1.weight"]
+        >>> list(block_kinds(names).values())
+        ['layer*.fc1.weight', 'layer*.fc2.weight', 'layer*.fc1.weight']
+    """
+    starred = {name: any_block(name) for name in names}
+    numbers: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # by place, word, what is in
+    for name in starred.values():
+        for at in _GLUED.finditer(name):
+            numbers[name[: at.start()], at[1], name[at.end() :]].add(at[2])
+    stacks = {
+        (place, word)
+        for (place, word, within), of in numbers.items()
+        if len(of) > 1 and within.count(".") > 1  # a module, and what it holds
+    }
+
+    def star(at: re.Match[str]) -> str:
+        block = (at.string[: at.start()], at[1]) in stacks
+        return f"{at[1]}*" if block else at[0]
+
+    return {name: _GLUED.sub(star, words) for name, words in starred.items()}
+
+
 def listed(names: Iterable[str], most: int = 6) -> str:
     """Names in a sentence; beyond ``most`` of them, numbered blocks share one.
 
@@ -36,5 +68,5 @@ def listed(names: Iterable[str], most: int = 6) -> str:
     """
     names = list(names)
     if len(names) > most:
-        names = list(dict.fromkeys(map(any_block, names)))
+        names = list(dict.fromkeys(block_kinds(names).values()))
     return ", ".join(names)

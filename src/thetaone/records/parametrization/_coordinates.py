@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._training import TrainingLoop
-from thetaone.records._words import any_block, counted, listed
+from thetaone.records._words import block_kinds, counted, listed
 from thetaone.records.laws import PowerLaw
 
 FEATURE_SIZE = "feature size"
@@ -165,7 +165,7 @@ class CoordinateCheck(Record):
         if self.passed:
             return "passed"
         if self.failures:
-            kinds = list(dict.fromkeys(map(any_block, self.failed_layers)))
+            kinds = list(dict.fromkeys(block_kinds(self.failed_layers).values()))
             more = f" and {counted(len(kinds) - MOST_KINDS, 'other kind')}"
             return f"failed in {', '.join(kinds[:MOST_KINDS])}{more * (len(kinds) > MOST_KINDS)}"
         layers = dict.fromkeys(row.layer for row in self.undecided if not row.passed)
@@ -190,9 +190,10 @@ class CoordinateCheck(Record):
         roles: dict[str, str] = {}
         for row in last:
             roles[row.layer] = roles.get(row.layer) or row.role
+        names = block_kinds(roles)
         kinds: dict[tuple[str, str], list[LayerVerdict]] = {}
         for row in last:
-            kinds.setdefault((any_block(row.layer), roles[row.layer]), []).append(row)
+            kinds.setdefault((names[row.layer], roles[row.layer]), []).append(row)
         quantities = tuple(q for q in QUANTITIES if any(row.quantity == q for row in last))
         early = {row.layer: row.step for row in self.failures if row not in last}
         rows = tuple(_kind_row(*kind, rows, quantities, early) for kind, rows in kinds.items())

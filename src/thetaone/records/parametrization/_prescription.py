@@ -1,12 +1,13 @@
 """What each parameter of a model gets: initialization, learning rate, decay, and why."""
 
 import math
+from collections import defaultdict
 
 from pydantic import Field
 
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
-from thetaone.records._words import any_block
+from thetaone.records._words import any_block, block_kinds
 
 
 class RowFactor(Record):
@@ -123,12 +124,17 @@ class Prescription(Record):
         Alike are parameters whose names differ in block numbers only and that get the same; a
         kind's initial size is the root mean square of theirs, since one draw differs from another.
         """
-        alike: dict[str, list[Rule]] = {}
-        for rule in self.rules:
-            size = None if rule.init_std is None else 0.0
-            kind = rule.model_copy(update={"name": any_block(rule.name), "init_std": size})
-            alike.setdefault(kind.to_json(), []).append(rule)
-        return [(_pooled(rules), len(rules)) for rules in alike.values()]
+        names = block_kinds(rule.name for rule in self.rules)
+        treated = {rule.name: _without_draw(rule) for rule in self.rules}
+        kinds_of: dict[str, set[Rule]] = defaultdict(set)
+        for name, kind in names.items():
+            kinds_of[kind].add(treated[name])
+        alike: dict[tuple[str, Rule], list[Rule]] = {}
+        for rule in self.rules:  # numbered stages that get different things keep their numbers
+            kind = names[rule.name]
+            label = kind if len(kinds_of[kind]) == 1 else any_block(rule.name)
+            alike.setdefault((label, treated[rule.name]), []).append(rule)
+        return [(_pooled(label, rules), len(rules)) for (label, _), rules in alike.items()]
 
     def __str__(self) -> str:
         columns = ("parameter", "tensors", "role", "shape", "init", "learning rate", "decay", "ε")
@@ -139,12 +145,17 @@ class Prescription(Record):
         return "\n".join([table, *lines])
 
 
-def _pooled(rules: list[Rule]) -> Rule:
+def _without_draw(rule: Rule) -> Rule:
+    """What a parameter gets, whatever it is called and its initial values were drawn as."""
+    return rule.unchecked_copy(name="", init_std=None if rule.init_std is None else 0.0)
+
+
+def _pooled(label: str, rules: list[Rule]) -> Rule:
     if len(rules) == 1:
         return rules[0]
     sizes = [rule.init_std for rule in rules if rule.init_std is not None]
     init = math.sqrt(sum(size**2 for size in sizes) / len(sizes)) if sizes else None
-    return rules[0].model_copy(update={"name": any_block(rules[0].name), "init_std": init})
+    return rules[0].model_copy(update={"name": label, "init_std": init})
 
 
 def _row(rule: Rule, count: int) -> tuple[str, ...]:

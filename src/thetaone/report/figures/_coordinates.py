@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from thetaone.records import FEATURE_UPDATE, CoordinateCheck, LayerVerdict, any_block, listed
+from thetaone.records import FEATURE_UPDATE, CoordinateCheck, LayerVerdict, block_kinds, listed
 from thetaone.report.drawing import (
     Bars,
     Figure,
@@ -114,10 +114,11 @@ class _Kind:
 def _kinds(check: CoordinateCheck, quantity: str) -> list[_Kind]:
     last = check.steps[-1]
     rows = [row for row in check.rows if row.quantity == quantity and row.step == last]
-    count = Counter(any_block(row.layer) for row in rows)
+    names = block_kinds(row.layer for row in check.rows)
+    count = Counter(names[row.layer] for row in rows)
     alike: dict[tuple[str, str, bool], list[LayerVerdict]] = {}
     for row in rows:  # named alike whether all of them pass or some, so that checks share rows
-        name = any_block(row.layer) if count[any_block(row.layer)] > 1 else row.layer
+        name = names[row.layer] if count[names[row.layer]] > 1 else row.layer
         alike.setdefault((name, row.role, row.passed), []).append(row)
     return [
         _Kind(name, max(rows, key=_distance), len(rows)) for (name, _, _), rows in alike.items()
@@ -188,10 +189,11 @@ def _bands(kinds: Sequence[_Kind], layers: Sequence[str]) -> tuple[Bars, ...]:
 def _in_order(checks: Sequence[CoordinateCheck], kinds: dict[str, list[_Kind]]) -> tuple[str, ...]:
     """Names of all kinds, in order of execution, whichever check knows them."""
     names = dict.fromkeys(kind.name for group in kinds.values() for kind in group)
-    layers = [row.layer for check in checks for row in check.rows]
+    layers: list[str] = []
+    for check in checks:
+        starred = block_kinds(row.layer for row in check.rows)
+        layers += [name for row in check.rows for name in (row.layer, starred[row.layer])]
     first = {layer: place for place, layer in reversed(list(enumerate(layers)))}
-    for place, layer in reversed(list(enumerate(layers))):
-        first[any_block(layer)] = place
     return tuple(sorted(names, key=lambda name: first[name]))
 
 
