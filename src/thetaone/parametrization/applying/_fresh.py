@@ -1,8 +1,9 @@
 """Whether weights are as their initializer made them: training leaves marks that no draw has.
 
 A matrix of independent entries has a spectral norm of RMS·(√rows + √columns), nearly; a few steps
-of any optimizer add a part of rank one that stands far above. A bias that starts at zero stays
-there until it is trained.
+of any optimizer add a part of rank one that stands far above. Uniform draws, torch's default, end
+at √3 times their RMS; training carries some of them beyond, and a base shows whether draws are
+uniform. A bias that starts at zero stays there until it is trained.
 """
 
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import PrescriptionError
-from thetaone.parametrization.reading import canonical
+from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import FIXED, VECTOR
 from thetaone.records import Prescription, Rule
 
 OUTLIER = 1.5  # times the spectral norm of independent entries; draws of 8 x 8 stay below 1.3
+UNIFORM = 3**0.5  # largest entry over RMS
+_ENTRIES = 512  # of so many, normal ones end as early as uniform ones with probability < 1e-9
+_CHANCE = 4.75 * 0.2**0.5  # over √entries: the RMS of uniform draws is as low once in 10⁶
 _BLOCK = 512  # rows and columns that are looked at
 _ITERATIONS = 6
 
@@ -34,7 +38,7 @@ def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> N
     parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
     others: Mapping[str, Tensor] = {}
     if isinstance(base, nn.Module):
-        others = {canonical(name): parameter for name, parameter in base.named_parameters()}
+        others = {canonical(n): p for n, p in base.named_parameters() if _has_values(p)}
     for rule in prescription.rules:
         mark = _mark(rule, parameters[rule.name], others.get(rule.name))
         if mark:
@@ -66,13 +70,38 @@ def spectral_outlier(weight: Tensor) -> float:
 
 def _mark(rule: Rule, parameter: Tensor, other: Tensor | None) -> str:
     """What shows that a parameter was trained; empty when nothing does."""
-    if rule.init_std is None or parameter.is_meta or hasattr(parameter, "full_tensor"):
+    if rule.init_std is None or not _has_values(parameter):
         return ""
     if rule.init_std == 0.0:
         return "it starts at zero in the base and is not zero here" if bool(parameter.any()) else ""
+    if other is not None and _beyond_bound(parameter, other):
+        return "its largest entry lies beyond the bound of the base's uniform draws"
     if parameter.dim() < 2 or rule.role in (VECTOR, FIXED):
         return ""
     outlier = spectral_outlier(parameter)
     if not outlier >= OUTLIER or (other is not None and spectral_outlier(other) >= OUTLIER):
         return ""
     return f"its spectral norm is {outlier:.2g} times that of independent entries"
+
+
+def _has_values(parameter: Tensor) -> bool:
+    """Whether a tensor's entries are all at hand: not on the meta device, not sharded."""
+    return not parameter.is_meta and not hasattr(parameter, "full_tensor")
+
+
+def _beyond_bound(parameter: Tensor, other: Tensor) -> bool:
+    """Whether entries are larger than uniform draws are, where the base's entries are such."""
+    if min(parameter.numel(), other.numel()) < _ENTRIES or _peak(other) > UNIFORM * _noise(other):
+        return False
+    return _peak(parameter) > max(UNIFORM, _peak(other)) * _noise(parameter)
+
+
+def _peak(tensor: Tensor) -> float:
+    """Largest entry over RMS; 0 for zeros."""
+    largest, rms = float(tensor.detach().abs().max()), rms_of(tensor)
+    return largest / rms if rms > 0 else 0.0
+
+
+def _noise(tensor: Tensor) -> float:
+    """By what factor chance and rounding raise the peak of uniform draws, at most."""
+    return 1 + _CHANCE * tensor.numel() ** -0.5 + torch.finfo(tensor.dtype).eps

@@ -18,6 +18,7 @@ from thetaone.parametrization.applying._mixed_optimizer import MixedOptimizer
 from thetaone.parametrization.applying._prescribe import (
     Base,
     Optimizers,
+    build_base,
     prescribe,
     read_members,
 )
@@ -86,6 +87,7 @@ def parametrize(
         [0.125, 0.5]
     """
     members = read_members(optimizer, options, call=parametrize)
+    base = build_base(base)
     prescription = prescribe(
         model, base=base, optimizer=optimizer, roles=roles, folds=folds, decay=decay,
         decay_vectors=decay_vectors, depth_exponent=depth_exponent, branches=branches,

@@ -126,17 +126,22 @@ def _read_base(base: Base, sample: Sample) -> tuple[Blueprint | None, nn.Module 
     """A base's blueprint, and the base where it is a model."""
     if base is None or isinstance(base, Blueprint):
         return base, None
-    if isinstance(base, nn.Module):
-        return read_blueprint(base, sample=sample), base
-    if isinstance(base, Prescription) or not callable(base):
+    built = build_base(base)
+    if not isinstance(built, nn.Module):
         raise InputError(
             f"base={type(base).__name__}: pass a model, a factory without arguments, a blueprint, "
             "a prescription, or None for the spectral condition"
         )
+    return read_blueprint(built, sample=sample), built
+
+
+def build_base(base: Base) -> Base:
+    """A factory's model; anything else as it is."""
+    if isinstance(base, (nn.Module, Blueprint, Prescription)) or not callable(base):
+        return base
     with torch.random.fork_rng():  # the caller's stream goes on undisturbed
         torch.manual_seed(0)
-        built = base()
-    return read_blueprint(built, sample=sample), built
+        return base()
 
 
 def _warn_unread(model: nn.Module, reason: str) -> None:
