@@ -20,6 +20,7 @@ from ._units import format_bytes as format_bytes
 from ._units import format_seconds as format_seconds
 from ._units import parse_bytes as parse_bytes
 from ._units import parse_seconds as parse_seconds
+from ._units import whole_number as whole_number
 from ._units import written_like as written_like
 from ._words import any_block as any_block
 from ._words import block_kinds as block_kinds

@@ -1,9 +1,11 @@
 """Bytes and seconds as people write them: ``"2GiB"``, ``"20ns"``."""
 
 import math
+import operator
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from thetaone.errors import InputError
 
@@ -22,6 +24,31 @@ _QUANTITY = re.compile(
     r"\s*((?:[0-9][0-9_]*)?\.?[0-9]+(?:e[+-]?[0-9]+)?|[0-9][0-9_]*\.?)\s*([a-zµμ]*)\s*",
     re.IGNORECASE,
 )
+
+
+def whole_number(value: Any, *, where: str, least: int, most: int) -> int:
+    """A count that was passed as an argument, as an ``int``.
+
+    Args:
+        value: What was passed.
+        where: Name of the argument, for the message.
+        least: Smallest that is allowed.
+        most: Largest that is allowed.
+
+    Raises:
+        InputError: No whole number, or outside these limits.
+
+    Examples:
+        >>> whole_number(5, where="repeats", least=1, most=100)
+        5
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not least <= number <= most:
+        raise InputError(f"{where}={value!r}: need a whole number from {least:,} to {most:,}")
+    return number
 
 
 def written_like(size: int, like: str) -> str:

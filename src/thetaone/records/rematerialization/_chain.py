@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from thetaone.errors import InputError
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
-from thetaone.records._units import format_bytes, format_seconds
+from thetaone.records._units import LARGEST_BYTES, format_bytes, format_seconds
 
 
 class CheckedRecord(Record):
@@ -79,6 +79,17 @@ class Stage(CheckedRecord):
             self._reject("output_bytes", self.output_bytes, "1 byte or more")
         if self.taping_scratch_bytes is not None and self.taping_scratch_bytes < 0:
             self._reject("taping_scratch_bytes", self.taping_scratch_bytes, "0 bytes or more")
+        if self.most_bytes > LARGEST_BYTES:
+            raise InputError(
+                f"stage {self.name!r}: {self.most_bytes} bytes together: need 1 EiB (2^60 bytes) "
+                "or less, as any machine has"
+            )
+
+    @property
+    def most_bytes(self) -> int:
+        """No execution of the stage holds more [bytes]."""
+        scratch = self.taping_bytes + self.forward_scratch_bytes + self.backward_scratch_bytes
+        return self.output_bytes + self.tape_bytes + scratch
 
     @property
     def taping_bytes(self) -> int:
@@ -148,6 +159,12 @@ class Chain(CheckedRecord):
             raise InputError("chain: stages=(): need at least one stage")
         if self.input_bytes < 0:
             raise InputError(f"chain: input_bytes={self.input_bytes}: need 0 bytes or more")
+        together = self.input_bytes + sum(one.most_bytes for one in self.stages)
+        if together > LARGEST_BYTES:
+            raise InputError(
+                f"chain: {together} bytes of input and stages together: need 1 EiB (2^60 bytes) or "
+                "less, as any machine has"
+            )
         if not (math.isfinite(self.load_seconds) and self.load_seconds >= 0):
             raise InputError(
                 f"chain: load_seconds={self.load_seconds}: need a finite time, 0 or more"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,7 +54,8 @@ def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> 
     if blocks is None:
         lists, guessed = _guess(model), True
     else:
-        names = (blocks,) if isinstance(blocks, str) else tuple(blocks)
+        alone = isinstance(blocks, str) or not hasattr(blocks, "__iter__")
+        names: tuple[Any, ...] = (blocks,) if alone else tuple(blocks)
         if not names or not all(isinstance(name, str) for name in names):
             raise InputError(f"blocks={blocks!r}: need a name, or several, of lists of blocks")
         lists, guessed = {name: _named(model, name) for name in names}, False

@@ -75,6 +75,8 @@ def rematerialize(
             f"got schedule={'yes' if schedule else 'no'}, "
             f"sample={'no' if sample is None else 'yes'}, budget={budget}"
         )
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}: need an nn.Module")
     _require_graph_breaks(model)
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
     replan, adapt, sizes = None, None, None

@@ -72,6 +72,8 @@ def _fraction(budget: int | float | str) -> float | None:
         return float(budget) if _FRACTION.fullmatch(budget) else None
     if isinstance(budget, Integral):
         return None
-    if math.isfinite(budget) and budget.is_integer() and budget > 1:
-        return None
-    return float(budget)
+    try:
+        number = float(budget)
+    except OverflowError:
+        number = math.inf
+    return None if number.is_integer() and number > 1 else number

@@ -2,9 +2,9 @@
 
 from collections import OrderedDict
 
-from thetaone.records import Chain, DiskCost, Schedule
+from thetaone.records import Chain, DiskCost, Schedule, whole_number
 from thetaone.rematerialization.planning._budget import budget_bytes, naming_floor
-from thetaone.rematerialization.planning._planner import Planner
+from thetaone.rematerialization.planning._planner import MOST_UNITS, Planner
 
 CACHE_BYTES = 2**29
 CACHED = 4  # chains
@@ -66,6 +66,7 @@ def plan(
 
 def planner(chain: Chain, memory_units: int = 500, disk: DiskCost | None = None) -> Planner:
     """The planner of a chain; it is kept, so that the next budget reads the same table."""
+    memory_units = whole_number(memory_units, where="memory_units", least=8, most=MOST_UNITS)
     key = (chain.fingerprint, memory_units, disk.to_json() if disk else "")
     if key not in _cache or _cache[key].chain != chain:  # the same costs, under other names
         _cache[key] = Planner(chain, memory_units, disk=disk)

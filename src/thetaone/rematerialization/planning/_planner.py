@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from thetaone.errors import BudgetTooSmallError, InputError
-from thetaone.records import Chain, DiskCost, Schedule
+from thetaone.records import Chain, DiskCost, Schedule, whole_number
 from thetaone.rematerialization.planning._bounds import least_seconds
 from thetaone.rematerialization.planning._candidates import FixedPolicies
 from thetaone.rematerialization.planning._policies import judged, store_all
@@ -33,6 +33,7 @@ from thetaone.rematerialization.planning.table import (
 
 TRIES = 64  # levels above the budget whose exact peak may fit it after all
 SHORT = 256  # stages; in longer chains only every fourth of these levels is judged
+MOST_UNITS = 1_000_000  # levels of memory: no finer than a byte in a megabyte
 DISK_UNITS = 32  # levels of a quota that binds
 
 
@@ -41,18 +42,17 @@ class Planner:
 
     Args:
         chain: What each stage costs.
-        memory_units: Least number of memory levels [count], >= 8.
+        memory_units: Least number of memory levels [count], 8 to a million.
         disk: What transfers cost, and the quota; None plans in memory alone.
 
     Raises:
-        InputError: Too few units, or a disk for blocks that only memory can hold.
+        InputError: Too few units or too many, or a disk for blocks that only memory can hold.
     """
 
     def __init__(
         self, chain: Chain, memory_units: int = 500, *, disk: DiskCost | None = None
     ) -> None:
-        if memory_units < 8:
-            raise InputError(f"memory_units={memory_units}: need at least 8 levels")
+        memory_units = whole_number(memory_units, where="memory_units", least=8, most=MOST_UNITS)
         if disk is not None and chain.separate:
             raise InputError(
                 f"disk: {chain.separate}, so its blocks are recomputed one by one from inputs "

@@ -1,6 +1,7 @@
 """Profiles a model: its chain of blocks, each with measured seconds and bytes."""
 
 import hashlib
+import inspect
 import statistics
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from thetaone.errors import InputError
-from thetaone.records import Chain, Stage
+from thetaone.records import Chain, Stage, whole_number
 from thetaone.rematerialization.accounting import storage_bytes, tensors_in
 from thetaone.rematerialization.blocks import (
     Blocks,
@@ -35,6 +36,8 @@ from thetaone.rematerialization.profiling._measure import (
     measure_tail,
 )
 from thetaone.rematerialization.profiling._subject import Subject
+
+MOST_REPEATS = 10_000  # timed rounds
 
 
 def profile(
@@ -63,6 +66,7 @@ def profile(
         The chain; ``context`` names what was measured, ``signature`` is its hash.
 
     Raises:
+        InputError: No model, inputs that its forward does not take, or no number of rounds.
         ProfileError: No chain is found, a block is never called, or a block cannot be recomputed:
             it changes its input, returns a view of it, holds a state that cannot be noted, or is
             not deterministic.
@@ -73,13 +77,42 @@ def profile(
         >>> chain.length, chain.input_bytes, chain.stages[0].output_bytes
         (3, 32, 32)
     """
-    if repeats < 1:
-        raise InputError(f"repeats={repeats}: need at least one timed round")
+    repeats = whole_number(repeats, where="repeats", least=1, most=MOST_REPEATS)
+    require_call(model, forward, inputs, kwargs)
     with as_written(model), isolated(model, (inputs, kwargs)):
         chosen = find_blocks(model, blocks)
         subjects = captured(chosen, lambda: (forward or _call)(model, *inputs, **kwargs))
         _warn_of_joints(chosen, subjects)
         return measured_chain(subjects, repeats, model=type(model).__name__)
+
+
+def require_call(
+    model: nn.Module,
+    forward: Callable[..., Any] | None,
+    inputs: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> None:
+    """Refuse what is no model, or inputs that its forward does not take.
+
+    Raises:
+        InputError: Names the argument that is missing or too many.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is a {type(model).__name__}: need an nn.Module")
+    if forward is None and model._forward_pre_hooks:
+        return  # they may call it with something else
+    arguments = inputs if forward is None else (model, *inputs)
+    try:
+        signature = inspect.signature(forward or model.forward)
+    except (TypeError, ValueError):
+        return  # a forward in C tells nothing
+    try:
+        signature.bind(*arguments, **kwargs)
+    except TypeError as error:
+        raise InputError(
+            f"{type(model).__name__} cannot be called with this sample: {error}. Give the inputs "
+            "of one training step: a tensor, a tuple of arguments or a dict of keywords"
+        ) from error
 
 
 def isolated(model: nn.Module, inputs: Any) -> Any:

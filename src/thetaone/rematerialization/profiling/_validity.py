@@ -13,7 +13,7 @@ from thetaone.rematerialization.blocks import (
     describe_parameters,
     find_blocks,
 )
-from thetaone.rematerialization.profiling._profile import captured, describe, isolated
+from thetaone.rematerialization.profiling._profile import captured, describe, isolated, require_call
 
 
 def require_current(
@@ -39,6 +39,7 @@ def require_current(
     Raises:
         ProfileError: It is stale, or was written by hand; every difference is named.
     """
+    require_call(model, forward, inputs, kwargs)
     run = forward or nn.Module.__call__
     with as_written(model), isolated(model, (inputs, kwargs)):
         chosen = find_blocks(model, blocks)

@@ -1,0 +1,93 @@
+"""Values at the doors of planning and profiling that none of them can use."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from thetaone import rematerialization
+from thetaone.errors import InputError
+from thetaone.records import Chain, Stage
+
+# a user's types are not checked either
+plan: Any = rematerialization.plan
+profile: Any = rematerialization.profile
+rematerialize: Any = rematerialization.rematerialize
+
+
+def chain(**bytes_of: int) -> Chain:
+    costs: dict[str, Any] = {"output_bytes": 1, "tape_bytes": 16, **bytes_of}
+    stage = Stage(name="b", forward_seconds=1.0, backward_seconds=2.0, **costs)
+    return Chain(input_bytes=1, stages=(stage,) * 6)
+
+
+def layers() -> Any:
+    return nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)])
+
+
+X = torch.zeros(4, 8)
+
+
+def with_sample(sample: Any) -> Callable[[], object]:
+    return lambda: rematerialize(layers(), sample=sample, budget=0.5)
+
+
+DOORS: dict[str, tuple[Callable[[], object], str]] = {
+    **{
+        f"units {units!r}": (
+            lambda units=units: plan(chain(), 100, memory_units=units),
+            "memory_units=.*: need a whole number from 8 to 1,000,000",
+        )
+        for units in ("500", None, float("nan"), float("inf"), 8.5, True, 7, 10**12, [500])
+    },
+    "budget of nothing": (lambda: plan(chain(), Fraction(0)), "budget=Fraction"),
+    "budget without end": (lambda: plan(chain(), Fraction(10**400, 3)), "budget=Fraction"),
+    **{
+        f"{field} of 2^80": (lambda field=field: chain(**{field: 2**80}), "1 EiB")
+        for field in (
+            "output_bytes", "tape_bytes", "forward_scratch_bytes", "backward_scratch_bytes",
+            "taping_scratch_bytes",
+        )
+    },
+    "bytes that overflow together": (lambda: chain(tape_bytes=2**59), "together: need 1 EiB"),
+    "sample []": (with_sample([]), "cannot be called with this sample: missing .* 'input'"),
+    "sample {}": (with_sample({}), "cannot be called with this sample: missing .* 'input'"),
+    "sample of two": (with_sample((X, X)), "cannot be called with this sample: too many"),
+    "sample by a wrong name": (with_sample({"x": X}), "cannot be called with this sample"),
+    "profile of nothing": (lambda: profile(layers()), "cannot be called with this sample"),
+    "blocks 5": (lambda: profile(layers(), X, blocks=5), "blocks=.*5.*need a name"),
+    **{
+        f"repeats {repeats!r}": (
+            lambda repeats=repeats: profile(layers(), X, repeats=repeats),
+            "repeats=.*: need a whole number from 1",
+        )
+        for repeats in (0, -1, float("nan"), 2.5, "5", None, True)
+    },
+    "no model": (
+        lambda: rematerialize("m", sample=X, budget=0.5),
+        "model is a str: need an nn.Module",
+    ),
+    "no model to profile": (lambda: profile("m", X), "model is a str"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_bad_input_is_refused_by_name(name: str) -> None:
+    call, message = DOORS[name]
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_a_budget_of_bytes_or_a_share_may_be_any_number() -> None:
+    assert plan(chain(), Fraction(60)).budget_bytes == 60
+    half = plan(chain(), Fraction(1, 2))
+    assert half.budget_bytes == plan(chain(), 0.5).budget_bytes
+
+
+def test_hooks_that_complete_the_arguments_are_let_through() -> None:
+    model = layers()
+    model.register_forward_pre_hook(lambda _, args: args or (X,))
+    assert profile(model, repeats=1).length == 6
