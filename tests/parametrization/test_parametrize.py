@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 from typing import Any, cast
 
 import pytest
@@ -343,3 +344,30 @@ def test_at_the_base_width_one_number_stays_too() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     t1.parametrize(model, base=base, optimizer=torch.optim.Adam, lr=0.01)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+class SummedLayers(nn.Module):
+    """Alike layers, of which some are also summed into what comes out."""
+
+    def __init__(self, width: int, summed: tuple[int, ...]) -> None:
+        super().__init__()
+        self.inp, self.out = nn.Linear(16, width), nn.Linear(width, 8)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
+        self.summed = summed
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inp(x)
+        for layer in self.layers:
+            x = layer(x).relu()
+        sums = [cast(nn.Linear, self.layers[index]).weight.sum() for index in self.summed]
+        return self.out(x) + sum(sums)
+
+
+@pytest.mark.parametrize(("summed", "pattern"), [((2,), "layers.2"), ((0, 1, 2, 3), "layers.*")])
+def test_a_cure_names_only_parameters_with_its_problem(
+    summed: tuple[int, ...], pattern: str
+) -> None:
+    wide, narrow = SummedLayers(64, summed), SummedLayers(16, summed)
+    cure = re.escape(f"roles={{'{pattern}.weight': …}}")
+    with pytest.raises(RoleError, match=f"grow differently with width.*{cure}"):
+        t1.prescribe(wide, base=narrow, sample=(torch.randn(2, 16),))

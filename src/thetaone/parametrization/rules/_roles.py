@@ -73,21 +73,29 @@ def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     _check_same_code(site, base)
     if forced is not None:
         return _forced(site, base, forced)
-    if site.kind == RAW:
-        return _problem(pair, site, base, site.problem or "its use is not known")
-    ratios = _growth(site, base)
-    if len(ratios) != 1:
-        return _problem(pair, site, base, "its uses grow differently with width")
-    ((r_in, r_out),) = ratios
+    if text := _open_question(site, base):
+        return _problem(pair, site, base, text)
+    ((r_in, r_out),) = _growth(site, base)
     if site.kind == VECTOR_SITE:
         return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out)
-    if any(use.how == "spectral" for use in site.uses) and r_in != r_out:
-        text = "spectral_norm holds its norm at 1 whatever the width, where it should change"
-        return _problem(pair, site, base, text)
     role = _role(r_in, r_out)
     if role == OUTPUT and any(use.order in pair.wide_below for use in site.uses):
         role = BOTTLENECK
     return Assignment(role, base, r_in, r_out)
+
+
+def _open_question(site: Site, base: Site) -> str:
+    """What uses and shapes leave open of a parameter's role, in words; empty for nothing."""
+    if site.kind == RAW:
+        return site.problem or "its use is not known"
+    ratios = _growth(site, base)
+    if len(ratios) != 1:
+        return "its uses grow differently with width"
+    ((r_in, r_out),) = ratios
+    spectral = any(use.how == "spectral" for use in site.uses)
+    if spectral and site.kind != VECTOR_SITE and r_in != r_out:
+        return "spectral_norm holds its norm at 1 whatever the width, where it should change"
+    return ""
 
 
 def candidates(site: Site, base: Site) -> list[str]:
@@ -119,10 +127,13 @@ def _problem(pair: Pair, site: Site, base: Site, text: str) -> Assignment:
 
 
 def _pattern(pair: Pair, site: Site) -> str:
-    """A pattern of a parameter and its likes in other blocks; its name where that is no other's."""
+    """A pattern of a parameter and its likes in other blocks that leave the same open.
+
+    Its name where a pattern would also give a role to one whose role is known.
+    """
     pattern = wildcard(site.name)
     hits = {
-        (one.kind, one.module, one.shape, bool(one.problem))
+        (one.kind, one.module, one.shape, _open_question(one, pair.bases[one.name]))
         for one in pair.target.sites
         if fnmatchcase(one.name, pattern)
     }
