@@ -19,7 +19,7 @@ from thetaone.records import Prescription, Rule
 OUTLIER = 1.5  # times the spectral norm of independent entries; draws of 8 x 8 stay below 1.3
 UNIFORM = 3**0.5  # largest entry over RMS
 _ENTRIES = 512  # of so many, normal ones end as early as uniform ones with probability < 1e-9
-_CHANCE = 4.75 * 0.2**0.5  # over √entries: the RMS of uniform draws is as low once in 10⁶
+_CHANCE = 4.75 * 0.8**0.5  # over √entries: what uniform draws' mean square lacks once in 10⁶
 _BLOCK = 512  # rows and columns that are looked at
 _ITERATIONS = 6
 
@@ -104,4 +104,4 @@ def _peak(tensor: Tensor) -> float:
 
 def _noise(tensor: Tensor) -> float:
     """By what factor chance and rounding raise the peak of uniform draws, at most."""
-    return 1 + _CHANCE * tensor.numel() ** -0.5 + torch.finfo(tensor.dtype).eps
+    return (1 - _CHANCE * tensor.numel() ** -0.5) ** -0.5 + torch.finfo(tensor.dtype).eps
