@@ -180,6 +180,36 @@ def test_what_is_not_judged_is_said() -> None:
     assert notes in str(check)
 
 
+class Routed(MlpTask):
+    """A layer through which the batch of one seed does not go, at one width."""
+
+    seed = 0
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        self.seed = seed
+        return super().batches(seed)
+
+    def model(self, width: int) -> nn.Module:
+        model = mlp(width)
+        model.append(nn.LayerNorm(10, elementwise_affine=False))
+
+        def forward(input: Tensor) -> Tensor:
+            skips = (self.seed, width) == (1, 32)
+            return nn.Sequential(*list(model)[: len(model) - skips])(input)
+
+        model.forward = forward
+        return model
+
+
+def test_rows_that_one_training_lacks_are_named() -> None:
+    check = t1.coordinate_check(
+        Routed(), widths=(16, 32, 64), lr=2**-9, parametrization=plain_adam, seeds=2, max_seeds=2
+    )
+    assert not any(row.layer == "5" for row in check.rows)
+    notes = "\n".join(check.notes)
+    assert "not seen at width 32 with seed 1: 5 feature size, 5 feature update" in notes
+
+
 def plain_adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=lr)
 

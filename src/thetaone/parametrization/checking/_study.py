@@ -188,7 +188,23 @@ class Study:
         for indices, layers in partial.items():
             at = ", ".join(str(self.sizes.values[index]) for index in indices)
             notes.append(f"Not judged, exists at {self.sizes.axis} {at} only: {', '.join(layers)}")
-        return tuple(notes)
+        return (*notes, *self._notes_on_gaps())
+
+    def _notes_on_gaps(self) -> list[str]:
+        """The rows of every size that some training lacks, by what lacks them."""
+        sizes, gaps = self.sizes, defaultdict[str, dict[str, None]](dict)
+        every = [(seed, index) for seed in range(self.seeds) for index in range(len(sizes.values))]
+        for (layer, quantity, _), values in self._values.items():
+            if len({index for _, index in values}) < len(sizes.values):
+                continue  # told by size
+            where = ", ".join(
+                f"{sizes.axis} {sizes.values[index]} with seed {self._seed(seed)}"
+                for seed, index in every
+                if (seed, index) not in values
+            )
+            if where:
+                gaps[where][f"{layer} {quantity}"] = None
+        return [f"Not judged, not seen at {at}: {', '.join(rows)}" for at, rows in gaps.items()]
 
     def _prescribe(self, model: nn.Module) -> Prescription | None:
         reference = self._reference
