@@ -1,9 +1,11 @@
 """Chains as models have them: several tensors a link, several lists, blocks used many times."""
 
 import copy
+import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -50,6 +52,33 @@ class Routed(Residual):
     def forward(self, x: torch.Tensor, loss: Any) -> Any:  # pyright: ignore
         y = super().forward(x)
         return y, loss + y.square().mean()
+
+
+class Pair(NamedTuple):
+    hidden: torch.Tensor
+    loss: torch.Tensor
+
+
+@dataclasses.dataclass
+class Both:
+    hidden: torch.Tensor
+    loss: torch.Tensor
+
+
+class Paired(Residual):
+    """Takes its output and a loss as one thing, and returns them so."""
+
+    def forward(self, pair: Any) -> Any:  # pyright: ignore
+        y = super().forward(pair.hidden)
+        return type(pair)(y, pair.loss + y.square().mean())
+
+
+class Handed(Paired):
+    """Takes them with another argument, which changes places."""
+
+    def forward(self, pair: Any, last: Any = None) -> Any:  # pyright: ignore
+        y, loss = super().forward(pair)
+        return type(pair)(y, loss), y * 0.5
 
 
 class Stateful(nn.Module):
@@ -206,6 +235,27 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
 }  # fmt: skip
 
 
+def paired(model: Any, x: torch.Tensor, kind: Any = Pair) -> torch.Tensor:
+    pair = kind(x, x.new_zeros(()))
+    for block in model.blocks:
+        pair = block(pair)
+    return pair.hidden * (1 + pair.loss)
+
+
+def handed(model: Any, x: torch.Tensor) -> torch.Tensor:
+    pair: Any = Pair(x, x.new_zeros(()))
+    last: Any = None
+    for block in model.blocks:
+        pair, last = block(pair, last)
+    return pair.hidden * (1 + pair.loss) + last
+
+
+NAMED: dict[str, Callable[[], nn.Module]] = {
+    "alone": lambda: Model(paired, blocks=blocks(6, lambda: Paired(16))),
+    "with another": lambda: Model(handed, blocks=blocks(6, lambda: Handed(16))),
+}
+
+
 def batch(rows: int = 64) -> torch.Tensor:
     return torch.randn(rows, 16, generator=torch.Generator().manual_seed(1))
 
@@ -252,6 +302,24 @@ def test_regions_span_links_of_several_tensors(name: str) -> None:
     ours = rematerialize(copy.deepcopy(plain), judged(chain, nested(6), policy="nested"))
     for _ in range(2):
         assert all(map(torch.equal, step(plain, x), step(ours, x)))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_regions_span_links_of_named_tuples(name: str) -> None:
+    torch.manual_seed(0)
+    plain, x = NAMED[name](), batch()
+    chain = profile(plain, x, repeats=1)
+    assert not chain.separate
+    assert not chain.lists
+    ours = rematerialize(copy.deepcopy(plain), judged(chain, nested(6), policy="nested"))
+    for _ in range(2):
+        assert all(map(torch.equal, step(plain, x), step(ours, x)))
+
+
+def test_what_no_tensor_is_seen_in_is_named() -> None:
+    model = Model(partial(paired, kind=Both), blocks=blocks(6, lambda: Paired(16)))
+    with pytest.raises(ProfileError, match=r"called with Both, without a tensor .* named tuples"):
+        profile(model, batch(), repeats=1)
 
 
 @pytest.mark.filterwarnings("ignore:.*one by one:RuntimeWarning")

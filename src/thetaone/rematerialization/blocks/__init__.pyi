@@ -14,6 +14,7 @@ from ._chain_blocks import Blocks as Blocks
 from ._chain_blocks import describe_parameters as describe_parameters
 from ._chain_blocks import describe_tensor as describe_tensor
 from ._chain_blocks import find_blocks as find_blocks
+from ._nested import is_nested as is_nested
 from ._nested import leaves_of as leaves_of
 from ._nested import mapped as mapped
 from ._nested import replaced as replaced

@@ -13,7 +13,16 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
-from thetaone.rematerialization.blocks._nested import leaves_of, mapped, replaced, shape_of
+from thetaone.rematerialization.blocks._nested import (
+    full_name,
+    is_named,
+    is_nested,
+    leaves_of,
+    mapped,
+    named_in,
+    replaced,
+    shape_of,
+)
 from thetaone.rematerialization.blocks.state import version_of
 
 _ATOMIC = (type(None), bool, int, float, str)
@@ -124,8 +133,12 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
         leaves = leaves_of((args, kwargs))
         flowing = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor)), None)
     if flowing is None:
+        kinds = [type(one).__name__ for one in (*args, *kwargs.values())]
         raise ProfileError(
-            "a block is called without a tensor; name the blocks: blocks='model.layers'"
+            f"a block is called with {', '.join(kinds) or 'nothing'}, without a tensor in sight: "
+            "blocks take tensors, alone or in tuples, named tuples, lists and dicts (not in "
+            "dataclasses or other objects). Hand the tensors over in one of these, or name other "
+            "blocks: blocks='model.layers'"
         )
     taken = False
 
@@ -164,6 +177,8 @@ def link(call: Call, before: Call) -> str | None:
     flows = [leaf for leaf in leaves_of(call.before) if isinstance(leaf, Flow)]
     if flows == [Flow(0)] and not call.differs_from(before):
         return ""
+    if not named_in(call.before).items() <= named_in(before.before).items():
+        return None  # text names a class, the call before has it
     try:
         args, kwargs = call.before
         spelled = [_spelled(one, leaf) for one in args]
@@ -188,6 +203,8 @@ def follow(description: Any, before: Call) -> Call:
         if kind in ("list", "tuple"):
             items = map(read, content)
             return list(items) if kind == "list" else tuple(items)
+        if kind != "value":
+            return named_in(before.before)[kind]._make(map(read, content))
         return content
 
     args, kwargs = read(description)
@@ -197,6 +214,8 @@ def follow(description: Any, before: Call) -> Call:
 def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if type(value) is tuple:
         return {"tuple": [_spelled(one, leaf) for one in value]}
+    if is_named(value):
+        return {full_name(type(value)): [_spelled(one, leaf) for one in value]}
     if type(value) in (list, dict) and not any(isinstance(one, Flow) for one in leaves_of(value)):
         raise TypeError  # a block may put something into it: it has to be the model's own
     if type(value) is list:
@@ -300,12 +319,12 @@ def _is_simple(call: tuple[tuple[Any, ...], dict[str, Any]], tensors: list[torch
 
 def _changeable(value: Any) -> bool:
     """Whether a block may put something into an argument."""
-    return type(value) in (list, dict) or (type(value) is tuple and any(map(_changeable, value)))
+    return type(value) in (list, dict) or (is_nested(value) and any(map(_changeable, value)))
 
 
 def _argument(value: Any, flowing: Sequence[torch.Tensor]) -> Any:
     """An argument with flowing tensors in their places."""
-    if type(value) in (tuple, list, dict):
+    if is_nested(value):
         return replaced(value, partial(_placed, flowing))
     return own_cache(_placed(flowing, value))
 
@@ -317,6 +336,6 @@ def _placed(flowing: Sequence[torch.Tensor], leaf: Any) -> Any:
 def _noted(tensors: list[torch.Tensor], leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         tensors.append(leaf)
-    elif isinstance(leaf, tuple):  # a named one, which nothing changes
+    elif isinstance(leaf, tuple):  # of a class of its own, which nothing changes
         tensors.extend(one for one in leaf if isinstance(one, torch.Tensor))
     return leaf

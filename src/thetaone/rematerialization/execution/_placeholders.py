@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from thetaone.errors import RecomputationError
-from thetaone.rematerialization.blocks import leaves_of
+from thetaone.rematerialization.blocks import is_nested, leaves_of
 
 
 class Placeholder:
@@ -81,11 +81,11 @@ def placeholder_in(leaves: list[Any]) -> Placeholder | None:
 
 
 def placeholder_among(arguments: Iterable[Any]) -> Placeholder | None:
-    """The first placeholder among some arguments or in plain containers among them."""
+    """The first placeholder among some arguments or in containers among them."""
     for one in arguments:
         if type(one) is Placeholder:
             return one
-        if type(one) in (tuple, list, dict):
+        if is_nested(one):
             inner = placeholder_in(leaves_of(one))
             if inner is not None:
                 return inner
