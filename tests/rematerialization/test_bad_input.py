@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from thetaone import rematerialization
 from thetaone.errors import InputError
@@ -91,3 +92,30 @@ def test_hooks_that_complete_the_arguments_are_let_through() -> None:
     model = layers()
     model.register_forward_pre_hook(lambda _, args: args or (X,))
     assert profile(model, repeats=1).length == 6
+
+
+def test_what_has_no_contents_is_not_measured() -> None:
+    meta = torch.empty(4, 8, device="meta")
+    for model, sample in ((layers().to("meta"), meta), (layers(), meta)):
+        with pytest.raises(InputError, match="a meta tensor has no contents"):
+            profile(model, sample)
+    with FakeTensorMode(), pytest.raises(InputError, match="a fake tensor has no contents"):
+        rematerialize(layers(), sample=torch.zeros(4, 8), budget=0.9)
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(X)
+    with pytest.raises(InputError, match="a fake tensor has no contents"):
+        profile(layers(), fake)
+
+
+def test_a_rematerialized_model_runs_without_contents() -> None:
+    model = rematerialize(layers(), sample=X, budget=0.9)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        with pytest.warns(RuntimeWarning, match=r"fake tensors .* run as written"):
+            y = model(mode.from_tensor(X))
+        y.sum().backward()
+    assert y.shape == X.shape
+    model = model.to("meta")
+    y = model(torch.empty(5, 8, device="meta"))
+    y.sum().backward()
+    assert y.shape == (5, 8)
+    assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())

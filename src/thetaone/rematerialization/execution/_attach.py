@@ -39,7 +39,7 @@ class ModelRunner:
     ) -> Any:
         """Run the model's forward, after what its chains need."""
         for chain, adapt in self.chains:
-            if not chain.runs_as_written():
+            if not chain.runs_as_written((*args, *kwargs.values())):
                 chain.next = 0
                 if adapt is not None:
                     adapt(chain, block, args, kwargs)
@@ -103,7 +103,7 @@ def _forward(self: Any, activation: Any) -> Any:
 
 
 def _run_container(chain: ChainRunner, container: nn.Sequential, activation: Any) -> Any:
-    if chain.runs_as_written():
+    if chain.runs_as_written((activation,)):
         return written(container).forward(container, activation)
     return chain.run_container(container, activation)
 

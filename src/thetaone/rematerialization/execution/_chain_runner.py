@@ -8,7 +8,7 @@ section of its own and returns what it returns.
 import json
 import operator
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -131,7 +131,7 @@ class ChainRunner:
         self, block: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """What happens when the model's loop calls a block."""
-        if self.runs_as_written():
+        if self.runs_as_written((*args, *kwargs.values())):
             return written(block).__call__(block, *args, **kwargs)
         stage = self._stage_of(block)
         if self.plan.needs_nothing(stage) and PLAIN.issuperset(
@@ -168,17 +168,19 @@ class ChainRunner:
             return plan.runner.run_within(written(container).forward, container, activation)
         return self._start(plan, 0, flowing, call)
 
-    def runs_as_written(self) -> bool:
-        """Whether nothing is recomputed now: no gradient, within a block, in a transform."""
+    def runs_as_written(self, inputs: Iterable[Any]) -> bool:
+        """Whether nothing is recomputed now: no gradient, within a block, no bytes, a transform."""
         if not torch.is_grad_enabled() or self.plan.runner.inside:
+            return True
+        if any(isinstance(one, torch.Tensor) and one.is_meta for one in inputs):
             return True
         if not is_running_transform():
             return False
         if not self.warned:
             self.warned = True
             warnings.warn(
-                "a function transform, export or tracer runs the model: its blocks run as written, "
-                "nothing is recomputed and the budget does not hold",
+                "a function transform, export, tracer or mode of fake tensors runs the model: its "
+                "blocks run as written, nothing is recomputed and the budget does not hold",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -93,13 +93,15 @@ def placeholder_among(arguments: Iterable[Any]) -> Placeholder | None:
 
 
 def is_running_transform() -> bool:
-    """Whether a function transform, an export or a tracer runs the model.
+    """Whether a function transform, an export, a tracer or a mode of fake tensors runs the model.
 
     They see no saved-tensor hooks, or cannot follow them.
     """
+    keys = torch._C._TorchDispatchModeKey
     return (
         torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore
         or torch.jit.is_tracing()
         or torch.compiler.is_exporting()
-        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+        or torch._C._get_dispatch_mode(keys.PROXY) is not None
+        or torch._C._get_dispatch_mode(keys.FAKE) is not None
     )

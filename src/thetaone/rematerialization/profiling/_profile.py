@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from thetaone.errors import InputError
 from thetaone.records import Chain, Stage, whole_number
@@ -66,7 +67,8 @@ def profile(
         The chain; ``context`` names what was measured, ``signature`` is its hash.
 
     Raises:
-        InputError: No model, inputs that its forward does not take, or no number of rounds.
+        InputError: No model, inputs that are fake or that its forward does not take, or no number
+            of rounds.
         ProfileError: No chain is found, a block is never called, or a block cannot be recomputed:
             it changes its input, returns a view of it, holds a state that cannot be noted, or is
             not deterministic.
@@ -79,6 +81,7 @@ def profile(
     """
     repeats = whole_number(repeats, where="repeats", least=1, most=MOST_REPEATS)
     require_call(model, forward, inputs, kwargs)
+    _require_contents(model, (inputs, kwargs))
     with as_written(model), isolated(model, (inputs, kwargs)):
         chosen = find_blocks(model, blocks)
         subjects = captured(chosen, lambda: (forward or _call)(model, *inputs, **kwargs))
@@ -113,6 +116,22 @@ def require_call(
             f"{type(model).__name__} cannot be called with this sample: {error}. Give the inputs "
             "of one training step: a tensor, a tuple of arguments or a dict of keywords"
         ) from error
+
+
+def _require_contents(model: nn.Module, inputs: Any) -> None:
+    """Refuse what has no bytes to measure.
+
+    Raises:
+        InputError: A tensor is on the meta device or fake.
+    """
+    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    for one in (*tensors_in(inputs), *model.parameters(), *model.buffers()):
+        if fake or one.is_meta or isinstance(one, FakeTensor):
+            raise InputError(
+                f"{type(model).__name__} and its sample are measured, and "
+                f"{'a meta tensor' if one.is_meta else 'a fake tensor'} has no contents: profile a "
+                "model and a sample with real tensors, outside of FakeTensorMode"
+            )
 
 
 def isolated(model: nn.Module, inputs: Any) -> Any:
