@@ -163,9 +163,31 @@ def test_vectors_are_told_by_what_they_do() -> None:
         "norm.bias": SHIFT,
         "qkv.bias": SHIFT,
     }
-    order = list(seen.order)
+    order = [label for label, _ in seen.order]
     assert order.index("cls") < order.index("norm") < order.index("qkv")
     assert order.index("qkv") < order.index("(model) logits") < order.index("(model) output")
+
+
+class CalledAgain(nn.Module):
+    """One layer before and after a norm, so that neither is first throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.norm = nn.Linear(8, 8, bias=False), nn.LayerNorm(8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shared(self.norm(self.shared(x))) + 1
+
+
+def test_a_layer_called_again_stands_at_its_last_call_too() -> None:
+    seen = record(CalledAgain(), torch.randn(2, 8))
+    assert list(seen.order) == [
+        ("shared", False),
+        ("norm.weight", False),
+        ("norm", False),
+        ("shared", True),
+        ("(model) output", False),
+    ]
 
 
 def test_the_loss_outside_the_model_is_seen() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from thetaone.parametrization.checking.verdict import Context, Fault, judge, likely_cause
+from thetaone.parametrization.checking.verdict import Context, Fault, Places, judge, likely_cause
 from thetaone.records import (
     FAILS,
+    FEATURE_SIZE,
     FEATURE_UPDATE,
     HOLDS,
     OWN_UPDATE,
@@ -167,6 +168,24 @@ def test_causes_follow_the_order_of_execution() -> None:
     assert "readout without its factor" in rows["readout", FEATURE_UPDATE, 3].cause
 
 
+@pytest.mark.parametrize(("order", "culprit"), [("sn", "s"), ("sns", "n")])
+def test_a_layer_called_again_is_no_cause_of_what_lies_before(order: str, culprit: str) -> None:
+    """Features of ``s``, all calls together, grow with those of ``n``: which call comes last?"""
+    generator = random.Random(5)
+    values = {
+        (layer, quantity, 0): noisy(generator, exponent, 4, 0.01)
+        for layer, quantity, exponent in [
+            ("s", WEIGHT_NORM, 0.0), ("s", FEATURE_SIZE, 0.4), ("n", FEATURE_SIZE, 0.5),
+        ]
+    }  # fmt: skip
+    rows = judge(values, WIDTHS, Context(order=list(order)))
+    first, second = [row for row in rows if row.answer == FAILS]
+    assert first.layer == culprit
+    assert "inherits" not in first.cause
+    assert f"inherits the change from {culprit}" in second.cause
+    assert rows[0].quantity == WEIGHT_NORM  # at the first call
+
+
 def test_nobody_is_advised_to_use_what_is_in_use() -> None:
     law = PowerLaw(exponent=-0.9, stderr=0.1, interval=(-1.1, -0.7), prefactor=1.0, n_points=9)
     for role in ("hidden", "output", "input"):
@@ -174,7 +193,7 @@ def test_nobody_is_advised_to_use_what_is_in_use() -> None:
         for quantity in (UPDATE_NORM, OWN_UPDATE):
             key = ("w", quantity, 3)
             cause = likely_cause(
-                key, [Fault(key=key, law=law, role=role), fault], {"w": 0}, "width", "mup"
+                key, [Fault(key=key, law=law, role=role), fault], Places(["w"]), "width", "mup"
             )
             assert "µP" not in cause
             assert cause

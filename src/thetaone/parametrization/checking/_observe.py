@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from thetaone.errors import InputError
 from thetaone.parametrization.checking._descent import MakeDescent
-from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Record, Recorder, Use
+from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Moment, Record, Recorder, Use
 from thetaone.parametrization.checking._task_calls import first_batch, scalar_loss
 from thetaone.parametrization.checking.verdict import Layer, Taken
 from thetaone.parametrization.reading import canonical, rms_of
@@ -42,14 +42,14 @@ class Observation:
     Attributes:
         values: Every quantity measured.
         layers: The layers with weights, by label; features are not listed.
-        order: Label to its place in the order of execution.
+        order: Labels in order of execution; ``True`` is at the last of several calls.
         silent: Trained parameters that the loss does not depend on.
         taken: What the steps until each moment were taken with.
     """
 
     values: dict[Key, float]
     layers: dict[str, Layer]
-    order: dict[str, int]
+    order: Mapping[Moment, None]
     silent: tuple[str, ...] = ()
     taken: Mapping[int, Taken] = field(default_factory=dict[int, Taken])
 

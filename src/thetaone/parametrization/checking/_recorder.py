@@ -52,6 +52,7 @@ class Origin:
 _CONSTANT, _BATCH = Origin(False), Origin(True)
 _FEATURE = Origin(True, frozenset({"*"}))  # which parameters does not matter any more
 UseKey = tuple[Any, ...]
+Moment = tuple[str, bool]  # label, whether it is the last of several calls
 
 
 @dataclass(slots=True)
@@ -84,18 +85,21 @@ class Record:
         uses: Label to the weights used there, by slice.
         weights: The same weights as the operations took them, to be compared with later.
         vectors: Parameter that meets features one by one to ``GAIN`` or ``SHIFT``.
-        order: Label to its place in the order of execution.
+        order: Labels in order of execution, with ``True`` at the last of several calls.
     """
 
     features: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     uses: dict[str, dict[UseKey, Use]] = field(default_factory=lambda: defaultdict(dict))
     weights: dict[UseKey, Tensor] = field(default_factory=dict[UseKey, Tensor])
     vectors: dict[str, str] = field(default_factory=dict[str, str])
-    order: dict[str, int] = field(default_factory=dict[str, int])
+    order: dict[Moment, None] = field(default_factory=dict[Moment, None])
 
     def see(self, label: str) -> None:
-        """Give a label its place when it is seen for the first time."""
-        self.order.setdefault(label, len(self.order))
+        """Give a label its place, and one more to the features of a later call."""
+        self.order.setdefault((label, False))
+        if label in self.features:
+            self.order.pop((label, True), None)
+            self.order[label, True] = None
 
 
 class Recorder(TorchDispatchMode):

@@ -16,7 +16,7 @@ from thetaone.parametrization.checking._observe import (
     linear_features,
     train_and_observe,
 )
-from thetaone.parametrization.checking._recorder import ROOT, SHIFT
+from thetaone.parametrization.checking._recorder import ROOT, SHIFT, Moment
 from thetaone.parametrization.checking._sizes import Sizes
 from thetaone.parametrization.checking.verdict import (
     Band,
@@ -85,7 +85,7 @@ class Study:
         self._refusal = ""
         self._values: dict[Key, dict[tuple[int, int], float]] = defaultdict(dict)
         self._layers: dict[str, Layer] = {}
-        self._order: dict[str, int] = {}
+        self._order: dict[Moment, None] = {}
         self._silent: dict[str, None] = {}
         self._zero_initial = False
         models = [sizes.model(index) for index in range(len(sizes.values))]
@@ -152,8 +152,8 @@ class Study:
             if len(values) == len(indices) * len(seeds)
         }
         context = Context(
-            order=list(self._order),
-            roles={layer: self._role(layer) for layer in self._order},
+            order=[layer for layer, _ in self._order],
+            roles={layer: self._role(layer) for layer, _ in self._order},
             slack=self._slack or {},
             early=self._early(),
             early_inputs=self._early_exponents("early_input"),
@@ -254,8 +254,8 @@ class Study:
             self._zero_initial |= layer.fans[0] > 1 and key[1] == WEIGHT_NORM and value == 0
         for key, of_blocks in squares.items():
             self._values[key][seed, index] = math.sqrt(sum(of_blocks) / len(of_blocks))
-        for label in seen.order:
-            self._order.setdefault(place(label, self._stacks), len(self._order))
+        for label, again in seen.order:
+            self._order.setdefault((place(label, self._stacks), again))
         for label, layer in seen.layers.items():
             self._layers[place(label, self._stacks)] = layer
         self._silent |= dict.fromkeys(seen.silent)

@@ -1,4 +1,5 @@
 from ._causes import Fault as Fault
+from ._causes import Places as Places
 from ._causes import likely_cause as likely_cause
 from ._expected import Layer as Layer
 from ._expected import Taken as Taken

@@ -1,6 +1,6 @@
 """The likely cause of each failing row, and what to do about it. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thetaone.parametrization.rules import INPUT, OUTPUT, VECTOR
@@ -30,9 +30,29 @@ class Fault:
     role: str
 
 
-def likely_cause(
-    key: Key, faults: Sequence[Fault], places: Mapping[str, int], axis: str, label: str
-) -> str:
+class Places:
+    """Where rows stand in the order of execution.
+
+    A layer's weights stand at its first call. Features, of all its calls together, stand at its
+    last: what lies between two calls may have changed them, and they need not have changed it.
+
+    Args:
+        order: Layers in order of execution; one that is called again, at its last call too.
+    """
+
+    def __init__(self, order: Sequence[str]) -> None:
+        self._last = {layer: place for place, layer in enumerate(order)}
+        self._first = {layer: place for place, layer in reversed([*enumerate(order)])}
+        self._end = len(order)
+
+    def of(self, key: Key) -> int:
+        """The place of a row; behind all others where its layer has none."""
+        layer, quantity, _ = key
+        places = self._first if quantity in _OF_WEIGHTS else self._last
+        return places.get(layer, self._end)
+
+
+def likely_cause(key: Key, faults: Sequence[Fault], places: Places, axis: str, label: str) -> str:
     """What most often lies behind a failure.
 
     A weight's own fault is named from its kind. Features inherit: from their own layer's weights,
@@ -41,7 +61,7 @@ def likely_cause(
     Args:
         key: The failing row.
         faults: All failing rows, in order of execution.
-        places: Layer to its place in that order.
+        places: Of rows in that order.
         axis: What grows.
         label: Parametrization judged; ``mup`` is not advised to whoever uses it.
     """
@@ -59,12 +79,7 @@ def likely_cause(
     mine = [one for one in faults if one.key[0] == layer and one.key[1] in _OF_WEIGHTS]
     if mine and mine[0].law is not None and mine[0].key[2] <= step:
         return _cause_in_layer(mine[0], axis, label)
-    before = [
-        one
-        for one in faults
-        if places.get(one.key[0], len(places)) < places.get(layer, len(places))
-        and one.key[2] <= step
-    ]
+    before = [one for one in faults if places.of(one.key) < places.of(key) and one.key[2] <= step]
     if before:
         first = min(before, key=lambda one: one.key[2])
         return f"its own weights keep their size; it inherits the change from {first.key[0]}"

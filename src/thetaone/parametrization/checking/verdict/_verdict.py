@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from scipy.special import stdtrit
 
 from thetaone.laws import fit_exponent
-from thetaone.parametrization.checking.verdict._causes import Fault, likely_cause
+from thetaone.parametrization.checking.verdict._causes import Fault, Places, likely_cause
 from thetaone.records import (
     ALIGNMENT,
     CLIPPING,
@@ -54,7 +54,7 @@ class Context:
     """What else a verdict depends on.
 
     Attributes:
-        order: Layers in order of execution.
+        order: Layers in order of execution; one that is called again, at its last call too.
         roles: Role by layer, for causes.
         slack: Exponents that a layer's features may also have, by layer: (lowest, highest).
         early: Exponent, below 0, with which a layer's first updates may fall, by layer.
@@ -117,11 +117,9 @@ def judge(
     Returns:
         The verdicts.
     """
-    places = {layer: place for place, layer in enumerate(context.order)}
+    places = Places(context.order)
     last = max(step for _, _, step in observed)
-    rows = sorted(
-        observed, key=lambda k: (places.get(k[0], len(places)), QUANTITIES.index(k[1]), k[2])
-    )
+    rows = sorted(observed, key=lambda k: (places.of(k), QUANTITIES.index(k[1]), k[2]))
     laws = {key: _law(sizes, observed[key]) for key in rows}
     answers: dict[Key, Answer] = {
         key: _of_zeros(key, observed[key], last, context)
