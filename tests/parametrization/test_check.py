@@ -217,7 +217,7 @@ def plain_adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer
 def test_verdicts_of_two_answers_are_read() -> None:
     check = t1.coordinate_check(MlpTask(), widths=(16, 32), lr=0.01, seeds=1, max_seeds=1)
     assert {row.answer for row in check.rows if row.law} == {"undecided"}  # one seed, two sizes
-    text = check.to_json().replace('"answer": "undecided"', '"passed": false')
+    text = check.model_dump_json(indent=2).replace('"answer": "undecided"', '"passed": false')
     old = CoordinateCheck.from_json(text)
     assert {row.answer for row in old.rows if row.law} == {"fails"}
 

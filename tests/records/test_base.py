@@ -1,5 +1,7 @@
+import json
 import math
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +71,26 @@ def test_frozen() -> None:
 def test_what_is_not_this_record_is_refused(text: str, message: str) -> None:
     with pytest.raises(RecordError, match=message):
         PowerLaw.from_json(text)
+
+
+def test_a_changed_digit_is_no_other_record(tmp_path: Path) -> None:
+    """Every digit of every value; layout is free, and so is a record without a digest."""
+    text = LAW.to_json()
+    values = text[: text.index('"digest"')]
+    digits = [at for at, sign in enumerate(values) if sign.isdigit()]
+    assert len(digits) > 5
+    for at in digits:
+        changed = text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :]
+        with pytest.raises(RecordError, match=r"digest|of version"):
+            PowerLaw.from_json(changed)
+    (tmp_path / "law.json").write_text(text.replace('"n_points": 4', '"n_points": 5'))
+    with pytest.raises(RecordError, match=r'law\.json: the PowerLaw .*remove the entry "digest"'):
+        PowerLaw.from_json(tmp_path / "law.json")
+    data = json.loads(text)
+    assert PowerLaw.from_json(json.dumps(data, sort_keys=True)) == LAW
+    del data["digest"]
+    data["n_points"] = 5
+    assert PowerLaw.from_json(json.dumps(data)) == LAW.model_copy(update={"n_points": 5})
 
 
 def test_missing_file_is_named(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """The frozen, versioned record from which all data that crosses a room derives."""
 
+import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -16,8 +17,9 @@ from thetaone.records._notebook import notebook_html
 class Record(BaseModel):
     """A frozen value with a version that can be written to JSON and read back equal.
 
-    A diverged loss (NaN, inf) survives the round trip. The JSON carries ``record`` (the class name)
-    and ``version``; reading another kind or a newer version raises ``RecordError``.
+    A diverged loss (NaN, inf) survives the round trip. The JSON carries ``record`` (the class
+    name), ``version`` and a ``digest`` of the values; reading another kind, another version or
+    changed values raises ``RecordError``.
 
     Examples:
         >>> class Point(Record):
@@ -44,6 +46,7 @@ class Record(BaseModel):
             return cast(object, data)
         fields = dict(cast(dict[str, Any], data))
         kind, version = fields.pop("record"), fields.pop("version", None)
+        fields.pop("digest", None)  # compared where text is read
         if kind != cls.__name__:
             raise ValueError(f"this is a {kind} record; expected {cls.__name__}")
         if version != cls.version:
@@ -92,8 +95,12 @@ class Record(BaseModel):
         return self.model_construct(**{**fields, **update})
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """The record as JSON text; also written to ``path`` when one is given."""
-        text = self.model_dump_json(indent=2)
+        """The record as JSON text; also written to ``path`` when one is given.
+
+        Its last entry is a ``digest`` of the others, by which ``from_json`` sees damage.
+        """
+        data = json.loads(self.model_dump_json())
+        text = json.dumps({**data, "digest": _digest(data)}, indent=2, ensure_ascii=False)
         if path is not None:
             Path(path).write_text(text + "\n", encoding="utf-8")
         return text
@@ -106,7 +113,8 @@ class Record(BaseModel):
             source: JSON text (starts with ``{``) or the path of a file.
 
         Raises:
-            RecordError: Not JSON, another kind of record, another version, or a bad field.
+            RecordError: Not JSON, another kind of record, another version, a bad field, or other
+                values than were written. One that was written by hand has no ``digest``.
         """
         text, where = str(source), "the given text"
         if not text.lstrip().startswith("{"):
@@ -116,7 +124,11 @@ class Record(BaseModel):
             except (OSError, ValueError, MemoryError) as error:  # absent, not UTF-8, or too large
                 raise RecordError(f"cannot read {cls.__name__} from {where}: {error}") from error
         try:
-            return cls.model_validate(json.loads(text))
+            data: Any = json.loads(text)
+            record = cls.model_validate(data)
+            fields = cast(dict[str, Any], data)
+            written = fields.pop("digest", None)
+            actual = _digest(fields)
         except RecursionError:
             raise RecordError(
                 f"{where} is not a {cls.__name__} record: nested too deeply"
@@ -129,6 +141,13 @@ class Record(BaseModel):
             ) from error
         except (ValueError, MemoryError) as error:  # not JSON, or a number of too many digits
             raise RecordError(f"{where} is not JSON: {error}") from error
+        if written is not None and written != actual:
+            raise RecordError(
+                f"{where}: the {cls.__name__} record was changed after it was written (its digest "
+                f"is {written}, that of its values {actual}). Restore a copy; if you changed it by "
+                'hand, remove the entry "digest"'
+            )
+        return record
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the printed text with its tables as HTML, and the picture.
@@ -153,3 +172,8 @@ class Record(BaseModel):
             raise RecordError(f"a {type(self).__name__} record has no picture")
         module, _, function = self.renderer.partition(":")
         return getattr(importlib.import_module(module), function)(self, **options)
+
+
+def _digest(data: Any) -> str:
+    """Of JSON values, however they are laid out."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
