@@ -127,3 +127,19 @@ def test_measuring_sees_a_recomputation_under_a_mode(models: Models) -> None:
             loss.backward()
         peaks.append(memory.activation_peak_bytes)
     assert peaks[1] >= peaks[0] > 0
+
+
+def test_hooks_that_change_the_tape_are_named(models: Models) -> None:
+    _, ours = models
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: tensor.bfloat16(), lambda tensor: tensor.float()
+    )
+    with pytest.warns(RuntimeWarning, match="saved-tensor hooks .* not on its tape"):
+        gradients(ours, hooks)
+
+
+def test_hooks_of_torch_that_keep_values_are_let_through(models: Models) -> None:
+    plain, ours = models
+    expected = gradients(plain, nullcontext())
+    offloaded = torch.autograd.graph.save_on_cpu()
+    assert all(map(torch.equal, expected, gradients(ours, offloaded)))

@@ -121,7 +121,7 @@ class ChainRunner:
         self.others: dict[tuple[str, ...], Plan] = {}  # for chains that are called otherwise
         self.first_plan = self.plan
         self.next = 0  # the stage that is expected, where a block is used many times
-        self.warned = False
+        self.warned, self.warned_of_hooks = False, False
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy: nothing of a step under way."""
@@ -194,6 +194,7 @@ class ChainRunner:
     def _start(self, plan: Plan, stage: int, activation: torch.Tensor, call: Call) -> Any:
         """Run a section; what its first block returns, or the last one if there is no other."""
         node = plan.sections[stage]
+        self._look_for_hooks()
         execution = Execution(ambient(activation.device))
         tensors = plan.runner.start(node, (activation,), call, execution)
         last = node.stop - 1
@@ -209,6 +210,20 @@ class ChainRunner:
             {place: plan.runner.watch(place).now() for place in range(node.start, node.stop)},
         )
         return _placeholders(section, node.start)
+
+    def _look_for_hooks(self) -> None:
+        """Say once that hooks of the caller's do not see what is recomputed."""
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore
+        if hooks is None or self.warned_of_hooks or is_library_code(hooks[0]):
+            return
+        self.warned_of_hooks = True
+        warnings.warn(
+            "saved-tensor hooks are active around the model's forward: they act on the inputs of "
+            "what is recomputed and not on its tape, so gradients are not the plain model's where "
+            "a hook changes values (a tape of lower precision)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def _hand_on(
         self, block: nn.Module, before: Placeholder, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -277,6 +292,11 @@ class ChainRunner:
                 subjects.append(replace(subject, link=described, extra=outside_gradients(call)))
                 flowing = plan.runner.run_block(stage, flowing, call, None)
         return subjects
+
+
+def is_library_code(function: Any) -> bool:
+    """Whether a function is torch's or this library's."""
+    return (getattr(function, "__module__", None) or "").startswith(("torch.", "thetaone."))
 
 
 def refuse_between(what: str) -> NoReturn:
