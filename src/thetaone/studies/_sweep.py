@@ -267,7 +267,7 @@ def _experiment(request: Request, parametrization: Parametrization) -> str:
     """What makes stored trials comparable: task, recipe, and this version's rules."""
     digest = contents_digest(
         __version__, request.task.fingerprint, request.options, request.choices,
-        request.optimizer, request.loop.to_json(), parametrization.builder,
+        request.optimizer, request.loop.model_dump_json(indent=2), parametrization.builder,
         *(["evaluated"] if request.choose == "evaluate" else []),
     )  # fmt: skip
     return f"{request.task.name}, {parametrization.optimizer_name}, {digest[:12]}"

@@ -104,8 +104,8 @@ def _set_up(model: nn.Module, optimizer: torch.optim.Optimizer, work: Work) -> s
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     return contents_digest(
         tensors, trained, _hyperparameters(model, optimizer), _hooks(model, optimizer),
-        f"{type(optimizer).__module__}.{type(optimizer).__qualname__}", work.loop.to_json(),
-        optimizer.state_dict()["state"],
+        f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
+        work.loop.model_dump_json(indent=2), optimizer.state_dict()["state"],
     )  # fmt: skip
 
 
