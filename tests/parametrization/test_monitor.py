@@ -60,7 +60,7 @@ def test_dead_and_exploding_layers_are_named() -> None:
         ("4", "dead"),
     }
     model = mlp(64)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e3)
     with SpectralMonitor(model, optimizer, every=1) as monitor:
         train(model, optimizer, 3)
     assert any(r.status == "exploding" for r in monitor.failures)

@@ -60,7 +60,8 @@ def spectral_outlier(weight: Tensor) -> float:
     rms = float(block.square().mean().sqrt())
     if rms == 0.0 or min(block.shape) < 8:
         return 0.0
-    vector = block.sum(0) + rms * torch.linspace(-1, 1, block.shape[1], device=block.device)
+    ramp = torch.linspace(-1, 1, block.shape[1], dtype=block.dtype, device=block.device)
+    vector = block.sum(0) + rms * ramp
     norm = 0.0
     for _ in range(_ITERATIONS):
         vector = block.T @ (block @ (vector / vector.norm()))
