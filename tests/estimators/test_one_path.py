@@ -149,6 +149,7 @@ def comparison_pair() -> list[Estimator]:
     return [Pathwise(), LeaveOneOut()]
 
 
+@pytest.mark.float32
 def test_where_the_score_is_off_nothing_from_it_is_believed() -> None:
     comparison = t1.compare_estimators(
         lambda x: x,

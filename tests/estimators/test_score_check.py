@@ -87,7 +87,7 @@ SOUND: dict[str, Make] = {
     "never drawn": lambda: D.Bernoulli(logits=t(-20.0)),
     "tied tensors": lambda: D.ContinuousBernoulli(t(0.3)),
     "triangular": lambda: D.MultivariateNormal(
-        torch.zeros(2), scale_tril=t([[1.0, 0.0], [0.5, 1.0]])
+        t([0.0, 0.0]), scale_tril=t([[1.0, 0.0], [0.5, 1.0]])
     ),
     "mixture": lambda: D.MixtureSameFamily(
         D.Categorical(logits=t([0.1, 0.2])), D.Normal(t([0.0, 2.0]), 1.0)
@@ -178,6 +178,7 @@ def test_a_kind_is_looked_at_once_and_what_was_found_is_said_each_time(
     assert run(True, Pathwise()) == 0  # it does not use the score
 
 
+@pytest.mark.float32
 def test_the_warning_says_tensor_z_and_remedy() -> None:
     with pytest.warns(EstimatorWarning, match=r"concentration is not 0: \+\d+ standard.*float64"):
         t1.gradient_samples(

@@ -137,6 +137,7 @@ def test_sign_step_rate_tends_to_root_half_pi_over_fan_in() -> None:
     assert gaps[0] > 9 * gaps[1] > 80 * gaps[2]
 
 
+@pytest.mark.float32
 @pytest.mark.parametrize(
     ("samples", "predicted", "passed", "note"),
     [

@@ -494,6 +494,7 @@ def test_however_many_spills_take_one_descriptor_and_gaps_are_used_again(tmp_pat
         del last
 
 
+@pytest.mark.float32
 def test_a_step_that_loses_much_says_so_once(tmp_path: Path) -> None:
     regions = [on_disk(0, 1, "ram"), *(on_disk(k, k + 1) for k in range(1, 6))]
     for fault, message in {

@@ -129,6 +129,7 @@ def test_measuring_sees_a_recomputation_under_a_mode(models: Models) -> None:
     assert peaks[1] >= peaks[0] > 0
 
 
+@pytest.mark.float32
 def test_hooks_that_change_the_tape_are_named(models: Models) -> None:
     _, ours = models
     hooks = torch.autograd.graph.saved_tensors_hooks(

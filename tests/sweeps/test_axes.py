@@ -183,6 +183,7 @@ def test_a_multiplier_of_a_tied_readout_is_refused() -> None:
         t1.sweep(Tied(), **SMALL, axes={"readout_multiplier": [1.0, 2.0]})
 
 
+@pytest.mark.float32
 def test_axes_on_the_command_line(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     command = (

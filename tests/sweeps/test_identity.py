@@ -292,6 +292,7 @@ def test_an_interrupt_is_no_fault_of_the_task() -> None:
         t1.sweep(Escaping(KeyboardInterrupt(), step=3), **SMALL, parametrization="sp")
 
 
+@pytest.mark.float32
 def test_sharing_and_cycles_do_not_change_a_digest() -> None:
     shared = (1, 2)
     assert contents_digest([shared, shared]) == contents_digest([(1, 2), (1, int("2"))])

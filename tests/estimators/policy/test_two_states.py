@@ -308,7 +308,7 @@ def test_a_column_of_values_would_broadcast() -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"alive": torch.ones(1, 4)}, "alive is torch.float32"),
+        ({"alive": torch.ones(1, 4)}, "alive is torch.float"),
         ({"alive": torch.zeros(1, 4, dtype=torch.bool)}, "an episode has a first step"),
         ({"observations": torch.zeros(1, 3, 2)}, r"observations has shape \(1, 3, 2\)"),
         ({"last_observations": torch.zeros(3, 2)}, "expected one row an episode, 4 of them"),
