@@ -25,8 +25,14 @@ Messages say the value, the limit, where, and what to do next.
 """
 
 import contextlib
+import sysconfig
+import traceback
 from collections.abc import Generator
 from pathlib import Path
+
+_OURS = Path(__file__).parent
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
+_TRANSPARENT = {"__torch_function__", "__torch_dispatch__"}  # modes hand on what the user called
 
 
 class ThetaOneError(Exception):
@@ -91,13 +97,35 @@ def blamed_on_task(part: str) -> Generator[None]:
 
 
 def _line(error: BaseException) -> str:
-    """Where it was raised: file and line of the innermost frame."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+    """Where it was raised: the user's innermost line, else the innermost of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = raised_by_user(error) or (frames and f"{frames[-1].filename}:{frames[-1].lineno}")
+    return f" ({place})" if place else ""
+
+
+def raised_by_user(error: BaseException) -> str:
+    """The place in the user's code where an error was raised, or what it called raised it.
+
+    Args:
+        error: With its traceback.
+
+    Returns:
+        ``my_task.py:12, in loss``; empty where this package's code was called after the user's.
+    """
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.name in _TRANSPARENT:
+            continue
+        if Path(frame.filename).is_relative_to(_OURS):
+            place = ""
+        elif Path(frame.filename).is_file() and not frame.filename.startswith(_LIBRARIES):
+            place = f"{_shown(Path(frame.filename))}:{frame.lineno}, in {frame.name}"
+    return place
+
+
+def _shown(path: Path) -> Path:
+    """The path as one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def install_command(extra: str) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from thetaone.cli._faults import raised_by_user
 from thetaone.cli.main import main
+from thetaone.errors import raised_by_user
 
 TASK = """import torch
 from torch import nn
@@ -37,7 +37,8 @@ def test_the_line_of_a_task_that_raises_is_named(
     Path("mine.py").write_text(TASK, encoding="utf-8")
     assert run("check", "mine.py", "--widths", "8,16") == 2
     error = capsys.readouterr().err
-    assert "thetaone: mine.py:12, in loss: RuntimeError: shape '[3]' is invalid" in error
+    assert "thetaone: task.loss raised RuntimeError: shape '[3]' is invalid" in error
+    assert "(mine.py:12, in loss)" in error
     assert "unexpected" not in error
 
 

@@ -253,7 +253,7 @@ class Breaking(Toy):
     ("part", "kind"), [("model", "KeyError"), ("batches", "SystemExit"), ("loss", "ZeroDivision")]
 )
 def test_what_the_users_code_raises_names_part_and_line(part: str, kind: str) -> None:
-    named = rf"{part} of task Breaking at width 4, seed 0 raised {kind}.*test_identity.py, line"
+    named = rf"{part} of task Breaking at width 4, seed 0 raised {kind}.*test_identity.py:\d+"
     with pytest.raises(TaskError, match=named):
         t1.sweep(Breaking(part), **SMALL, parametrization="sp")
 

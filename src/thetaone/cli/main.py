@@ -8,7 +8,6 @@ import typer
 from thetaone.cli._audit import audit
 from thetaone.cli._check import check
 from thetaone.cli._doctor import doctor
-from thetaone.cli._faults import raised_by_user
 from thetaone.cli._gradients import gradients
 from thetaone.cli._init import init
 from thetaone.cli._interrupts import interruptible, told
@@ -19,7 +18,7 @@ from thetaone.cli._report import redraw
 from thetaone.cli._sweep import sweep
 from thetaone.cli._train import train
 from thetaone.cli._transfer import transfer
-from thetaone.errors import STOPS, ThetaOneError, first_line
+from thetaone.errors import STOPS, ThetaOneError, first_line, raised_by_user
 
 UNEXPECTED = 70  # as sysexits.h has it: the program's own fault
 
