@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "parametrization")]
 
 from architectures import ARCHITECTURES, HEAD, LAYERS  # noqa: E402
 
-from thetaone.parametrization import coordinate_check  # noqa: E402
+from thetaone import coordinate_check  # noqa: E402
 from thetaone.records import CoordinateCheck  # noqa: E402
 
 WIDTHS, SEEDS, STEPS, LR = (64, 128, 256, 512), 2, (1, 3), 2**-8
@@ -51,8 +51,7 @@ def check(name: str, optimizer: str) -> CoordinateCheck:
         optimizer=OPTIMIZERS[optimizer],
         seeds=SEEDS,
         steps=STEPS,
-        name=name,
-        **ARCHITECTURES[name].options,
+        **ARCHITECTURES[name].choices,
     )
 
 

@@ -25,13 +25,13 @@ class HuggingFace:
         cls: Name of the model class in ``transformers``.
         config: Width to the options of its config.
         batch: Generator to a batch.
-        options: What ``parametrize`` has to be told.
+        choices: What ``parametrize`` has to be told.
     """
 
     cls: str
     config: Callable[[int], dict[str, Any]]
     batch: Callable[[torch.Generator], Batch]
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    choices: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def model(self, width: int) -> nn.Module:
         cls = getattr(pytest.importorskip("transformers"), self.cls)
@@ -229,7 +229,7 @@ ARCHITECTURES: dict[str, HuggingFace] = {
         cls="WhisperForConditionalGeneration",
         config=whisper,
         batch=speech,
-        options={"frozen": "skip"},  # its encoder's positions are fixed sinusoids
+        choices={"frozen": "skip"},  # its encoder's positions are fixed sinusoids
     ),
     "Mamba": HuggingFace(cls="MambaForCausalLM", config=mamba, batch=tokens),
 }

@@ -17,7 +17,7 @@ def prescription(name: str) -> Prescription:
     task = ARCHITECTURES[name]
     with torch.device("cpu" if name == "Gemma" else "meta"):  # its scale of √width is a buffer
         base, model = task.model(64), task.model(256)
-    return t1.prescribe(model, base=t1_blueprint(base), **task.options)
+    return t1.prescribe(model, base=t1_blueprint(base), **task.choices)
 
 
 def t1_blueprint(base: torch.nn.Module) -> Any:
