@@ -137,11 +137,13 @@ def verdicts(result: TransferResult) -> Table:
             "SP: the same check sees the difference",
             _check_words(result.check_sp),
             "some layer fails",
-            _standing(not result.check_sp.passed),
+            _standing(
+                True if result.check_sp.failures else False if result.check_sp.passed else None
+            ),
         ),
         *(
             (
-                level.claim[:1].upper() + level.claim[1:],
+                _as_sentence(level.claim),
                 interval_words(level),
                 f"at most {level.tolerance:.3g}",
                 level_verdict(level),
@@ -185,10 +187,17 @@ def _drift_words(drift: Drift | None) -> str:
     return words + (" (a bound: edge of the grid)" if drift.bounded_only else "")
 
 
+def _as_sentence(claim: str) -> str:
+    # µ has a capital that is another letter's: µP would read as MP.
+    return claim if claim.startswith("µ") else claim[:1].upper() + claim[1:]
+
+
 def _check_words(check: CoordinateCheck) -> str:
     layers = len({row.layer for row in check.rows})
     if check.passed:
-        return f"{layers} of {layers} layers pass"
+        unsure = len(check.undecided)
+        words = f", {unsure} of {len(check.rows)} rows undecided near their bands" if unsure else ""
+        return f"{layers} of {layers} layers pass{words}"
     if not check.failures:
         return f"{check.outcome}, of {layers} layers"
     return f"{len(check.failed_layers)} of {layers} layers fail"
