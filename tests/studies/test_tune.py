@@ -175,8 +175,10 @@ def test_a_smaller_start_is_kept_and_the_recipe_trains_it(
     drawn = {name: p.square().mean().sqrt().item() for name, p in model.named_parameters()}
     optimizer = recipe.optimizer(model)
     for name, p in model.named_parameters():
-        factor = option.value if p.ndim == 2 else 1.0  # the base's size, of as many draws
-        assert p.square().mean().sqrt().item() == pytest.approx(factor * drawn[name], rel=0.3)
+        factor = option.value if p.ndim == 2 else 1.0
+        # The size is that of the base's n draws: two RMS of n uniform ones differ by 0.6/√n.
+        near = pytest.approx(factor * drawn[name], rel=min(0.3, 2.2 / p.numel() ** 0.5))
+        assert p.square().mean().sqrt().item() == near
     for _ in range(40):
         loss = task.loss(model, next(batches))
         optimizer.zero_grad()

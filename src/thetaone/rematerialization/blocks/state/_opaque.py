@@ -29,6 +29,7 @@ KNOWN = (
 )  # fmt: skip
 # libraries whose objects say what code is or where messages go, and are not computed with
 _INERT = {"typing", "abc", "inspect", "importlib", "enum", "ast", "dataclasses", "warnings"}
+# torch's own are looked at where they draw; pytest puts its rewriter into modules that it imports
 _TRUSTED = {"torch", "numpy", "thetaone", "pytest", "_pytest"}
 _VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 _DRAWS = (
