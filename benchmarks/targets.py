@@ -168,8 +168,11 @@ def results(benchmark: str) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def row(target: Target) -> str:
-    """The table row of a target, from the worst of its cases."""
+def row(target: Target, machines: list[str]) -> str:
+    """The table row of a target, from the worst of its cases.
+
+    A machine stands in it by its letter; one that is not in ``machines`` yet is added there.
+    """
     bound = f"{'≥' if target.at_least else '≤'} {target.limit:g}"
     judged = [(target.of(one), one) for one in results(target.benchmark)]
     present = [(value, one) for value, one in judged if value is not None]
@@ -179,7 +182,10 @@ def row(target: Target) -> str:
     worst, line = sorted(present, key=lambda pair: pair[0], reverse=not target.at_least)[0]
     hits = sum(target.met(value) for value, _ in present)
     verdict = "reached" if hits == len(present) else f"missed in {len(present) - hits}"
-    where = f"{line['machine']}, torch {line['torch']}, {line['commit']}"
+    machine = f"{line['machine']}, torch {line['torch']}"
+    if machine not in machines:
+        machines.append(machine)
+    where = f"{chr(ord('A') + machines.index(machine))}, {line['commit']}"
     return (
         f"| {target.what} | {bound} | **{worst:g}**, {verdict} of {len(present)} | {where} | "
         f"`{script}` |"
@@ -187,8 +193,11 @@ def row(target: Target) -> str:
 
 
 def page() -> str:
-    table = ["| what | target | worst case | where | program |", "|---|---|---|---|---|"]
-    return HEAD + "\n".join([*table, *map(row, TARGETS)]) + "\n"
+    machines: list[str] = []
+    table = ["| what | target | worst case | machine, commit | program |", "|---|---|---|---|---|"]
+    rows = [row(target, machines) for target in TARGETS]
+    letters = [f"- {chr(ord('A') + k)}: {machine}" for k, machine in enumerate(machines)]
+    return HEAD + "\n".join([*table, *rows, "", "Machines:", "", *letters]) + "\n"
 
 
 def main() -> int:

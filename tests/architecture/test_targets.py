@@ -49,8 +49,10 @@ def test_a_row_shows_the_worst_of_the_newest_results(
     monkeypatch.setattr(targets, "HISTORY", tmp_path)
     old, new, other = {"times": 9.0}, {"times": 1.5}, {"times": 3.0}
     written(tmp_path, [({"k": 1}, old), ({"k": 1}, new), ({"k": 2}, other)])
-    row = targets.row(targets.Target("speed", "speed", "times", limit, at_least=at_least))
+    machines: list[str] = []
+    row = targets.row(targets.Target("speed", "speed", "times", limit, at_least=at_least), machines)
     assert expected in row
+    assert machines == ["m, torch 2"]
 
 
 def test_a_figure_of_another_case_does_not_count(
@@ -59,6 +61,6 @@ def test_a_figure_of_another_case_does_not_count(
     monkeypatch.setattr(targets, "HISTORY", tmp_path)
     written(tmp_path, [({"who": "peer"}, {"times": {"a": -3, "b": 1}})])
     nested = targets.Target("t", "speed", "times.*", 2, absolute=True)
-    assert "**3**, missed in 1 of 1" in targets.row(nested)
+    assert "**3**, missed in 1 of 1" in targets.row(nested, [])
     ours = targets.Target("t", "speed", "times.*", 2, case={"who": "thetaone"})
-    assert "not measured" in targets.row(ours)
+    assert "not measured" in targets.row(ours, [])
