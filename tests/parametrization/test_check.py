@@ -158,6 +158,22 @@ def test_widths_and_depths_may_grow_together() -> None:
     assert {"blocks.*.up", "blocks.*.down", "readout"} <= set(wrong.failed_layers), str(wrong)
 
 
+def test_seeds_are_added_only_where_they_may_decide_a_row() -> None:
+    """An exponent on the edge of its band: no number of seeds decides it; a little off, six may."""
+    asked: Any = {"widths": (16, 32, 64), "lr": 2**-9, "seeds": 4}
+    rows = t1.coordinate_check(MlpTask(), max_seeds=4, **asked).rows
+    lowest = min((row.law for row in rows if row.law), key=lambda law: law.exponent)
+    wide = dict.fromkeys({row.quantity for row in rows}, (-9.0, 9.0))
+    quantity = next(row.quantity for row in rows if row.law is lowest)
+    for off, seeds in ((0.0, 4), (2.2, 6)):  # in standard errors; t·2/√n is 2.1 at six seeds
+        edge = lowest.exponent - off * lowest.stderr
+        bands = wide | {quantity: (edge, 9.0)}
+        check = t1.coordinate_check(MlpTask(), max_seeds=8, bands=bands, **asked)
+        first = t1.coordinate_check(MlpTask(), max_seeds=4, bands=bands, **asked)
+        assert [row.seeds_needed for row in first.undecided] == [seeds if off else 0]
+        assert check.seeds == seeds
+
+
 class Uneven(MlpTask):
     """A layer that wide models alone have, and one that the loss does not depend on."""
 

@@ -67,7 +67,8 @@ def coordinate_check(
             the task's own, else AdamW.
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
         seeds: Trainings at each size to begin with: how many [count], or their seeds.
-        max_seeds: Limit to which seeds are added while a row is undecided [count].
+        max_seeds: Limit to which seeds are added while a row is undecided that they may decide
+            [count].
         steps: Steps after which features are compared with their first values [count].
         schedule: Of the learning rate, as for the arguments that follow: None: the task's own. What
             is trained are the first steps of a training.

@@ -16,7 +16,9 @@ from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._sizes import Sizes, check_sizes
 from thetaone.parametrization.checking._study import Study
 from thetaone.parametrization.checking.verdict import BANDS, Band
-from thetaone.records import UNDECIDED, CoordinateCheck, Task, TrainingLoop
+from thetaone.records import UNDECIDED, CoordinateCheck, LayerVerdict, Task, TrainingLoop
+
+TELLING_SEEDS = 4  # from which on the spread of a row's seeds says how many would decide it
 
 
 def coordinate_check(
@@ -54,7 +56,8 @@ def coordinate_check(
         parametrization: ``"mup"``, ``"sp"``, or ``(model, width, lr) -> optimizer``.
         seeds: Trainings at each size to begin with: how many [count], or their seeds; those that
             are added go on from the largest.
-        max_seeds: Limit to which seeds are added while a row is undecided [count].
+        max_seeds: Limit to which seeds are added while a row is undecided that they may decide
+            [count].
         steps: Steps after which everything is compared with its first values [count].
         base_width: Where ``lr`` was tuned; the smallest width unless given.
         bands: Exponents that count as Θ(1), by quantity; ``BANDS`` unless given.
@@ -93,7 +96,7 @@ def coordinate_check(
         )  # fmt: skip
         study.train(len(first))
         rows = study.rows()
-        while study.seeds < max_seeds and any(row.answer == UNDECIDED for row in rows):
+        while study.seeds < max_seeds and _worth_more(rows, study.seeds, max_seeds):
             study.train(min(max_seeds, study.seeds + max(1, study.seeds // 2)))
             rows = study.rows()
     return CoordinateCheck(
@@ -110,6 +113,17 @@ def coordinate_check(
         rows=rows,
         notes=study.notes(),
     )
+
+
+def _worth_more(rows: Sequence[LayerVerdict], seeds: int, max_seeds: int) -> bool:
+    """Whether more seeds, up to the limit, may decide a row.
+
+    Few seeds do not tell a row's spread; from ``TELLING_SEEDS`` on it says how many would do.
+    """
+    undecided = [row for row in rows if row.answer == UNDECIDED]
+    if seeds < TELLING_SEEDS:
+        return bool(undecided)
+    return any(0 < row.seeds_needed <= max_seeds for row in undecided)
 
 
 def _check_request(steps: Sequence[int], seeds: Sequence[int], bands: Mapping[str, Band]) -> None:
