@@ -6,6 +6,7 @@ its place, on the same seeds. Trials of the dense grid are kept in the storage a
 only what the search stops early is trained anew; every training is charged in full.
 
     python benchmarks/bench_search.py --seeds 24 --storage search.journal
+    python benchmarks/bench_search.py --task lm --optimizers AdamW --steps 40 --storage lm.journal
 """
 
 import argparse
@@ -27,8 +28,8 @@ NEAR = 0.25  # octaves
 
 def swept(optimizer: str, powers: Sequence[float], seeds: Any, arguments: Any, **how: Any) -> Any:
     return t1.sweep(
-        "digits", widths=[arguments.width], lrs=[2.0**power for power in powers], seeds=seeds,
-        steps=arguments.steps, optimizer=optimizer, parametrization="sp", engine="stacked",
+        arguments.task, widths=[arguments.width], lrs=[2.0**power for power in powers], seeds=seeds,
+        steps=arguments.steps, optimizer=optimizer, parametrization="sp", engine=arguments.engine,
         n_processes=1, storage=arguments.storage, **how,
     )  # fmt: skip
 
@@ -59,19 +60,23 @@ def compare(optimizer: str, step: float, truth: float, arguments: Any) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="digits")
+    parser.add_argument("--optimizers", nargs="+", choices=OCTAVES, default=list(OCTAVES))
+    parser.add_argument("--engine", default="auto")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--storage", required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for optimizer, (first, last) in OCTAVES.items():
+    for optimizer in arguments.optimizers:
+        first, last = OCTAVES[optimizer]
         dense = np.arange(first * PER_OCTAVE, last * PER_OCTAVE + 1) / PER_OCTAVE
         everything = swept(optimizer, dense.tolist(), range(arguments.seeds), arguments)
         truth = truth_of(*loss_curves(everything.trials)[arguments.width])
         for step in (1.0, 0.5):
             case = {
-                "task": "digits", "width": arguments.width, "steps": arguments.steps,
+                "task": arguments.task, "width": arguments.width, "steps": arguments.steps,
                 "optimizer": optimizer, "octaves_between_rates": step, "seeds": DRAWN,
             }  # fmt: skip
             record("search", case, compare(optimizer, step, truth, arguments))
