@@ -59,10 +59,11 @@ EXPECTED: dict[str, dict[str, tuple[str, float, float]]] = {
         "transformer.h.1.mlp.c_proj.weight": ("hidden", 1 / 4, 1),
         "transformer.h.1.mlp.c_fc.bias": ("vector", 1, 1),
     },
-    # √width on the embedding: half folded into the weight, half into the last norm
+    # √width on the embedding: half folded into the weight, half stays before the readout, for
+    # the last norm has a gain 1 + g
     "Gemma": {
         "model.embed_tokens.weight": ("input", 1 / 2, 1 / 2),
-        "model.norm.weight": ("vector", 1 / 2, 1 / 2),
+        "model.norm.weight": ("vector", 1, 1),
     },
     "T5": {
         "shared.weight": ("input", 1, 1),

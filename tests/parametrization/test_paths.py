@@ -222,7 +222,7 @@ class Normalized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = F.normalize(self.first(x), dim=-1)
         if self.gain is not None:
-            h = h * self.gain
+            h = h * (self.gain + 1 if "1 +" in self.how else self.gain)
         if "root" in self.how:
             h = h * h.shape[-1] ** 0.5
         return self.last(h.relu() if "relu" in self.how else h)
@@ -268,3 +268,39 @@ def test_a_factor_after_a_product_and_its_sum_is_seen(power: float) -> None:
     assert rule.role == "bottleneck"
     assert rule.lr_factor * R**-power == pytest.approx(1 / R)
     assert rule.init_factor * R**-power == pytest.approx(1 / R)
+
+
+class Tied(nn.Module):
+    """A tied readout behind a norm whose gain is g, or Gemma's 1 + g."""
+
+    def __init__(self, width: int, one: float, *, module: bool = True) -> None:
+        super().__init__()
+        self.emb, self.one = nn.Embedding(200, width), one
+        self.gain = nn.Parameter(torch.full((width,), 1 - one))
+        self.mid = nn.Linear(width, width)
+        self.head = nn.Linear(width, 200, bias=False) if module else None
+        if self.head is not None:
+            self.head.weight = self.emb.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.mid(self.emb(x))
+        h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + 1e-6) * (self.gain + self.one)
+        return h @ self.emb.weight.T if self.head is None else self.head(h)
+
+
+@pytest.mark.parametrize("one", [0.0, 1.0])
+def test_a_readouts_factor_is_there_whatever_the_gain_before_it_starts_from(one: float) -> None:
+    """Logits of a tied readout start as width^-1/2; a factor on the g of 1 + g would be lost."""
+    torch.manual_seed(0)
+    narrow, wide, x = Tied(N, one), Tied(16 * N, one), torch.arange(200)
+    t1.parametrize(wide, base=lambda: Tied(N, one), sample=(x,), lr=0.1)
+    ratio = wide(x).square().mean() / narrow(x).square().mean()
+    assert float(ratio.detach().sqrt()) == pytest.approx(16**-0.5, rel=0.15)
+    assert float(wide.gain.detach()[0]) == (1 - one) * (1 if one else 1 / 16)
+
+
+def test_what_cannot_be_moved_into_one_plus_a_gain_is_refused() -> None:
+    with pytest.raises(RoleError, match="can be moved into no layer before it"):
+        prescribed(lambda w: Tied(w, 1.0, module=False), torch.arange(5))
+    with pytest.raises(RoleError, match=r"gain reaches the model through .* 1 \+ g"):
+        prescribed(lambda w: Normalized(w, "1 + gain"), torch.randn(4, 3))

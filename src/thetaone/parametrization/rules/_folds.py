@@ -71,8 +71,16 @@ def forward_folds(
                 "that buffer on the CPU, so that its change with width can be read"
             )
             continue
-        if not _same(ratio) and pair.place(site.name) not in skipped:
-            folds.parameters[site.name] *= ratio
+        if _same(ratio) or pair.place(site.name) in skipped:
+            continue
+        if any(use.how in ("nonlinear", "shifted") for use in site.uses):
+            folds.problems.append(
+                f"{site.name} reaches {site.uses[0].where or 'the model'} through a function that "
+                "is not linear in it, such as a gain 1 + g, and what follows wants a factor "
+                f"{ratio:.4g} that so cannot be moved into it: put one number there at every width"
+            )
+            continue
+        folds.parameters[site.name] *= ratio
     _fold_norms(pair, assignments, folds)
     for product, base in pair.products():
         _fold_product(pair, product, base, folds)

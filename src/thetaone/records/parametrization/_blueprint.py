@@ -24,7 +24,8 @@ class Use(Record):
         fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
         copies: Matrices side by side, each with results of its own, as of heads or experts [count].
         factor: What the forward pass multiplies the parameter with.
-        how: ``linear``, ``normalized``, ``spectral`` or ``nonlinear``: how it gets there.
+        how: ``linear``, ``normalized``, ``spectral``, ``nonlinear`` or ``shifted``, a constant
+            added: how it gets there.
         after: Orders of the uses that feed this one directly.
     """
 

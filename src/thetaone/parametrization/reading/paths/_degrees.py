@@ -5,12 +5,13 @@ from thetaone.parametrization.reading.program import (
     DATA,
     MOVES,
     NORMS,
+    TINY,
     Operation,
     Value,
+    adds_number,
     factors_of,
 )
 
-_TINY = 1e-3  # an ε that only guards against a division by zero
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0}
 _SAME = frozenset("clamp clamp_min maximum linalg_vector_norm norm std max min".split())  # noqa: SIM905
 
@@ -45,9 +46,9 @@ def _degree(operation: Operation, degrees: dict[Value, float]) -> float | None:
         return 0.0 if not any(rest) else None
     if name in SUMS or name in _SAME:
         terms = {d for v, d in zip(operation.inputs, of, strict=True) if not _is_tiny(v)}
-        bounds = (operation.arguments.get(key) for key in ("other", "min", "max"))
-        guards = all(abs(n) < _TINY for n in bounds if isinstance(n, (int, float)))
-        return terms.pop() if len(terms) == 1 and guards else None
+        bounds = (operation.arguments.get(key) for key in ("min", "max"))
+        guards = all(abs(n) < TINY for n in bounds if isinstance(n, (int, float)))
+        return terms.pop() if len(terms) == 1 and guards and not adds_number(operation) else None
     if name == "mul":
         return sum(of) if len(of) == 2 else first
     if name == "div":
@@ -72,4 +73,4 @@ def _is_tiny(value: Value) -> bool:
         return False
     if value.source is not None and value.source.name.startswith(("zeros", "new_zeros")):
         return True
-    return value.number is not None and abs(value.number) < _TINY
+    return value.number is not None and abs(value.number) < TINY

@@ -1,6 +1,7 @@
 """The parameters in which features are linear.
 
-Past a positively homogeneous operation (``relu``) features are linear for factors > 0.
+Past a positively homogeneous operation (``relu``) features are linear for factors > 0. A number
+that is added ends it: a gain ``1 + g`` is no multiple of g, so that no factor can be moved into g.
 """
 
 from collections.abc import Iterator
@@ -8,15 +9,18 @@ from dataclasses import dataclass, field
 
 from thetaone.parametrization.reading.program import (
     MOVES,
+    NONLINEAR,
     NORMS,
     PARAMETER,
+    SHIFTED,
     Operation,
     Program,
     Uses,
     Value,
+    adds_number,
     factors_of,
 )
-from thetaone.records import LOOKUP, MATRIX
+from thetaone.records import LOOKUP, MATRIX, RAW
 
 SUMS = (
     "add",
@@ -104,7 +108,10 @@ class Linearity:
         if operation.name in MOVES or (homogeneous and operation.name in HOMOGENEOUS):
             return self._walk(operation.inputs[0], path, homogeneous)
         if operation.name in SUMS:
-            return all(self._term(operation, term, path, homogeneous) for term in operation.inputs)
+            terms = operation.inputs
+            return not adds_number(operation) and all(
+                self._term(operation, term, path, homogeneous) for term in terms
+            )
         return self._product(operation, path, homogeneous)
 
     def _term(self, operation: Operation, term: Value, path: Path, homogeneous: bool) -> bool:
@@ -158,7 +165,7 @@ class Linearity:
         for use in self.uses.by_operation.get(operation.index, []):
             if use.parameter not in names:
                 continue
-            if use.how == "nonlinear" or use.kind == "raw":
+            if use.how in (NONLINEAR, SHIFTED) or use.kind == RAW:
                 return False
             path.parameters.setdefault(use.parameter, operation)
             path.taken.add(operation.index)

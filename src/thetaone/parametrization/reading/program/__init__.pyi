@@ -1,9 +1,13 @@
 from ._axes import MOVES as MOVES
+from ._contractions import TINY as TINY
+from ._contractions import adds_number as adds_number
 from ._contractions import attention_scale as attention_scale
 from ._contractions import factors_of as factors_of
 from ._contractions import kept_axes as kept_axes
 from ._contractions import scalar as scalar
 from ._contractions import summed_axes as summed_axes
+from ._parts import NONLINEAR as NONLINEAR
+from ._parts import SHIFTED as SHIFTED
 from ._parts import ParameterUse as ParameterUse
 from ._parts import Uses as Uses
 from ._program import ACTIVATION as ACTIVATION

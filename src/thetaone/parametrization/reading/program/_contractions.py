@@ -8,6 +8,7 @@ from thetaone.parametrization.reading.program._axes import Axes
 from thetaone.parametrization.reading.program._program import DATA, Operation, Value
 
 PRODUCTS = ("mul", "div")
+TINY = 1e-3  # an ε that only guards against a division by zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,12 @@ def scalar(operation: Operation, value: Value) -> float:
     if not isinstance(number, (int, float)) or number == 0:
         return 1.0
     return float(number) if operation.name == "mul" else 1.0 / float(number)
+
+
+def adds_number(operation: Operation) -> bool:
+    """Whether a sum adds one number, larger than an ε that guards a division, to all entries."""
+    other = operation.arguments.get("other") if operation.name in ("add", "sub", "rsub") else None
+    return isinstance(other, (int, float)) and abs(other) >= TINY
 
 
 def attention_scale(operation: Operation) -> float:

@@ -6,6 +6,7 @@ from thetaone.parametrization.reading.program._axes import Axes
 from thetaone.parametrization.reading.program._program import Operation, Value
 
 LINEAR, NORMALIZED, SPECTRAL, NONLINEAR = "linear", "normalized", "spectral", "nonlinear"
+SHIFTED = "shifted"  # a constant is added to it, as in a gain 1 + g
 PRODUCT = "product"  # entry by entry with another parameter of the same axes
 AFTERWARDS = "nonlinear afterwards"  # of a sum over its products with another parameter
 STATISTIC = "norm"  # a sum, norm or the like of its entries

@@ -8,6 +8,8 @@ from thetaone.parametrization.reading.program._axes import Axes, broadcast, move
 from thetaone.parametrization.reading.program._contractions import (
     FACTORS,
     PRODUCTS,
+    TINY,
+    adds_number,
     result_axes,
     scalar,
     summed_axes,
@@ -18,13 +20,14 @@ from thetaone.parametrization.reading.program._parts import (
     NONLINEAR,
     NORMALIZED,
     PRODUCT,
+    SHIFTED,
     SPECTRAL,
     STATISTIC,
     Gain,
     Part,
     Uses,
 )
-from thetaone.parametrization.reading.program._program import Operation, Value
+from thetaone.parametrization.reading.program._program import DATA, Operation, Value
 
 _KEPT = (
     "add", "sub", "rsub", *PRODUCTS, "cat", "stack", "write", "copy", "complex",
@@ -91,6 +94,8 @@ class Weights:
         how = part.how
         if how == LINEAR and not kept:
             how = AFTERWARDS if part.inner > 1 else NONLINEAR
+        elif how == LINEAR and _is_shifted(operation):
+            how = SHIFTED
         return replace(part, axes=axes, how=how, factor=part.factor * scalar(operation, value))
 
     def _mark_products(
@@ -169,6 +174,14 @@ class Weights:
                 amid = size > 1 and part.inner > size  # of three, the one in the middle
                 parts[name] = replace(part, how=NONLINEAR) if amid or name in parts else part
         self.uses.weights[operation.output] = parts
+
+
+def _is_shifted(operation: Operation) -> bool:
+    """Whether a sum adds constants to parameters."""
+    if operation.name not in ("add", "sub", "rsub"):
+        return False
+    constants = [value.number for value in operation.inputs if value.kind == DATA]
+    return adds_number(operation) or any(n is None or abs(n) >= TINY for n in constants)
 
 
 def _is_norm(operation: Operation) -> bool:
