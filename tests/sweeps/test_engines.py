@@ -222,7 +222,8 @@ def test_unknown_engine_and_no_workers() -> None:
 
 
 FOREVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path[:0] = {path!r}
 from toy import Slow, adam, toy_grid
 from thetaone.sweeps.engines._local import run_local
@@ -262,7 +263,10 @@ def test_no_worker_outlives_an_interrupted_or_killed_sweep(how: signal.Signals) 
         time.sleep(0.05)
     assert len(workers) == 2
     os.kill(parent.pid, how)
-    assert parent.wait(timeout=20) != 0
+    try:
+        assert parent.wait(timeout=20) != 0
+    finally:
+        parent.kill()
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
