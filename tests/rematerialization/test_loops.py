@@ -1,18 +1,18 @@
 """Loops that do more than hand each output on: run block by block, or refused."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from tests.rematerialization.loops import ByLoop, Loop, Shifted
+from tests.rematerialization.loops import ByLoop, Loop, Shifted, peak
 from tests.rematerialization.models import Looping, Residual, planned
 from tests.rematerialization.test_executor import assert_same, backward, batch, state
-from thetaone.errors import RecomputationError
-from thetaone.rematerialization import TrainingMemory, rematerialize
+from thetaone.errors import ProfileError, RecomputationError
+from thetaone.rematerialization import TrainingMemory, budget_bytes, profile, rematerialize
 
 
 def supervised(model: Looping, x: torch.Tensor) -> torch.Tensor:
@@ -201,3 +201,46 @@ def test_a_sequential_that_holds_one_block_several_times(
     blocks = [Residual(16, 0.1) for _ in range(4)]
     chain = nn.Sequential(*[blocks[place] for place in order])
     assert_same(Around(chain) if inner else chain, backward, batch())
+
+
+class Recurrent(nn.Module):
+    """One block in a loop; ``fed`` hands each call an input of its own, as a recurrent cell has."""
+
+    def __init__(self, depth: int, *, fed: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(16, 16)
+        self.inner: Any = nn.Module()
+        self.inner.block = Shifted(16, 0.1)
+        self.depth, self.fed = depth, fed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.first(x)
+        for number in range(self.depth):
+            state = self.inner.block(state, x[..., :1] * number if self.fed else None)
+        return state
+
+
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize("blocks", [None, "inner.block"])
+@pytest.mark.filterwarnings("ignore:.* is called with other extra arguments")
+def test_a_block_that_a_loop_calls_many_times_is_a_chain(blocks: str | None, *, fed: bool) -> None:
+    plain, x = Recurrent(8, fed=fed), batch(64, 16)
+    chain = profile(plain, x, blocks=blocks, repeats=1)
+    assert [one.name for one in chain.stages] == ["inner.block"] * 8
+    for budget in (1.0, 0.7, 0.4):
+        ours, same = copy.deepcopy(plain), copy.deepcopy(plain)
+        rematerialize(ours, sample=x, budget=budget, blocks=blocks)
+        for _ in range(2):
+            for a, b in zip(state(same, backward, x), state(ours, backward, x), strict=True):
+                assert torch.equal(a, b)
+        beside = 4 * x.nbytes  # what the first layer and the loss hold
+        limit = budget_bytes(chain, budget) + beside
+        assert peak(ours, lambda m: m(x).sum().backward()) <= limit
+
+
+def test_a_block_that_is_named_and_called_once_is_no_chain() -> None:
+    with pytest.raises(ProfileError, match="block' is a Shifted, which the forward calls once"):
+        profile(Recurrent(1), batch(), blocks="inner.block")
+    with pytest.raises(ProfileError, match="its forward calls no block many times"):
+        profile(Recurrent(1), batch())

@@ -1,6 +1,6 @@
 """Finds the chain in a model: an ``nn.Sequential``, or blocks that its forward calls in turn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,21 @@ class Blocks:
     lists: tuple[str, ...] = ()
     guessed: bool = False
 
+    @property
+    def single(self) -> bool:
+        """Whether it is one block that was named itself, and is to be called many times."""
+        return self.names == self.lists
+
     def name_of(self, module: nn.Module) -> str:
         """Qualified name of a block."""
         return next(n for n, m in zip(self.names, self.modules, strict=True) if m is module)
 
 
-def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> Blocks:
+def find_blocks(
+    model: nn.Module,
+    blocks: str | Sequence[str] | None = None,
+    called: Callable[[], Sequence[str]] = tuple,
+) -> Blocks:
     """The chain of a model.
 
     Args:
@@ -46,13 +55,15 @@ def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> 
         blocks: Qualified name of a list of blocks, e.g. ``"model.layers"``, or several names, of
             lists or of single blocks, e.g. ``("encoder.block", "decoder.block")``; None takes the
             model itself if it is a list, else its lists with the most parameters.
+        called: Names the blocks of a model without a list by the calls of its forward; asked only
+            for such a one.
 
     Raises:
         InputError: ``blocks`` is neither a name nor names.
         ProfileError: There is no such list, or it holds no block, or ``blocks`` name one twice.
     """
     if blocks is None:
-        lists, guessed = _guess(model), True
+        lists, guessed = _guess(model, called), True
     else:
         alone = isinstance(blocks, str) or not hasattr(blocks, "__iter__")
         names: tuple[Any, ...] = (blocks,) if alone else tuple(blocks)
@@ -72,10 +83,7 @@ def find_blocks(model: nn.Module, blocks: str | Sequence[str] | None = None) -> 
 
 def _single(name: str, module: nn.Module, *, guessed: bool) -> Blocks:
     if not isinstance(module, LISTS):
-        raise ProfileError(
-            f"blocks={name!r} is a {type(module).__name__}; name a ModuleList, a ModuleDict or a "
-            "Sequential, or several blocks"
-        )
+        return Blocks((name,), (module,), None, (name,), guessed)
     children = dict(module.named_children())
     if not children:
         raise ProfileError(f"{name or 'the model'} has no blocks: nothing to rematerialize")
@@ -102,7 +110,7 @@ def _named(model: nn.Module, name: str) -> nn.Module:
         raise ProfileError(f"blocks={name!r}: {error}; name a ModuleList") from error
 
 
-def _guess(model: nn.Module) -> dict[str, nn.Module]:
+def _guess(model: nn.Module, called: Callable[[], Sequence[str]]) -> dict[str, nn.Module]:
     if isinstance(model, nn.Sequential | nn.ModuleList):
         return {"": model}
     for kinds, least in (((nn.ModuleList, nn.ModuleDict), 2), ((nn.Sequential,), 2)):
@@ -115,9 +123,12 @@ def _guess(model: nn.Module) -> dict[str, nn.Module]:
             return _prefixed(prefix, alike)
     if lists := _outermost(model, (nn.ModuleList,), 1):  # one block that is used many times
         return _large(lists)
+    if names := tuple(dict.fromkeys(called())):
+        return {name: _named(model, name) for name in names}
     raise ProfileError(
-        f"{type(model).__name__} has no ModuleList or Sequential of two blocks or more; "
-        "put its blocks in one, or name it: blocks='model.layers'"
+        f"{type(model).__name__} has no ModuleList or Sequential of two blocks or more, and its "
+        "forward calls no block many times; put its blocks in a list, or name it: "
+        "blocks='model.layers'"
     )
 
 

@@ -98,7 +98,7 @@ def rematerialize(
         else:
             replan = within
     with as_written(model):
-        links = find_blocks(model, blocks)
+        links = find_blocks(model, blocks, lambda: schedule.stages)
     require_same_blocks(schedule, links)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")

@@ -6,6 +6,7 @@ to the next block, decides whether a region may span the two.
 
 import random
 import weakref
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -95,6 +96,12 @@ def capture(blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]) -
         notes.run(run)
         if len(notes.called) < len(blocks.modules):
             _complete(notes, run)
+    if blocks.single and len(notes.subjects) == 1:
+        raise ProfileError(
+            f"blocks={blocks.names[0]!r} is a {type(blocks.modules[0]).__name__}, which the "
+            "forward calls once; name a ModuleList, a ModuleDict or a Sequential, several blocks, "
+            "or a block that is called many times"
+        )
     missing = [name for name in blocks.names if name not in notes.called]
     if missing:
         order = ", ".join(subject.name for subject in notes.subjects) or "(none)"
@@ -104,6 +111,37 @@ def capture(blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]) -
             "by, and this library too. Name the blocks that are called: blocks='model.layers'"
         )
     return notes.subjects
+
+
+def called_again(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
+    """The module that a forward calls more than once, if there is one: a block in a loop.
+
+    Of several, that which runs the most weights: its parameters times its calls.
+    """
+    calls = Counter[str]()
+
+    def count(name: str, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        tensors = [one for one in leaves_of((args, kwargs)) if isinstance(one, torch.Tensor)]
+        if any(map(torch.is_floating_point, tensors)):  # an embedding is no block
+            calls.update((name,))
+
+    hooks = [
+        module.register_forward_pre_hook(partial(count, name), with_kwargs=True)
+        for name, module in model.named_modules()
+        if name and next(module.parameters(), None) is not None
+    ]
+    try:
+        with torch.compiler.set_stance("force_eager"), dropped_tapes(), torch.enable_grad():
+            copy_context().run(run)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    def weights(name: str) -> int:
+        return calls[name] * sum(one.numel() for one in model.get_submodule(name).parameters())
+
+    repeated = [name for name, count in calls.items() if count > 1]
+    return (max(repeated, key=weights),) if repeated else ()
 
 
 def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:

@@ -6,6 +6,7 @@ import statistics
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from thetaone.rematerialization.blocks import (
     describe_parameters,
     find_blocks,
 )
-from thetaone.rematerialization.profiling._capture import capture
+from thetaone.rematerialization.profiling._capture import called_again, capture
 from thetaone.rematerialization.profiling._conditions import Modes, conditions
 from thetaone.rematerialization.profiling._isolation import unhooked, untouched
 from thetaone.rematerialization.profiling._measure import (
@@ -83,8 +84,9 @@ def profile(
     require_call(model, forward, inputs, kwargs)
     _require_contents(model, (inputs, kwargs))
     with as_written(model), isolated(model, (inputs, kwargs)):
-        chosen = find_blocks(model, blocks)
-        subjects = captured(chosen, lambda: (forward or _call)(model, *inputs, **kwargs))
+        run = partial(forward or _call, model, *inputs, **kwargs)
+        chosen = find_blocks(model, blocks, partial(called_again, model, run))
+        subjects = captured(chosen, run)
         _warn_of_joints(chosen, subjects)
         return measured_chain(subjects, repeats, model=type(model).__name__)
 

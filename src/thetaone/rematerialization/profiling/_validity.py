@@ -1,6 +1,7 @@
 """Whether what was measured or planned before still applies to a model."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from thetaone.rematerialization.blocks import (
     describe_parameters,
     find_blocks,
 )
+from thetaone.rematerialization.profiling._capture import called_again
 from thetaone.rematerialization.profiling._profile import captured, describe, isolated, require_call
 
 
@@ -40,10 +42,10 @@ def require_current(
         ProfileError: It is stale, or was written by hand; every difference is named.
     """
     require_call(model, forward, inputs, kwargs)
-    run = forward or nn.Module.__call__
+    run = partial(forward or nn.Module.__call__, model, *inputs, **kwargs)
     with as_written(model), isolated(model, (inputs, kwargs)):
-        chosen = find_blocks(model, blocks)
-        subjects = captured(chosen, lambda: run(model, *inputs, **kwargs))
+        chosen = find_blocks(model, blocks, partial(called_again, model, run))
+        subjects = captured(chosen, run)
     today = describe(type(model).__name__, subjects)
     changed = [
         f"{name} was {chain.context.get(name, 'not noted')}, is {value}"
