@@ -8,6 +8,7 @@ from tests.rematerialization.loops import peak
 from tests.rematerialization.models import Residual, looping, planned
 from tests.rematerialization.test_executor import backward, batch
 from thetaone.rematerialization import profile, rematerialize
+from thetaone.rematerialization.accounting import StorageTracker
 from thetaone.rematerialization.planning._policies import per_block
 
 
@@ -51,6 +52,17 @@ def test_measuring_fires_no_hook_and_leaves_weights_alone() -> None:
     assert all(p.grad is None for p in model.parameters())
     backward(model, batch(7, 16))  # planned anew within the step
     assert len(fired) == 2 * len(list(model.parameters()))
+
+
+def test_measuring_leaves_nothing_in_memory() -> None:
+    """What is saved for the backward of ``tanh`` is its own output, which hooks may hold."""
+    model, x = (
+        nn.Sequential(*[nn.Sequential(nn.Linear(16, 16), nn.Tanh()) for _ in range(4)]),
+        batch(64, 16),
+    )
+    with StorageTracker() as tracker:
+        profile(model, x, repeats=2)
+    assert tracker.live_bytes == 0
 
 
 class Heads(nn.Module):

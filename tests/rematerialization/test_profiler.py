@@ -223,7 +223,8 @@ def test_on_cuda_a_kernels_workspace_is_scratch(monkeypatch: pytest.MonkeyPatch)
 
     x = torch.zeros(8, requires_grad=True)
     block = Block()
-    subject = Subject("0", "", block, block, (x,), Call((Flow(0),), {}), Watch("0", block))
+    watch = Watch("0", block)
+    subject = Subject("0", "", block, block, (x,), Call((Flow(0),), {}), watch, watch.now())
     plain = measure_sizes(subject)
     assert (plain.forward_scratch, plain.backward_scratch) == (0, 0)
     monkeypatch.setattr(

@@ -5,13 +5,11 @@ runs all of it; the others hand on placeholders. A block that no region joins wi
 section of its own and returns what it returns.
 """
 
-import json
 import operator
 import warnings
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -41,7 +39,7 @@ from thetaone.rematerialization.execution._placeholders import (
     placeholder_among,
     placeholder_in,
 )
-from thetaone.rematerialization.execution._ready_plan import Plan
+from thetaone.rematerialization.execution._ready_plan import Plan, subjects_of
 from thetaone.rematerialization.execution._tree_runner import (
     Execution,
     Place,
@@ -51,11 +49,6 @@ from thetaone.rematerialization.profiling import (
     Subject,
     conditions,
     differences,
-    dropped_tapes,
-    outside_gradients,
-    subject_of,
-    unhooked,
-    untouched,
 )
 
 PLAIN = {torch.Tensor, nn.Parameter, bool, int, float, str, tuple, list, dict, type(None)}
@@ -69,7 +62,7 @@ class Replanned:
     sizes: tuple[Any, ...]
 
 
-Replan = Callable[[list[Subject]], Replanned]
+Replan = Callable[[list[Subject], Mapping[int, int]], Replanned]
 
 
 @dataclass(frozen=True)
@@ -260,38 +253,29 @@ class ChainRunner:
         now = conditions((activation,), call, plan.modes)
         now = {name: value for name, value in now.items() if name not in self.ignored}
         changed = differences(plan.conditions, now)
-        if not changed:
-            return plan
-        if self.replan is None:
+        if changed and self.replan is None:
             raise ScheduleError(
                 f"the schedule was made for another step: {changed}. Profile and plan for this "
                 "one, or use rematerialize(model, sample=…, budget=…), which plans anew by itself"
             )
         kind = tuple(now.values())
-        if kind not in self.others:
-            subjects = copy_context().run(self._subjects, plan, activation, call)
-            replanned = self.replan(subjects)
-            if replanned.sizes == self.sizes and changed.startswith("extra values was"):
+        current = self.others.get(kind) if changed else plan
+        outgrown = current.runner.first_step.outgrown if current else {}
+        if current and (self.replan is None or not outgrown):
+            return current
+        assert self.replan is not None
+        subjects = copy_context().run(subjects_of, plan, activation, call)
+        anew = self.replan(subjects, outgrown)
+        if changed:
+            if anew.sizes == self.sizes and changed.startswith("extra values was"):
                 self.ignored.add("extra values")
                 return plan
-            self.others[kind] = Plan.of(self.blocks, replanned.schedule, self.disk, whole=True)
-        return self.others[kind]
-
-    def _subjects(self, plan: Plan, activation: torch.Tensor, call: Call) -> list[Subject]:
-        """The blocks as they would be called from here, to be profiled."""
-        kinds: dict[Hashable, Subject] = {}
-        subjects: list[Subject] = []
-        flowing: Tensors = (activation,)
-        watches = [plan.runner.watch(stage) for stage in range(len(plan.stages))]
-        with untouched(watches, {activation.device}), unhooked(plan.modules), dropped_tapes():
-            for stage, one in enumerate(plan.stages):
-                call = plan.runner.call_of(stage, max(0, stage - 1), call)
-                run = partial(written(one.block).__call__, one.block)
-                subject = subject_of(kinds, one.name, run, flowing, call, watches[stage])
-                described = "" if one.link is None else json.dumps(one.link)
-                subjects.append(replace(subject, link=described, extra=outside_gradients(call)))
-                flowing = plan.runner.run_block(stage, flowing, call, None)
-        return subjects
+            self.others[kind] = Plan.of(self.blocks, anew.schedule, self.disk, whole=True)
+            return self.others[kind]
+        whole = self.blocks.container is not None
+        self.plan = Plan.of(self.blocks, anew.schedule, self.disk, whole=whole)
+        self.sizes, self.others = anew.sizes, {}
+        return self.plan
 
 
 def is_library_code(function: Any) -> bool:

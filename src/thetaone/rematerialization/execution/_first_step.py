@@ -3,7 +3,7 @@
 A profile can be true and a step need more: an attribute that was set since, an autocast inside a
 block, what an argument holds. Each stage is counted once, when its tape is first written, by the
 tracker that measured it, and again after others changed what its block holds; steps beside these
-cost nothing.
+cost nothing. A stage that keeps more is *outgrown*: the next step is planned anew with its bytes.
 """
 
 import traceback
@@ -23,7 +23,7 @@ from thetaone.rematerialization.profiling import cast_bytes
 
 TOLERANCE = 0.01  # of a tape: what a block sets up at its first forward is a few bytes more
 
-AGAIN = 8  # times that a stage is counted anew: a step's number set on a block changes every time
+AGAIN = 8  # times that all stages are counted anew; where each step changes them, then one in turn
 
 
 class FirstStep:
@@ -31,22 +31,24 @@ class FirstStep:
 
     Args:
         tapes: What was measured for each stage [bytes]; empty if nothing was.
+
+    Attributes:
+        outgrown: Stages that keep more, and what they keep [bytes].
     """
 
     def __init__(self, tapes: Sequence[int]) -> None:
         self.tapes = dict(enumerate(tapes))
         self.expected = dict(self.tapes)
-        self.again = Counter[int]()
-
-    def watches(self, stage: int) -> bool:
-        """Whether a stage would be counted again."""
-        return stage in self.tapes and self.again[stage] < AGAIN
+        self.outgrown: dict[int, int] = {}
+        self.changes = Counter[int]()
 
     def count_again(self, stages: Iterable[int]) -> None:
         """Hold stages against their tapes once more: something changed what their blocks hold."""
-        for stage in filter(self.watches, stages):
-            self.again[stage] += 1
-            self.expected[stage] = self.tapes[stage]
+        for stage in filter(self.tapes.__contains__, stages):
+            self.changes[stage] += 1
+            changes = self.changes[stage]
+            if changes <= AGAIN or changes % len(self.tapes) == stage:
+                self.expected[stage] = self.tapes[stage]
 
     def run(self, stage: int, name: str, block: nn.Module, call: Callable[[], Any]) -> Any:
         """Run a stage that writes its tape; the first time with an eye on its bytes.
@@ -64,21 +66,25 @@ class FirstStep:
                 output = call()
         except _StopRecomputationError as stopped:
             traceback.clear_frames(stopped.__traceback__)  # what the block was about to return
-            self._compare(name, expected, tracker.live_bytes)
+            self._compare(stage, name, expected, tracker.live_bytes)
             raise
-        self._compare(name, expected, tracker.live_bytes)
+        self._compare(stage, name, expected, tracker.live_bytes)
         return output
 
-    def _compare(self, name: str, expected: int, kept: int) -> None:
+    def _compare(self, stage: int, name: str, expected: int, kept: int) -> None:
         if kept <= (1 + TOLERANCE) * expected:
             return
-        self.expected.clear()
+        said = bool(self.outgrown)
+        self.outgrown[stage] = max(kept, self.outgrown.get(stage, 0))
+        if said:
+            return
         warnings.warn(
             f"{name} keeps {format_bytes(kept)} for its backward where {format_bytes(expected)} "
             "were measured: this step takes more than its plan says, and may take more than the "
             "budget. Something that decides it changed since (an attribute, an autocast inside the "
-            "block, what an argument holds) or a forward hook keeps tensors: call rematerialize "
-            "again with a sample like this step",
+            "block, what an argument holds) or a forward hook keeps tensors. A model that has a "
+            "budget plans the next step anew; for a schedule of your own, plan again with a sample "
+            "like this step",
             RuntimeWarning,
             stacklevel=2,
         )

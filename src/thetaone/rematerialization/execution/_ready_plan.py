@@ -1,19 +1,35 @@
 """A schedule made ready to run: which block each stage is, and where the chain may be cut."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
 from thetaone.errors import ScheduleError
 from thetaone.records import Schedule
-from thetaone.rematerialization.blocks import Blocks
+from thetaone.rematerialization.blocks import Blocks, Call, written
 from thetaone.rematerialization.disk import DiskTier
-from thetaone.rematerialization.execution._tree_runner import StageCall, TreeRunner, read_links
+from thetaone.rematerialization.execution._tree_runner import (
+    StageCall,
+    Tensors,
+    TreeRunner,
+    read_links,
+)
 from thetaone.rematerialization.planning import Node, tree
-from thetaone.rematerialization.profiling import Modes
+from thetaone.rematerialization.profiling import (
+    Modes,
+    Subject,
+    dropped_tapes,
+    outside_gradients,
+    subject_of,
+    unhooked,
+    untouched,
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,23 @@ def stage_calls(blocks: Blocks, schedule: Schedule) -> list[StageCall]:
         )
     links = read_links(schedule.links, len(names))
     return [StageCall(name, modules[name], one) for name, one in zip(names, links, strict=True)]
+
+
+def subjects_of(plan: Plan, activation: torch.Tensor, call: Call) -> list[Subject]:
+    """The blocks as they would be called from here, to be profiled."""
+    kinds: dict[Hashable, Subject] = {}
+    subjects: list[Subject] = []
+    flowing: Tensors = (activation,)
+    watches = [plan.runner.watch(stage) for stage in range(len(plan.stages))]
+    with untouched(watches, {activation.device}), unhooked(plan.modules), dropped_tapes():
+        for stage, one in enumerate(plan.stages):
+            call = plan.runner.call_of(stage, max(0, stage - 1), call)
+            run = partial(written(one.block).__call__, one.block)
+            subject = subject_of(kinds, one.name, run, flowing, call, watches[stage])
+            described = "" if one.link is None else json.dumps(one.link)
+            subjects.append(replace(subject, link=described, extra=outside_gradients(call)))
+            flowing = plan.runner.run_block(stage, flowing, call, None)
+    return subjects
 
 
 def cut_sections(root: Node) -> list[Node]:

@@ -1,6 +1,6 @@
 """Plans anew, within the same bytes, for a step that is not as it was planned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,13 +40,17 @@ class WithinBudget:
     memory_units: int
     disk: DiskTier | None = None
 
-    def __call__(self, subjects: list[Subject]) -> Replanned:
+    def __call__(self, subjects: list[Subject], kept: Mapping[int, int]) -> Replanned:
         """Profile the blocks as they are called now, and plan them.
+
+        Args:
+            subjects: The blocks.
+            kept: What stages kept at least, in a step before [bytes].
 
         Raises:
             BudgetTooSmallError: This size does not fit.
         """
-        chain = measured_chain(subjects, 1, model=self.model)
+        chain = keeping(measured_chain(subjects, 1, model=self.model), kept)
         return Replanned(self.plan(chain), sizes_of(chain))
 
     def plan(self, chain: Chain) -> Schedule:
@@ -89,19 +93,24 @@ class ForModel:
         self.first = self.first or chain.plan
         now = model_conditions(chain.first_plan.modes, args, kwargs)
         now = {name: one for name, one in now.items() if name not in self.ignored}
-        if not differences(self.planned, now):
+        changed, kind = differences(self.planned, now), tuple(now.values())
+        current = self.plans.get(kind) if changed else self.first
+        outgrown = current.runner.first_step.outgrown if current else {}
+        if current and not outgrown:
+            chain.plan = current
+            return
+        measured = profile(model, *args, blocks=self.blocks, repeats=1, **kwargs)
+        measured = keeping(measured, outgrown)
+        schedule, sizes = self.within.plan(measured), sizes_of(measured)
+        if changed and sizes == self.sizes and _only_values(self.planned, now):
+            self.ignored.add("extra values")
             chain.plan = self.first
             return
-        kind = tuple(now.values())
-        if kind not in self.plans:
-            measured = profile(model, *args, blocks=self.blocks, repeats=1, **kwargs)
-            schedule = self.within.plan(measured)
-            if sizes_of(measured) == self.sizes and _only_values(self.planned, now):
-                self.ignored.add("extra values")
-                chain.plan = self.first
-                return
-            self.plans[kind] = Plan.of(chain.blocks, schedule, chain.disk, whole=False)
-        chain.plan = self.plans[kind]
+        chain.plan = Plan.of(chain.blocks, schedule, chain.disk, whole=False)
+        if changed:
+            self.plans[kind] = chain.plan
+        else:
+            self.first, self.planned, self.sizes, self.plans = chain.plan, now, sizes, {}
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy, whose plans are of other blocks."""
@@ -118,6 +127,17 @@ def model_conditions(modes: Modes, args: tuple[Any, ...], kwargs: dict[str, Any]
         return None if isinstance(leaf, torch.Tensor) else leaf
 
     return conditions(tensors, Call(*mapped((args, kwargs), value)), modes)
+
+
+def keeping(chain: Chain, kept: Mapping[int, int]) -> Chain:
+    """A chain whose stages keep at least what they were seen to keep."""
+    if not kept:
+        return chain
+    stages = [
+        stage.model_copy(update={"tape_bytes": max(stage.tape_bytes, kept.get(place, 0))})
+        for place, stage in enumerate(chain.stages)
+    ]
+    return chain.model_copy(update={"stages": tuple(stages)})
 
 
 def sizes_of(chain: Chain) -> tuple[Any, ...]:

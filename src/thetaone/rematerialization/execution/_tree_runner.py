@@ -115,14 +115,14 @@ class TreeRunner:
         if stage in self.first_step.expected:
             self.watch(stage).now()  # for the next step to compare with
             return True
-        if not self.first_step.watches(stage):
+        if stage not in self.first_step.tapes:
             return False
         watch = self.watch(stage)
         known = watch.known
         if watch.now() is known:
             return False
         self.first_step.count_again((stage,))
-        return True
+        return stage in self.first_step.expected
 
     def start(self, node: Node, flowing: Tensors, call: Call, execution: Execution) -> Tensors:
         """The first execution of a node, in the forward."""
@@ -186,6 +186,8 @@ class TreeRunner:
         """Run one block; ``execution`` notes what it returned, for the model's own loop."""
         one = self.stages[stage]
         run = self.run_taping if taping else self.run_as_written
+        if taping and execution is not None:
+            self.is_to_count(stage)
         output = run(stage, call, *flowing)
         tensors = output_tensors(output, where=label(one.block, one.name))
         if execution is not None:

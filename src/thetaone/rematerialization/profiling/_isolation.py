@@ -1,7 +1,7 @@
 """What measuring and planning anew leave as they were: gradients, hooks, buffers, random state."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,9 +20,12 @@ from thetaone.rematerialization.blocks import (
 
 
 @contextmanager
-def dropped_tapes() -> Iterator[None]:
-    """Drop what autograd would keep: the forward of a recomputed region."""
-    with torch.autograd.graph.saved_tensors_hooks(lambda _: None, _never):
+def dropped_tapes(seen: Callable[[torch.Tensor], None] = lambda _: None) -> Iterator[None]:
+    """Drop what autograd would keep, ``seen`` first: the forward of a recomputed region.
+
+    A tensor that such a hook handed on would hold its own graph, and neither would ever be freed.
+    """
+    with torch.autograd.graph.saved_tensors_hooks(seen, _never):
         yield
 
 

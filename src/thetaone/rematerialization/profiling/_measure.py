@@ -28,7 +28,6 @@ from thetaone.rematerialization.profiling._isolation import (
     dropped_tapes,
     substituted_parameters,
     uncached_casts,
-    untouched,
 )
 from thetaone.rematerialization.profiling._subject import Subject
 
@@ -58,14 +57,14 @@ def measure_sizes(subject: Subject) -> Sizes:
     eager = torch.compiler.set_stance("force_eager")
     substituted = substituted_parameters(subject.block, subject.call)
     with eager, substituted as leaves, uncached_casts(device):
-        with untouched([subject.watch], [device]), dropped_tapes(), StorageTracker() as tracker:
+        with subject.as_called(), dropped_tapes(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
             flowing, outputs = subject.run()
             size = storage_bytes(_born(outputs, flowing, subject))
             passing = storage_bytes(one for one in outputs if _among(one, flowing))
             plain_peak = high.peak
             del flowing, outputs
-        with untouched([subject.watch], [device]), StorageTracker() as tracker:
+        with subject.as_called(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
             flowing, outputs = subject.run()
             tape, taping_peak = tracker.live_bytes, high.peak
@@ -119,7 +118,7 @@ def measure_seconds(subject: Subject) -> tuple[float, float]:
     """Seconds of one forward that writes its tape, and of its backward."""
     device = subject.device
     with (
-        untouched([subject.watch], [device]),
+        subject.as_called(),
         substituted_parameters(subject.block, subject.call) as leaves,
     ):
         synchronize(device)
@@ -173,18 +172,14 @@ def measure_tail(subject: Subject) -> float:
     """The share of the forward that follows the last tensor saved for the backward."""
     last, device = [0.0], subject.device
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def note(_: torch.Tensor) -> None:
         synchronize(device)
         last[0] = time.perf_counter()
-        return tensor
 
-    with untouched([subject.watch], [device]):
+    with subject.as_called():
         synchronize(device)
         start = last[0] = time.perf_counter()
-        with (
-            substituted_parameters(subject.block, subject.call),
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        ):
+        with substituted_parameters(subject.block, subject.call), dropped_tapes(note):
             subject.run()
         synchronize(device)
         end = time.perf_counter()
@@ -248,9 +243,9 @@ def check_repeatable(subject: Subject) -> Repeated:
     device = subject.device
     generators = [*global_generators(device), *subject.watch.generators]
     states = [generator_state(one) for one in generators]
-    with untouched([subject.watch], [device]):
+    with subject.as_called():
         _check_in_place(subject)
-    with untouched([subject.watch], [device]), dropped_tapes():
+    with subject.as_called(), dropped_tapes():
         buffers = subject.watch.buffers()
         note = Note(subject.watch.now())
         first = [one.detach().clone() for one in subject.run()[1]]
@@ -266,7 +261,7 @@ def check_repeatable(subject: Subject) -> Repeated:
             and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
         )
         note.lighten(subject.watch.now(), set())
-    with untouched([subject.watch], [device]), dropped_tapes():
+    with subject.as_called(), dropped_tapes():
         leaves, second, read = _run_again(subject, note)
     for one in second:
         alone = len(second) == 1  # beside others, what is handed on unchanged is counted apart

@@ -1,6 +1,7 @@
 """A block as its model calls it, ready to be run again and measured."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from thetaone.rematerialization.blocks import Call, Watch, label, output_tensors
+from thetaone.rematerialization.blocks import Call, Note, Snapshot, Watch, label, output_tensors
+from thetaone.rematerialization.profiling._isolation import untouched
 from thetaone.rematerialization.profiling._kinds import kind_of
 
 
@@ -39,6 +41,7 @@ class Subject:
         flowing: What flows in; detached, same requires_grad as in the model.
         call: The other arguments.
         watch: What the block can reach.
+        state: Of that, as the model calls it.
         context: Context variables as the model calls it.
         extra: Its extra arguments that need a gradient.
         joint: Why no region may span this block and the one before; empty when one may.
@@ -53,6 +56,7 @@ class Subject:
     flowing: tuple[torch.Tensor, ...]
     call: Call
     watch: Watch
+    state: Snapshot
     context: Context = field(default_factory=copy_context)
     extra: tuple[ExtraGradient, ...] = ()
     joint: str = ""
@@ -68,6 +72,13 @@ class Subject:
     def device(self) -> torch.device:
         """Where its activations are."""
         return self.flowing[0].device
+
+    @contextmanager
+    def as_called(self) -> Iterator[None]:
+        """Give the block the state in which the model calls it; all is as it was on exit."""
+        noted = self.watch.as_noted(Note(self.state).copied())
+        with untouched([self.watch], [self.device]), noted:
+            yield
 
     def run(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Run forward from fresh leaves; the leaves and the tensors that come out."""
@@ -103,12 +114,15 @@ def subject_of(
     kind = kind_of(watch.block, flowing, call.before)
     if kind not in kinds:
         leaves = tuple(one.detach().requires_grad_(one.requires_grad) for one in flowing)
-        kinds[kind] = Subject(name, kind, watch.block, run_block, leaves, call.detached(), watch)
+        kinds[kind] = Subject(
+            name, kind, watch.block, run_block, leaves, call.detached(), watch, watch.now()
+        )
     return replace(
         kinds[kind],
         name=name,
         block=watch.block,
         run_block=run_block,
         watch=watch,
+        state=watch.now(),
         context=copy_context(),
     )

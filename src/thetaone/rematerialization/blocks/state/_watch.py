@@ -95,6 +95,11 @@ class Note:
         self.holders, self.contents = snapshot.holders, snapshot.contents
         self.in_place = snapshot.in_place
 
+    def copied(self) -> "Note":
+        """The same without large tensors, which stay as they are when it is put back."""
+        self.in_place = [one for one in self.in_place if one.copy is not None]
+        return self
+
     def lighten(self, after: Snapshot, keep: set[str]) -> None:
         """Let go of what the execution overwrote; ``keep`` names large tensors that it reads."""
         if after is self.snapshot:
