@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from thetaone.errors import RoleError
-from thetaone.parametrization._names import block, canonical
+from thetaone.parametrization._names import canonical
 from thetaone.parametrization.reading.paths import Linearity, Residual, Residuals
 from thetaone.parametrization.reading.program import MOVES, Program, Value
 from thetaone.records import Branch
@@ -15,8 +15,26 @@ from thetaone.records import Branch
 def branches_of(linearity: Linearity) -> tuple[Branch, ...]:
     """The residual branches that a program shows and that hold parameters, in order."""
     residuals = Residuals(linearity)
-    with_insides = ((one, _of_last_block(residuals.inside(one))) for one in residuals.all())
-    return tuple(_branch(linearity, one, inside) for one, inside in with_insides if inside)
+    every = residuals.all()
+    with_insides = [(one, residuals.inside(one)) for one in every]
+    ends = {one: _ends(residuals, one) for one in every}
+    outputs = {one: _outputs(residuals, one) for one in every}
+    return tuple(
+        Branch(
+            ends=ends[one],
+            outputs=outputs[one],
+            inside=tuple(inside),
+            scale=one.scale,
+            within=tuple(
+                name
+                for other in residuals.around(one, every)
+                for name in ends[other] or outputs[other]
+            ),
+            problem=_problem(linearity, one),
+        )
+        for one, inside in with_insides
+        if inside
+    )
 
 
 def named_branches(model: nn.Module, patterns: Sequence[str]) -> tuple[Branch, ...]:
@@ -52,18 +70,28 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, linear) or type(module).__name__ == "Conv1D"
 
 
-def _of_last_block(inside: list[str]) -> list[str]:
-    """Without what another block computed first: a decoder's branch also needs the encoder."""
-    return [name for name in inside if block(name) == block(inside[-1])]
+def _ends(residuals: Residuals, residual: Residual) -> tuple[str, ...]:
+    path = residuals.linearity.path(residual.branch, homogeneous=False)
+    if path is None or residuals.feeds_itself(residual, path.values):
+        return ()
+    return (*path.parameters, *residual.added)
 
 
-def _branch(linearity: Linearity, residual: Residual, inside: list[str]) -> Branch:
-    path = linearity.path(residual.branch, homogeneous=False)
-    return Branch(
-        ends=(*path.parameters, *residual.added) if path is not None else (),
-        outputs=tuple(_makers(linearity.program, residual.branch)),
-        inside=tuple(inside),
-        scale=residual.scale,
+def _outputs(residuals: Residuals, residual: Residual) -> tuple[str, ...]:
+    if residuals.feeds_itself(residual, [residual.branch]):
+        return ()
+    return tuple(_makers(residuals.program, residual.branch))
+
+
+def _problem(linearity: Linearity, residual: Residual) -> str:
+    """Why what is added to a stream is no branch that depth has a rule for; empty for nothing."""
+    if residual.weight is None:
+        return ""
+    names = ", ".join(linearity.uses.weights.get(residual.weight, {}))
+    weights = f"the learned weights {names}" if names else "weights that the pass computes"
+    return (
+        f"the sum in {residual.total.where or 'the model'} multiplies by {weights} not only what "
+        "is added, but what it is added to"
     )
 
 

@@ -15,7 +15,7 @@ and every family gets its own rate (at the ends Adam's and SGD's fall as r^-1; i
 as r^(2α-1)). A branch that ends in no linear parameter is multiplied by a hook instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from thetaone.errors import InputError, MismatchError, RoleError
@@ -74,13 +74,13 @@ def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:
         return DepthRules()
     bases = {_key(branch): branch for branch in pair.placed_branches(pair.base)}
     _check_read(pair)
-    _check_growth_in_branches(growth, pair.branches)
+    fit = [branch for branch in pair.branches if not branch.problem]
+    grown = _outermost([branch for branch in fit if _ratio(branch, growth) != 1.0])
+    _check_growth_in_branches(growth, grown, pair.branches)
     parameters: dict[str, DepthScales] = {}
     outputs: dict[str, float] = {}
-    for branch in pair.branches:
+    for branch in grown:
         r = _ratio(branch, growth)
-        if r == 1.0:
-            continue
         scale = branch.scale / bases.get(_key(branch), branch).scale
         inner = DepthScales(gradient=r**-exponent, size=r ** (exponent - 1))
         if not branch.ends:
@@ -148,6 +148,9 @@ def _add(placed: dict[str, DepthScales], name: str, mine: DepthScales, *, weak: 
 def _ratio(branch: Branch, growth: Mapping[str, float]) -> float:
     names = branch.ends or branch.inside or tuple(_whole_block(branch, growth))
     ratios = {growth.get(name, 1.0) for name in names}
+    if len(ratios) > 1 and not branch.ends:  # a module that holds a stack of its own
+        stack = _stack(_key(branch)[0]) if branch.outputs else ""
+        ratios = {min((r for name, r in growth.items() if _stack(name) == stack), default=1.0)}
     if len(ratios) > 1:
         raise MismatchError(
             f"parameters of one residual branch ({', '.join(names)}) are found {sorted(ratios)} "
@@ -156,13 +159,36 @@ def _ratio(branch: Branch, growth: Mapping[str, float]) -> float:
     return ratios.pop() if ratios else 1.0
 
 
-def _check_growth_in_branches(growth: Mapping[str, float], branches: Iterable[Branch]) -> None:
-    held = {_stack(name) for branch in branches for name in (*branch.inside, *_key(branch))}
+def _outermost(branches: Sequence[Branch]) -> list[Branch]:
+    """Without a block's own small skip connections, which its branch's factor covers."""
+    ends = {name for branch in branches for name in _key(branch)}
+    return [branch for branch in branches if not ends.intersection(branch.within)]
+
+
+def _check_growth_in_branches(
+    growth: Mapping[str, float], grown: Iterable[Branch], branches: Iterable[Branch]
+) -> None:
+    """Refuse what grows in number and lies in no branch that does."""
+    held = {_stack(name) for branch in grown for name in (*branch.inside, *_key(branch))}
     for name, r in growth.items():
         if _stack(name) not in held:
+            around = [b for b in branches if _stack(name) in map(_stack, b.inside)]
             raise RoleError(
-                f"{name} is found {r:g} times as often as in the base and lies in no residual "
-                "branch: plain layers have no rule for depth. Keep the depth, name the ends of "
-                "the branches (branches=['layers.*.out']), or pass depth_exponent=None to leave "
-                "depth alone"
+                f"{name} is found {r:g} times as often as in the base and {_no_branch(around)}, or "
+                "name the ends of the branches (branches=['layers.*.out']), or pass "
+                "depth_exponent=None to leave depth alone"
             )
+
+
+def _no_branch(around: Sequence[Branch]) -> str:
+    """Why what lies in some branches lies in none that can be scaled, and what to do."""
+    problem = next((branch.problem for branch in around if branch.problem), "")
+    if problem:
+        return f"{problem}: add the branch to the stream as it is, x + w * f(x)"
+    ends = next((branch.ends for branch in around if branch.ends), ())
+    if ends:
+        return (
+            f"lies in residual branches that end in {', '.join(ends)}, which is one for all "
+            "blocks: give each block a weight of its own there"
+        )
+    return "lies in no residual branch: plain layers have no rule for depth. Keep the depth"

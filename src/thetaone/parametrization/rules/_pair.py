@@ -58,7 +58,7 @@ class Pair:
             return {}
         sides = (self.target, self.base)
         counts, bases = (Counter(self.place(site.name) for site in b.sites) for b in sides)
-        shared = counts.keys() & bases.keys()
+        shared = [name for name in counts if name in bases]
         return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
 
     @cached_property
@@ -131,10 +131,12 @@ class Pair:
         for branch in blueprint.branches:
             fields = {
                 key: tuple(dict.fromkeys(map(self.place, getattr(branch, key))))
-                for key in ("ends", "outputs", "inside")
+                for key in ("ends", "outputs", "inside", "within")
             }
             one = branch.model_copy(update=fields)
-            placed.setdefault(one.ends or one.outputs, one)
+            first = placed.setdefault(one.ends or one.outputs, one)
+            within = tuple(dict.fromkeys((*first.within, *one.within)))
+            placed[one.ends or one.outputs] = first.model_copy(update={"within": within})
         yield from placed.values()
 
     def products(self) -> Iterator[tuple[FeatureProduct, FeatureProduct]]:

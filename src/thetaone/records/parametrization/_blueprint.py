@@ -77,7 +77,6 @@ class Site(Record):
         fan_one: Features of the wider input of a product of two (``Bilinear``) [count]; 0 for one.
         rms: Root mean square of the values; ``None`` when not measured.
         constant: Whether all values are one number, as far as measured.
-        constant: Whether all values are one number, as far as measured.
         trainable: Whether it requires a gradient.
         factor: What the forward pass multiplies it with.
         uses: Those of its kind in the order of execution; empty when no pass was read.
@@ -169,12 +168,16 @@ class Branch(Record):
         inside: All parameters between the stream and the branch's output, the ends included;
             empty when it was named, not found: all of its block.
         scale: What the forward pass multiplies it with at its end.
+        within: What ends the branches that it lies in, as of a long skip over several blocks.
+        problem: Why a factor on it is not what depth asks for; empty when it is.
     """
 
     ends: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
     scale: float = 1.0
+    within: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class Blueprint(Record):

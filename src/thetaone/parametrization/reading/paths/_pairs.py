@@ -55,13 +55,3 @@ def origin_of(value: Value) -> Operation | None:
 def hold_parameters(linearity: Linearity, *values: Value) -> bool:
     """Whether one of some values is made of parameters alone."""
     return any(value in linearity.uses.weights for value in values)
-
-
-def stacked_terms(operation: Operation) -> tuple[Value, ...]:
-    """The features that a sum adds up which were stacked just before; none for any other sum."""
-    stack = operation.inputs[0].source if operation.name == "sum" else None
-    if stack is None or stack.name not in ("stack", "cat") or len(stack.inputs) < 2:
-        return ()
-    axis = int(stack.arguments.get("dim", 0)) % max(len(stack.output.shape), 1)
-    single = stack.name == "stack" or all(v.shape[axis] == 1 for v in stack.inputs)
-    return stack.inputs if single and summed_axes(operation) == (axis,) else ()

@@ -12,11 +12,8 @@ from thetaone.parametrization.reading.paths._factors import (
     norm_power,
 )
 from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.paths._pairs import (
-    hold_parameters,
-    pairs_of,
-    stacked_terms,
-)
+from thetaone.parametrization.reading.paths._pairs import hold_parameters, pairs_of
+from thetaone.parametrization.reading.paths._stacks import stacked_terms
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
     DATA,
@@ -39,11 +36,11 @@ def read_reductions(linearity: Linearity) -> tuple[Reduction, ...]:
     reductions: list[Reduction] = []
     for operation in linearity.live():
         name, size = operation.name.strip("_"), _reduced(linearity, operation)
-        terms = _terms(linearity, operation)
+        terms, number = _terms(linearity, operation)
         if terms > _FEW:
             name, size = TERMS, terms
         if size > 1 and not size_cancels(linearity, operation.output):
-            factor, _ = forward_factor(linearity, operation.output)
+            factor = number * forward_factor(linearity, operation.output)[0]
             reductions.append(
                 Reduction(
                     where=operation.where,
@@ -94,6 +91,8 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
         return 0
     if operation.name in DISTANCES:
         return operation.inputs[0].shape[-1]
+    if stacked_terms(operation):
+        return 0
     pairs = list(pairs_of(operation))
     if operation.name in ("mm", "bmm", "addmm", "baddbmm") and pairs:
         first, second, size = pairs[0]
@@ -102,20 +101,26 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
     if operation.name not in _REDUCTIONS or operation.index in linearity.uses.summed:
         return 0
     source = operation.inputs[0]
-    if source.kind != ACTIVATION or pairs or stacked_terms(operation):
+    if source.kind != ACTIVATION or pairs:
         return 0
     if operation.name in ("sum", *NORMS) and _normalizes(linearity, operation):
         return 0
     return prod(source.shape[d] for d in summed_axes(operation))
 
 
-def _terms(linearity: Linearity, operation: Operation) -> int:
-    """How many features a sum adds, written as one term after another or as those of a stack."""
-    if operation.name == "sum":
-        return len(stacked_terms(operation))
+def _terms(linearity: Linearity, operation: Operation) -> tuple[int, float]:
+    """How many features a sum adds, one after another or as a stack, and the number on each."""
+    stacked = stacked_terms(operation)
+    if stacked:
+        fixed = all(term.weight is None for term in stacked)
+        return (
+            (len(stacked), sum(term.factor for term in stacked) / len(stacked))
+            if fixed
+            else (0, 1.0)
+        )
     users = linearity.users(operation.output)
     if operation.name not in _ADDS or (len(users) == 1 and users[0].name in _ADDS):
-        return 0
+        return 0, 1.0
     count, front = 0, [operation]
     while front:
         for value in front.pop().inputs:
@@ -124,7 +129,7 @@ def _terms(linearity: Linearity, operation: Operation) -> int:
                 front.append(inner)
             else:
                 count += value.kind == ACTIVATION
-    return count
+    return count, 1.0
 
 
 def _normalizes(linearity: Linearity, operation: Operation) -> bool:

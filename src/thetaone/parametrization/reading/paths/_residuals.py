@@ -1,19 +1,24 @@
 """Residual connections of a program: features to which something computed from them is added."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from thetaone.parametrization._names import block
 from thetaone.parametrization.reading.paths._factors import backward_factor
 from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.paths._pairs import stacked_terms
+from thetaone.parametrization.reading.paths._stacks import Term, number_on, stacked_terms
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
+    DATA,
     INPUT,
+    MOVES,
     Operation,
     Value,
     scalar,
 )
 
+_ADDS = ("add", "sub")
+_TINY = 1e-9  # what rounding leaves of a stream that is taken off again
 _CHOICES = ("where", "write")  # of the stream, or what was added to it, entry by entry
 
 
@@ -27,6 +32,7 @@ class Residual:
         branch: What is added.
         scale: The number that the branch is multiplied with at its end.
         added: Parameters that the same sum adds as they are, such as a bias.
+        weight: What else both are multiplied with, so that the stream does not go on as it is.
     """
 
     total: Operation
@@ -34,6 +40,7 @@ class Residual:
     branch: Value
     scale: float
     added: tuple[str, ...] = ()
+    weight: Value | None = None
 
 
 class Residuals:
@@ -43,60 +50,150 @@ class Residuals:
         self.linearity, self.program = linearity, linearity.program
 
     def all(self) -> list[Residual]:
-        """The residual connections that lie in no other one's branch, in order."""
+        """The residual connections, in order."""
         residuals: list[Residual] = []
         for operation in self.linearity.live():
             if self._is_last(operation):
                 residuals += [one for one in self._of_sum(operation) if self._ends_stream(one)]
+        return residuals
 
-        def nested(residual: Residual) -> bool:
-            return any(self._inside(residual, other) for other in residuals)
+    def around(self, residual: Residual, residuals: Sequence[Residual]) -> list[Residual]:
+        """The residual connections in whose branches one lies."""
+        return [other for other in residuals if self._inside(residual, other)]
 
-        return [residual for residual in residuals if not nested(residual)]
+    def feeds_itself(self, residual: Residual, values: Iterable[Value]) -> bool:
+        """Whether some of a branch's features reach its total past more than sums and moves.
+
+        Args:
+            residual: With that branch.
+            values: Its features.
+        """
+        total, front = residual.total.output, list(values)
+        seen = set(front)
+        while front:
+            for user in self.linearity.users(front.pop()):
+                if user is residual.total or not self.program.depends(total, user.output):
+                    continue
+                if user.output in seen or self._continues(user.output, residual.stream):
+                    continue
+                if not _passes_on(user):
+                    return True
+                seen.add(user.output)
+                front.append(user.output)
+        return False
 
     def inside(self, residual: Residual) -> list[str]:
-        """The parameters that a branch depends on and its stream does not."""
+        """The parameters between stream and branch.
+
+        Those used on the way, and what blocks on the way compute from something else, such as keys
+        from an encoder's output; not what the encoder computed.
+        """
         closures = (self.program.closure(v) for v in (residual.branch, residual.stream))
         branch, stream = closures
         bits = branch & ~stream
-        used = (use for use in self.linearity.uses.all if bits >> use.operation.index & 1)
-        names = list(dict.fromkeys(use.parameter for use in used))
+        used = [use for use in self.linearity.uses.all if bits >> use.operation.index & 1]
+        on_way = {u.parameter for u in used if self._takes(u.operation, residual.stream)}
+        blocks = {block(name) for name in on_way}
+        names = [u.parameter for u in used if u.parameter in on_way or block(u.parameter) in blocks]
         return list(dict.fromkeys((*residual.added, *names))) if names else []
 
     def _is_last(self, operation: Operation) -> bool:
-        """Whether a sum is not itself a term of a longer one."""
-        if operation.name not in ("add", "sub") and not stacked_terms(operation):
+        """Whether a sum is not itself, times a number or not, a term of a longer one."""
+        if operation.name not in _ADDS and not stacked_terms(operation):
             return False
         users = self.linearity.users(operation.output)
-        return not (len(users) == 1 and users[0].name in ("add", "sub") and _adds_two(users[0]))
+        while len(users) == 1 and number_on(users[0]) is not None:
+            users = self.linearity.users(users[0].output)
+        return not (len(users) == 1 and _adds_features(users[0]))
 
     def _of_sum(self, operation: Operation) -> Iterator[Residual]:
         every = list(self._terms(operation, 1.0))
-        terms = [term for term in every if term[0].kind in (ACTIVATION, INPUT)]
-        weights = [self.linearity.uses.weights.get(value, {}) for value, _ in every]
+        weights = [self.linearity.uses.weights.get(term.value, {}) for term in every]
         added = tuple(dict.fromkeys(name for held in weights for name in held))
-        origins = [backward_factor(value, self.linearity.counted) for value, _ in terms]
-        for i, (_, stream) in enumerate(origins):
-            rest = [(j, terms[j]) for j in range(len(terms)) if j != i]
-            depend = [(j, t) for j, t in rest if self._computed_from(t[0], stream)]
-            if depend:
-                for j, (branch, factor) in depend:
-                    yield Residual(operation, stream, branch, factor * origins[j][0], added)
+        closed = self._merged(t for t in every if t.value.kind in (ACTIVATION, INPUT))
+        terms = self._opened(closed)
+        for stream in closed:
+            branches = [t for t in terms.values() if self._is_branch(t.value, stream)]
+            later = [value for value in closed if self._continues(value, stream)]
+            for term in branches:
+                last = next((h for h in later if self._computed_from(term.value, h)), stream)
+                scale = abs(term.factor)
+                yield Residual(operation, last, term.value, scale, added, term.weight)
+            if branches:
                 return
 
-    def _computed_from(self, value: Value, stream: Value) -> bool:
-        return value is not stream and self.program.depends(value, stream)
+    def _opened(self, terms: dict[Value, Term]) -> dict[Value, Term]:
+        """The terms with those sums taken apart that hold another term.
 
-    def _terms(self, operation: Operation, factor: float) -> Iterator[tuple[Value, float]]:
-        """The terms of a sum, and of sums that are terms and nothing else."""
-        values = stacked_terms(operation) or operation.inputs
-        for value in values:
-            inner, number = value.source, factor * scalar(operation, value)
-            nested = inner is not None and inner.name in ("add", "sub") and _adds_two(inner)
-            if nested and inner is not None and len(self.linearity.users(value)) == 1:
-                yield from self._terms(inner, number)
+        Such as ``h = x + f(x)`` in ``(x + h + g(h)) / 2``.
+        """
+        every: list[Term] = []
+        for origin, term in terms.items():
+            inner = origin.source
+            parts = list(self._terms(inner, term.factor)) if inner and _adds_features(inner) else []
+            if terms.keys() & {backward_factor(part.value)[1] for part in parts}:
+                every += [part for part in parts if part.value.kind in (ACTIVATION, INPUT)]
             else:
-                yield value, number
+                every.append(term)
+        return self._merged(every) if len(every) > len(terms) else terms
+
+    def _is_branch(self, value: Value, stream: Value) -> bool:
+        """Whether features are computed from a stream, and are not the stream further on."""
+        return self._computed_from(value, stream) and not self._continues(value, stream)
+
+    def _continues(self, value: Value, stream: Value) -> bool:
+        source = value.source
+        while source is not None and _adds_features(source):
+            values = [backward_factor(term.value)[1] for term in self._terms(source, 1.0)]
+            if stream in values:
+                return True
+            later = [v for v in values if v.source and _adds_features(v.source)]
+            source = next((v.source for v in later if self.program.depends(v, stream)), None)
+        return False
+
+    def _merged(self, terms: Iterable[Term]) -> dict[Value, Term]:
+        """The terms by what they are multiples of; of the same features, their sum."""
+        merged: dict[Value, Term] = {}
+        for term in terms:
+            number, origin = backward_factor(term.value, self.linearity.counted)
+            before = merged.get(origin, Term(term.value, 0.0, term.weight))
+            merged[origin] = replace(before, factor=before.factor + number * term.factor)
+        return {origin: term for origin, term in merged.items() if abs(term.factor) > _TINY}
+
+    def _computed_from(self, value: Value, stream: Value) -> bool:
+        return backward_factor(value)[1] is not stream and self.program.depends(value, stream)
+
+    def _terms(self, operation: Operation, factor: float) -> Iterator[Term]:
+        """The terms of a sum, and of sums that are terms, times numbers, and nothing else."""
+        plain = (Term(value, _sign(operation, value)) for value in operation.inputs)
+        terms = stacked_terms(operation) or tuple(plain)
+        for term in terms:
+            number, inner = self._inner_sum(term) or (1.0, None)
+            parts = [] if inner is None else list(self._terms(inner, factor * term.factor * number))
+            if not parts or self._is_whole(operation, parts, [t for t in terms if t is not term]):
+                yield replace(term, factor=factor * term.factor)
+            else:
+                yield from parts
+
+    def _is_whole(self, total: Operation, parts: Sequence[Term], rest: Sequence[Term]) -> bool:
+        """Whether a sum among some terms is one branch of theirs, with a stream of its own."""
+        streams = [backward_factor(term.value)[1] for term in rest]
+        values = [part.value for part in parts if part.value.kind in (ACTIVATION, INPUT)]
+        of_one = any(all(self._is_branch(v, stream) for v in values) for stream in streams)
+        one = Residual(total, total.output, total.output, 1.0)
+        return of_one and self.feeds_itself(one, values)
+
+    def _inner_sum(self, term: Term) -> tuple[float, Operation] | None:
+        """The sum that a term is a multiple of, and the number; ``None`` where it is none."""
+        number, value = 1.0, term.value
+        while term.weight is None and value.source and len(self.linearity.users(value)) == 1:
+            if _adds_features(value.source):
+                return number, value.source
+            step = number_on(value.source)
+            if step is None:
+                return None
+            number, value = number * step[0], step[1]
+        return None
 
     def _ends_stream(self, one: Residual) -> bool:
         """Whether all that is computed from the stream goes through the total.
@@ -132,6 +229,23 @@ class Residuals:
         return depends(other.branch, one.branch) and depends(one.stream, other.stream)
 
 
-def _adds_two(operation: Operation) -> bool:
-    kinds = [value.kind for value in operation.inputs]
-    return len(kinds) >= 1 and ACTIVATION in kinds
+def _adds_features(operation: Operation) -> bool:
+    """Whether an operation adds features as they are, or times numbers."""
+    if operation.name in _ADDS:
+        return any(value.kind == ACTIVATION for value in operation.inputs)
+    terms = stacked_terms(operation)
+    return bool(terms) and all(term.weight is None for term in terms)
+
+
+def _passes_on(operation: Operation) -> bool:
+    """Whether an operation only moves features, adds them or multiplies them with data."""
+    if operation.name in ("mul", "div"):
+        return all(v.kind in (ACTIVATION, INPUT, DATA) for v in operation.inputs) and (
+            len([v for v in operation.inputs if v.kind != DATA]) == 1
+        )
+    return operation.name in (*MOVES, "stack", "cat") or _adds_features(operation)
+
+
+def _sign(operation: Operation, value: Value) -> float:
+    negative = operation.name == "sub" and operation.arguments["other"] is value
+    return -scalar(operation, value) if negative else scalar(operation, value)

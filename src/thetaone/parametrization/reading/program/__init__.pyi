@@ -1,4 +1,7 @@
 from ._axes import MOVES as MOVES
+from ._axes import Axes as Axes
+from ._axes import moved as moved
+from ._contractions import FACTORS as FACTORS
 from ._contractions import TINY as TINY
 from ._contractions import adds_number as adds_number
 from ._contractions import attention_scale as attention_scale
