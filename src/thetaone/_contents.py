@@ -36,6 +36,16 @@ _LIBRARY_FOLDERS = tuple(
     }
 )
 
+_BY_ROW, _BY_COLUMN = (
+    ("crow_indices", "col_indices", "values"),
+    ("ccol_indices", "row_indices", "values"),
+)
+_PARTS_OF = {  # the dense tensors that a sparse one consists of
+    torch.sparse_coo: ("_indices", "_values"),
+    torch.sparse_csr: _BY_ROW, torch.sparse_bsr: _BY_ROW,
+    torch.sparse_csc: _BY_COLUMN, torch.sparse_bsc: _BY_COLUMN,
+}  # fmt: skip
+
 Parts = tuple[str, Iterable[Any]]  # what it is in a word, and what it consists of
 
 
@@ -118,10 +128,15 @@ class _Walk:
 
 def tensor_digest(tensor: Tensor) -> str:
     """Digest of dtype, shape and bytes; of a tensor without storage, dtype and shape alone."""
+    if tensor.is_nested:
+        return " ".join(["nested", *map(tensor_digest, tensor.unbind())])
     head = f"{tensor.dtype} {tuple(tensor.shape)}"
+    if tensor.device.type != "meta" and tensor.layout in _PARTS_OF:
+        parts = (getattr(tensor.detach(), name)() for name in _PARTS_OF[tensor.layout])
+        return " ".join([f"{head} {tensor.layout}", *map(tensor_digest, parts)])
     if tensor.device.type == "meta" or tensor.layout != torch.strided:
         return head
-    flat = tensor.detach().cpu().contiguous().flatten()
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
     return f"{head} {hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()}"
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,7 +19,8 @@ import thetaone as t1
 from thetaone.errors import CheckpointError, InputError, MismatchError
 from thetaone.records import Trial
 from thetaone.studies import train_recipe
-from thetaone.studies.target import Checkpoints, require_plain_weights
+from thetaone.studies.target import Checkpoints, require_plain_weights, save_weights
+from thetaone.studies.target._plain_state import PlainState
 
 TASK = """
 import torch
@@ -394,8 +396,11 @@ COUNTING = TASK.replace(
     def __init__(self, width):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width), persistent=False)
+        self.calls, self.own = {"n": 0}, [torch.Generator().manual_seed(1)]
 
     def forward(self, x):
+        self.calls["n"] += 1
+        x = x * (1 + 1 / self.calls["n"]) + torch.rand((), generator=self.own[0])
         if self.training:
             with torch.no_grad():
                 self.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
@@ -404,9 +409,22 @@ COUNTING = TASK.replace(
 def model(width):
     return nn.Sequential(""",
 ).replace("nn.Dropout(0.1)", "Centre(width), nn.BatchNorm1d(width), nn.Dropout(0.1)")
+COUNTING = COUNTING.replace("yield x, x.prod(1, keepdim=True)", "yield Batch(x)").replace(
+    "def batches",
+    """class Batch:
+    \"\"\"Of no printed form of its own.\"\"\"
+
+    def __init__(self, x):
+        self.parts = x, x.prod(1, keepdim=True)
+
+    def __getitem__(self, index):
+        return self.parts[index]
+
+def batches""",
+)
 
 
-def test_buffers_are_resumed_whether_a_state_dict_holds_them_or_not(
+def test_what_no_state_dict_holds_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thetaone.studies._job.verify_laws", list)
@@ -417,6 +435,73 @@ def test_buffers_are_resumed_whether_a_state_dict_holds_them_or_not(
         train_recipe(recipe, folder=again, checkpoint_minutes=0, on_step=stop_after(9))
     trained(recipe, folder=again)
     assert same(weights(again), weights(tmp_path / "out"))
+
+
+class Odd:
+    """A state that no checkpoint holds."""
+
+    n = 0
+
+
+class Keeps(nn.Module):
+    """Plain attributes of every sort."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.text, self.shared, self.odd = 0, "a", [1.0], Odd()
+        self.draws = random.Random(0), np.random.default_rng(0)
+        self.ema = torch.zeros(2)
+
+    def moves(self) -> None:
+        self.count, self.text = self.count + 1, "b"
+        self.shared.append(self.draws[0].random() + self.draws[1].random())
+        self.ema = self.ema + 1
+
+
+def test_plain_attributes_are_kept_and_put_back_in_place() -> None:
+    model, fresh = Keeps(), Keeps()
+    state, other = PlainState.of(model), PlainState.of(fresh)
+    assert state.moved() == ({}, [])
+    model.moves()
+    kept, lost = state.moved()
+    assert (sorted(kept), lost) == ([".count", ".draws", ".ema", ".shared", ".text"], [])
+    shared = fresh.shared
+    other.restore(kept)
+    assert fresh.shared is shared
+    model.moves()
+    fresh.moves()
+    assert (fresh.count, fresh.text, fresh.shared) == (model.count, "b", model.shared)
+    assert torch.equal(fresh.ema, model.ema)
+    model.odd.n += 1
+    assert state.moved()[1] == [".odd"]
+
+
+def test_a_checkpoint_without_all_of_the_state_is_refused_or_told(
+    out: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped, match=r"after step 9$"):
+        train_recipe(
+            out / "recipe.json", folder=tmp_path, checkpoint_minutes=0, on_step=stop_after(9)
+        )
+    file = tmp_path / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    torch.save({**state, "task": "another"}, file)
+    with pytest.warns(UserWarning, match="what the task keeps between steps"):
+        trained(out / "recipe.json", folder=tmp_path)
+    torch.save({**state, "lost": ["2.odd"]}, file)
+    with pytest.raises(CheckpointError, match=r"2\.odd had changed .* a checkpoint cannot hold"):
+        trained(out / "recipe.json", folder=tmp_path)
+
+
+def test_weights_that_the_file_cannot_hold_are_named(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("frequencies", torch.ones(2, dtype=torch.complex128))
+    with pytest.raises(InputError, match=r"frequencies of the model's state dict is torch.complex"):
+        require_plain_weights(model)
+    extra = type("Extra", (nn.Linear,), {"get_extra_state": lambda self: {"version": 3}})(2, 2)
+    with pytest.warns(UserWarning, match="lacks _extra_state of the state dict"):
+        save_weights(extra, tmp_path / "model.safetensors")
+    assert weights(tmp_path).keys() == {"weight", "bias"}
 
 
 def test_a_recipe_for_another_model_names_what_differs(out: Path) -> None:

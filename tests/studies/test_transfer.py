@@ -215,6 +215,26 @@ def test_what_a_task_says_of_its_optimizer_is_checked(says, message) -> None:
         transfer(task, **{**SMALL, "optimizer": None})
 
 
+@pytest.mark.parametrize(
+    ("says", "options", "betas"),
+    [
+        ({"beta1": 0.5}, {}, (0.5, 0.999)),
+        ({"beta1": 0.5}, {"beta2": 0.7}, (0.5, 0.7)),
+        ({}, {"beta1": 0.5}, (0.5, 0.999)),
+        ({"betas": (0.5, 0.6)}, {"beta2": 0.7}, (0.5, 0.7)),
+        ({"options": {"betas": [0.5, 0.6]}}, {"beta2": 0.7}, (0.5, 0.7)),
+        ({"optimizer": ("AdamW", {"betas": (0.5, 0.6)})}, {"beta2": 0.7}, (0.5, 0.7)),
+        ({"beta2": 0.6}, {"betas": (0.5, 0.7)}, (0.5, 0.7)),
+        ({"options": {"beta2": 0.6}, "beta1": 0.5}, {}, (0.5, 0.6)),
+        ({"optimizer": "Lion"}, {"beta1": 0.5}, (0.5, 0.99)),
+    ],
+)
+def test_parts_of_betas_replace_no_more_than_that_part(says, options, betas) -> None:
+    request = settle(type("mine", (Regression,), says)(), call=transfer, axes=SMALL,
+                     training={}, choices={}, options=options)  # fmt: skip
+    assert request.options == {"betas": betas}
+
+
 def test_nothing_said_is_nothing_said() -> None:
     names = ("optimizer", "options", "weight_decay", "betas", "schedule", "clip")
     says: dict[str, Any] = {name: None for name in names}  # noqa: C420

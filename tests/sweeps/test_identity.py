@@ -323,3 +323,22 @@ print([a == b for a, b in zip(before, after)])
         [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False
     )
     assert run.stdout.splitlines()[-1:] == ["[True, True, True]"], run.stderr
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: torch.complex(x, 2 * x).conj(),
+        lambda x: torch.complex(x, x).conj().imag,
+        lambda x: x.to_sparse(),
+        pytest.param(
+            lambda x: x.to_sparse_csr(),
+            marks=pytest.mark.filterwarnings("ignore:Sparse CSR tensor support"),
+        ),
+        lambda x: torch.nested.nested_tensor([x[:1], x[1:]], layout=torch.jagged),
+    ],
+)
+def test_tensors_of_every_form_are_known_by_their_values(form) -> None:
+    x = torch.arange(1.0, 7.0).reshape(3, 2)
+    assert contents_digest(form(x)) == contents_digest(form(x.clone()))
+    assert contents_digest(form(x)) != contents_digest(form(x + 1))

@@ -8,7 +8,7 @@ from toy import Normalizing, Short, Toy, adam, toy_grid
 
 from thetaone.errors import TaskError
 from thetaone.records import TrialSpec
-from thetaone.sweeps import MakeOptimizer, Work
+from thetaone.sweeps import MakeOptimizer, Work, split_batch
 from thetaone.sweeps._trials import train_trial
 from thetaone.sweeps.engines._stacked import train_stack
 from thetaone.sweeps.engines._stacked_update import NotStackableError, make_update, read_hypers
@@ -164,3 +164,18 @@ def test_a_stack_carries_buffers_and_outlives_a_diverging_member() -> None:
 def test_what_cannot_be_stacked_says_why(make_optimizer: MakeOptimizer, message: str) -> None:
     with pytest.raises(NotStackableError, match=message):
         list(train_stack(Work(task=Toy(), make_optimizer=make_optimizer), toy_grid(widths=[8])))
+
+
+def test_a_batch_is_split_row_by_row_whatever_its_columns_are() -> None:
+    x = torch.arange(8.0)
+    whole = {"x": x, "y": x.numpy(), "w": [*range(8)], "scale": torch.tensor(2.0), "name": "a"}
+    parts = split_batch(whole, 4)
+    assert [part["w"] for part in parts] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert all(part["x"].tolist() == part["y"].tolist() == part["w"] for part in parts)
+    assert [(part["scale"].item(), part["name"]) for part in parts] == [(2.0, "a")] * 4
+    pair = split_batch([x, x + 1], 2)  # a list of tensors is no column
+    assert [len(part[1]) for part in pair] == [4, 4]
+    stacked = split_batch({"x": torch.ones(3, 8), "scale": torch.ones(3)}, 2, axis=1)
+    assert [tuple(part["x"].shape) for part in stacked] == [(3, 4)] * 2
+    with pytest.raises(TaskError, match=r"tensors of a batch have \[8\] rows.*that 3 divides"):
+        split_batch(whole, 3)

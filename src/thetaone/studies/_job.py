@@ -132,7 +132,7 @@ class Job:
             request=request, target=target, parametrization=parametrization, storage=storage,
             folder=folder, **run,
         )  # fmt: skip
-        if folder is not None and target != request.base:
+        if folder is not None:
             require_plain_weights(job.training(request.lrs[0]).build()[0])
         return job
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -177,6 +178,9 @@ def precision(loop: TrainingLoop, model: nn.Module) -> contextlib.AbstractContex
 def split_batch(batch: Any, n_parts: int, *, axis: int = 0, said: str = "accumulate") -> list[Any]:
     """The batch in equal parts along an axis of its tensors.
 
+    Tensors and arrays without that axis, numbers and texts go to every part; so does a list that
+    has no entry a row.
+
     Args:
         batch: Tensors in any nesting.
         n_parts: Parts [count].
@@ -189,17 +193,39 @@ def split_batch(batch: Any, n_parts: int, *, axis: int = 0, said: str = "accumul
     if n_parts == 1:
         return [batch]
     leaves, form = pytree.tree_flatten(batch)
-    sizes = {leaf.shape[axis] for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > axis}
+    sizes = {leaf.shape[axis] for leaf in leaves if _has_axis(leaf, axis)}
     if len(sizes) != 1 or min(sizes) % n_parts:
         raise TaskError(
             f"{said}={n_parts}: tensors of a batch have {sorted(sizes) or 'no'} rows; need "
             f"one size that {n_parts} divides. Change the batch, or this number"
         )
+    (n_rows,) = sizes
+    rows = n_rows // n_parts
+
+    def is_column(value: Any) -> bool:
+        whole = isinstance(value, (list, tuple)) and len(value) == n_rows and axis == 0
+        return whole and not any(_has_axis(v, axis) for v in pytree.tree_leaves(value))
+
+    leaves, form = pytree.tree_flatten(batch, is_leaf=is_column)
     columns = [
-        leaf.chunk(n_parts, dim=axis) if isinstance(leaf, Tensor) else [leaf] * n_parts
+        _rows(leaf, axis, rows, n_parts)
+        if _has_axis(leaf, axis) or is_column(leaf)
+        else [leaf] * n_parts
         for leaf in leaves
     ]
     return [pytree.tree_unflatten(list(part), form) for part in zip(*columns, strict=True)]
+
+
+def _has_axis(leaf: Any, axis: int) -> bool:
+    return isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim > axis
+
+
+def _rows(column: Any, axis: int, rows: int, n_parts: int) -> list[Any]:
+    """The parts of a tensor, an array or a list, of so many rows each."""
+    if isinstance(column, Tensor):
+        return list(column.split(rows, dim=axis))
+    places = [slice(start * rows, (start + 1) * rows) for start in range(n_parts)]
+    return [column[(slice(None),) * axis + (place,) if axis else place] for place in places]
 
 
 def build_model(task: Task, spec: TrialSpec) -> nn.Module:

@@ -22,10 +22,10 @@ BUNDLED = {
     "lm": "thetaone.tasks.lm",
 }
 
-# what a task may say about its training; the last five are options of the optimizer
+# what a task may say about its training; the last six are options of the optimizer
 TRAINING = (
     "optimizer", "options", "schedule", "clip", "precision", "accumulate", "depth",
-    "weight_decay", "betas", "beta2", "eps", "momentum",
+    "weight_decay", "betas", "beta1", "beta2", "eps", "momentum",
 )  # fmt: skip
 
 _PARTS = {

@@ -11,7 +11,8 @@ from thetaone.parametrization import optimizer_name, read_members
 from thetaone.records import takes_option
 from thetaone.tasks import LoadedTask
 
-OPTIONS = ("weight_decay", "betas", "beta2", "eps", "momentum")  # as a task may name them
+PARTS = ("beta1", "beta2")  # of betas, in this order
+OPTIONS = ("weight_decay", "betas", *PARTS, "eps", "momentum")  # as a task may name them
 SCALING = (
     "decay",
     "decay_vectors",
@@ -69,27 +70,45 @@ def choose_optimizer(
     """Optimizer and options: the caller's, else the task's, else AdamW's own.
 
     The task's options are those of the task's optimizer, so another one leaves them behind.
-    ``beta2`` alone is a ``betas`` with the optimizer's own first one.
+    ``beta1`` and ``beta2`` are parts of ``betas``: each replaces that part of what stood before.
     """
     said = {name: value for name, value in task.training.items() if value is not None}
+    layers: list[Mapping[str, Any]] = []
     if optimizer is None or "optimizer" not in said:
         default = said.get("optimizer", torch.optim.AdamW)
         default, first = default if isinstance(default, tuple) else (default, {})
         optimizer = default if optimizer is None else optimizer
-        options = {**_task_options(task, optimizer, {**said, "first": first}), **options}
-    options = dict(options)
-    if "lr" in options:
+        layers = _task_options(task, optimizer, {**said, "first": first})
+    merged: dict[str, Any] = {}
+    for layer in (*layers, options):
+        merged = _over(merged, layer, optimizer)
+    if "lr" in merged:
         raise InputError(
-            f"lr={options['lr']!r} among the optimizer's options: the rate is what is swept; pass "
+            f"lr={merged['lr']!r} among the optimizer's options: the rate is what is swept; pass "
             "lrs (or defaults = {'lrs': ...} in the task) and leave lr out"
         )
-    if "beta2" in options and (beta1 := _beta1(optimizer)) is not None:
-        options["betas"] = (beta1, options.pop("beta2"))
-    return optimizer, options
+    return optimizer, merged
 
 
-def _task_options(task: LoadedTask, optimizer: Any, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the optimizer that the task says.
+def _over(below: Mapping[str, Any], layer: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
+    """Options with those of a layer in their place.
+
+    An optimizer without ``betas`` gets the parts by their names, and refuses them.
+    """
+    merged = {**below, **{name: layer[name] for name in layer if name not in PARTS}}
+    for place, name in enumerate(PARTS):
+        betas = merged.get("betas", _betas(optimizer)) if name in layer else None
+        if betas is not None and len(betas) == len(PARTS):
+            merged["betas"] = tuple(layer[name] if i == place else b for i, b in enumerate(betas))
+        elif name in layer:
+            merged[name] = layer[name]
+    return merged
+
+
+def _task_options(
+    task: LoadedTask, optimizer: Any, said: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Options of the optimizer that the task says: beside it, by a mapping, by themselves.
 
     Raises:
         TaskError: They are no mapping, or the optimizer takes none of that name.
@@ -100,24 +119,24 @@ def _task_options(task: LoadedTask, optimizer: Any, said: Mapping[str, Any]) -> 
             f"options of task {task.name} is {options!r}: write a mapping, e.g. "
             "options = {'eps': 1e-8}"
         )
-    named = {name: said[name] for name in OPTIONS if name in said}
-    options = {**said["first"], **options, **named}
+    layers = [said["first"], options, {name: said[name] for name in OPTIONS if name in said}]
     classes = [member.cls for member in read_members(optimizer, {}).values()]
-    for name in options:
-        argument = "betas" if name == "beta2" else name
+    for name, value in ((name, value) for layer in layers for name, value in layer.items()):
+        argument = "betas" if name in PARTS else name
         if name != "lr" and not any(takes_option(cls, argument) for cls in classes):
             names = " or ".join(cls.__name__ for cls in classes)
             raise TaskError(
-                f"task {task.name} says {name} = {options[name]!r}, which {names} does not take: "
+                f"task {task.name} says {name} = {value!r}, which {names} does not take: "
                 "drop it, or name the optimizer that takes it"
             )
-    return options
+    return layers
 
 
-def _beta1(optimizer: Any) -> float | None:
-    """The default of Adam's first β, of the first optimizer that has one."""
+def _betas(optimizer: Any) -> tuple[float, ...] | None:
+    """Adam's β of the first optimizer that has some: those named beside it, else its default."""
     for member in read_members(optimizer, {}).values():
-        betas = inspect.signature(member.cls).parameters.get("betas")
-        if betas is not None:
-            return float(betas.default[0])
+        parameter = inspect.signature(member.cls).parameters.get("betas")
+        betas = member.options.get("betas", parameter and parameter.default)
+        if isinstance(betas, tuple | list):
+            return tuple(betas)
     return None

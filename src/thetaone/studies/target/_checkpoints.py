@@ -3,7 +3,6 @@
 So a full disk or a killed process leaves the last good one.
 """
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from thetaone.errors import CheckpointError
 from thetaone.sweeps import GeneratorStates
@@ -114,14 +112,3 @@ def generators(stored: dict[str, Any]) -> GeneratorStates:
     return GeneratorStates(
         stored["torch_cpu"], tuple(stored["torch_cuda"]), numpy, stored["python"]
     )
-
-
-def digest(batch: Any) -> str:
-    """Hash of a batch: of its tensors' bytes, and of how the rest prints."""
-    sha = hashlib.sha256()
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor):
-            sha.update(leaf.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        else:
-            sha.update(repr(leaf).encode())
-    return sha.hexdigest()

@@ -7,7 +7,8 @@ killed process leaves the last good one. A training that goes on from it ends wi
 
 import contextlib
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from thetaone._contents import contents_digest
 from thetaone.errors import CheckpointError, InputError, ReportError
 from thetaone.parametrization import build_model, export
 from thetaone.records import Schedule, Trial, TrialSpec
 from thetaone.rematerialization import TrainingMemory, rematerialize
 from thetaone.studies.target._checkpoints import (
     Checkpoints,
-    digest,
     generators,
     stored,
     unsaved,
 )
 from thetaone.studies.target._observe import Look, Observing
+from thetaone.studies.target._plain_state import PlainState, task_digest
 from thetaone.studies.target._replicas import Replicas
 from thetaone.sweeps import (
     Descent,
@@ -145,6 +147,8 @@ class _Training:
         self._descent = Descent(work, replicas.wrap(run), self.optimizer, spec.n_steps)
         self._stream = batches_of(work.task, spec)
         self._n_steps = spec.n_steps
+        self._task = work.task
+        self._plain = PlainState.of(self.model)
         self.losses: list[float] = []
 
     @property
@@ -158,6 +162,12 @@ class _Training:
         if state is None:
             return 0
         self._wind(state, checkpoints.path)
+        if state["lost"]:
+            raise CheckpointError(
+                f"{checkpoints.path}: {', '.join(state['lost'])} had changed when it was written, "
+                "and a checkpoint cannot hold such values: keep them in buffers, extra state or "
+                "plain numbers, or remove the checkpoint to train from the start"
+            )
         self._replicas.load(self.model, self.optimizer, state)
         for name, buffer in unsaved(self.model).items():
             buffer.copy_(state["buffers"][name])
@@ -165,6 +175,14 @@ class _Training:
         self._descent.n_done = len(self.losses)
         if self._replicas.rank < len(state["random"]):
             generators(state["random"][self._replicas.rank]).restore()
+            self._plain.restore(state["plain"][self._replicas.rank])
+        if task_digest(_source(self._task)) != state["task"]:
+            warnings.warn(
+                f"{checkpoints.path}: what the task keeps between steps (attributes or globals) is "
+                "not what it was when this was written, since no checkpoint holds it; the losses "
+                "may be other ones than of an unbroken training",
+                stacklevel=2,
+            )
         return len(self.losses)
 
     def _wind(self, state: dict[str, Any], path: Path) -> None:
@@ -179,7 +197,7 @@ class _Training:
             if step == 0 and len(state["random"]) == self._replicas.count:
                 first = self._descent.loss(self._replicas.part(batch))
                 again, _ = self._replicas.agree(first, False)
-        if losses and digest(batch) != state["batch"]:
+        if losses and contents_digest(batch) != state["batch"]:
             raise CheckpointError(
                 f"{path}: batch {len(losses)} of the data is another one than when it was written: "
                 "the task's batches(seed) must be the same at every call"
@@ -213,14 +231,22 @@ class _Training:
     def _write(self, checkpoints: Checkpoints, batch: Any) -> None:
         """Write a checkpoint: the random state of every process, the first one's all else."""
         random = self._replicas.gather(stored(GeneratorStates.now()))
+        moved, lost = self._plain.moved()
+        plain = self._replicas.gather(moved)
         state = self._replicas.whole({
             "model": dict(self.model.state_dict()), "optimizer": self.optimizer.state_dict(),
         })  # fmt: skip
         if self._replicas.first:
             checkpoints.write({
                 **state, "buffers": unsaved(self.model), "losses": self.losses,
-                "batch": digest(batch), "random": random,
+                "batch": contents_digest(batch), "random": random, "plain": plain, "lost": lost,
+                "task": task_digest(_source(self._task)),
             })  # fmt: skip
+
+
+def _source(task: Any) -> Any:
+    """The user's own object or module behind a loaded task."""
+    return getattr(task, "source", task)
 
 
 def _blind(step: int, loss: float) -> None:
@@ -250,7 +276,13 @@ def save_weights(model: nn.Module, path: Path) -> None:
         ReportError: The file cannot be written; an earlier one stays.
     """
     state = export(model).state_dict()
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in _tensors(state).items()}
+    if others := [name for name in state if name not in tensors]:
+        warnings.warn(
+            f"{path} holds tensors alone and lacks {', '.join(others)} of the state dict: load it "
+            "with strict=False, after setting these",
+            stacklevel=2,
+        )
     fresh = path.with_suffix(".new")
     try:
         save_file(tensors, fresh)
@@ -260,16 +292,34 @@ def save_weights(model: nn.Module, path: Path) -> None:
         raise ReportError(f"{path} cannot be written: {error}") from error
 
 
-def require_plain_weights(model: nn.Module) -> None:
-    """Refuse a model that computes with a factor which none of its weights can hold.
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, each of a kind that safetensors has.
 
     Raises:
-        InputError: The factor of a tied readout or of a residual branch; says what to do.
+        InputError: One is sparse, or of a type that the format lacks.
+    """
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_quantized or value.dtype == torch.complex128:
+            raise InputError(
+                f"{name} of the model's state dict is {value.dtype}, {value.layout}, which "
+                f"{WEIGHTS} cannot hold: register it with persistent=False"
+            )
+    return tensors
+
+
+def require_plain_weights(model: nn.Module) -> None:
+    """Refuse a model whose weights no file can hold, or no plain model computes the same with.
+
+    Raises:
+        InputError: What the file's format lacks, or the factor of a tied readout or of a residual
+            branch; says what to do.
     """
     try:
         plain = export(model)
     except InputError as error:
         raise InputError(f"the weights would not be a plain model's: {error}. {ANCHOR}") from None
+    _tensors(plain.state_dict())
     if len([*plain.parameters()]) != len([*model.parameters()]):  # untied to hold a factor
         raise InputError(
             "the weights would not be a plain model's: the readout shares its weight with the "
