@@ -126,14 +126,12 @@ class Fused(nn.Module):
         return self.head(h + self.attn(h, h, h, need_weights=False)[0])
 
 
-@pytest.mark.parametrize(("optimizer", "early"), [("SGD", {"attn": 0.5}), ("AdamW", {})])
-def test_logits_of_a_fused_projection_start_smaller(
-    optimizer: str, early: dict[str, float]
-) -> None:
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_logits_of_a_fused_projection_start_smaller(optimizer: str) -> None:
     """Not so its weights, whose values' part is felt at once."""
     x = torch.randn(2, 4, 6)
     prescription = t1.prescribe(Fused(64), base=Fused(16), optimizer=optimizer, sample=(x,))
-    assert prescription.early_logits == pytest.approx(early)
+    assert prescription.early_logits == pytest.approx({"attn": 0.5})
     assert prescription["attn.in_proj_weight"].early_factor == 1.0
 
 
@@ -159,6 +157,27 @@ def test_gradients_through_a_bottleneck_start_smaller() -> None:
     assert early == {"0.weight": 0.5, "2.weight": 0.5, "3.weight": 0.5, "5.weight": 0.5}
     inputs = {rule.name: rule.early_input for rule in rules.rules if rule.early_input != 1.0}
     assert inputs == {"3.weight": 0.5, "5.weight": 0.5}
+
+
+def narrowing(width: int) -> nn.Module:
+    """A matrix whose features grow less than its inputs, as Mamba's for its time steps and states.
+
+    From 8 + 4 to 8 + 16 of them.
+    """
+    return nn.Sequential(
+        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 8 + width // 4),
+        nn.Linear(8 + width // 4, width), nn.ReLU(), nn.Linear(width, 5),
+    )  # fmt: skip
+
+
+def test_what_takes_in_features_that_grow_less_sees_smaller_inputs() -> None:
+    """Their initial size is √(r_out/r_in), of the spectral condition."""
+    rules = t1.prescribe(
+        narrowing(64), base=narrowing(16), optimizer="AdamW", sample=(torch.randn(5, 6),)
+    )
+    inputs = {rule.name: rule.early_input for rule in rules.rules if rule.early_input != 1.0}
+    assert inputs == pytest.approx(dict.fromkeys(["3.weight", "5.weight"], (24 / 12 / 4) ** 0.5))
+    assert rules["2.weight"].init_factor * 4**0.5 == pytest.approx((24 / 12 / 4) ** 0.5)
 
 
 def test_the_check_expects_it() -> None:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from thetaone.laws import rms_operator_norm
-from thetaone.parametrization.checking._observe import _decomposed
+from thetaone.parametrization.checking._observe import decomposed
 from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Record, Recorder
+from thetaone.parametrization.checking._slack import linear_features
 
 Apply = Callable[[Tensor, Tensor], Tensor]  # (weight, input) -> output
 
@@ -47,7 +48,7 @@ SPELLINGS: dict[str, Callable[[], nn.Module]] = {
 def record(
     model: nn.Module, *inputs: Tensor, before: Record | None = None, loss: Any = None
 ) -> Record:
-    with _decomposed(model), Recorder(model, before.weights if before else None) as recorder:
+    with decomposed(model), Recorder(model, before.weights if before else None) as recorder:
         output = model(*inputs)
         (loss or (lambda y: y.square().mean()))(output)
     return recorder.record
@@ -232,3 +233,58 @@ def test_no_feature_is_taken_for_logits_that_are_gone() -> None:
     others = [label for label in features if not label.endswith(" logits")]
     assert seen == sum(len(features[label]) for label in others)
     assert set(features) - set(others) == {"0 logits"}
+
+
+class Router(nn.Module):
+    """Scores by a raw matrix and a bias, perhaps with other features added; softmax unnamed."""
+
+    def __init__(self, other: bool) -> None:
+        super().__init__()
+        self.gate, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(4))
+        self.other = nn.Linear(6, 4) if other else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = x @ self.gate.T / 2 + self.bias
+        return (scores if self.other is None else scores + self.other(x)).softmax(-1)
+
+
+@pytest.mark.parametrize(("other", "maker"), [(False, "gate"), (True, "")])
+def test_features_are_known_by_the_weight_that_makes_them(other: bool, maker: str) -> None:
+    """Through what is added and scaled; not where features of two weights are added."""
+    makers = record(Router(other), torch.randn(3, 6)).makers
+    assert (makers["(model) logits"], makers["(model) output"]) == (maker, "")
+    assert makers.get("other", "other") == "other"
+
+
+class Stack(nn.Module):
+    """Gains behind norms, one behind the other's nonlinearity; one dropout for both ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.RMSNorm(6), nn.RMSNorm(6)
+        self.mid, self.drop = nn.Linear(6, 6), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(self.mid(x).tanh())
+        return self.drop(self.second(self.first(h).tanh()))
+
+
+def test_what_carries_a_factor_is_found_behind_another_one_and_in_one_of_several_calls() -> None:
+    class Task:
+        def model(self, width: int) -> nn.Module:
+            return Stack()
+
+        def batches(self, seed: int) -> Any:
+            yield torch.randn(3, 6)
+
+        def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
+            return model(batch).square().mean()
+
+    model, names = Stack(), ["first.weight", "second.weight"]
+    before = model.second.weight.detach().clone()
+    together = linear_features(model, Task(), seed=0, groups=[names])
+    assert "second" not in together
+    apart = linear_features(model, Task(), seed=0, groups=[[name] for name in names])
+    assert {"first", "second", "drop"} <= apart
+    assert "mid" not in apart
+    assert torch.equal(model.second.weight, before)

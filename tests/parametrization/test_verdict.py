@@ -5,8 +5,16 @@ import random
 from typing import Any
 
 import pytest
+import torch
 
-from thetaone.parametrization.checking.verdict import Context, Fault, Places, judge, likely_cause
+from thetaone.parametrization.checking.verdict import (
+    ALIGNED_NORM,
+    Context,
+    Fault,
+    Places,
+    judge,
+    likely_cause,
+)
 from thetaone.records import (
     FAILS,
     FEATURE_SIZE,
@@ -226,3 +234,56 @@ def test_whether_later_steps_of_a_few_entries_cancel_is_chance(step: int, answer
     grows = noisy(random.Random(0), 1.0, 4, 0.02)
     (row,) = judge({("bias", UPDATE_NORM, step): grows}, WIDTHS, context)
     assert row.answer == FAILS
+
+
+def sign_of_tokens(width: int, tokens: int) -> float:
+    """Norm of one sign-like update from so many random tokens, over that of rank one."""
+    generator = torch.Generator().manual_seed(width)
+    gradient = torch.randn(width, tokens, generator=generator)
+    update = (gradient @ torch.randn(tokens, width, generator=generator)).sign()
+    return float(torch.linalg.matrix_norm(update, 2)) / width
+
+
+def test_entries_that_align_less_are_told_from_entries_that_shrink() -> None:
+    """At fewer features than tokens the norm of ± 1 falls, the entries do not."""
+    widths, generator = (32, 64, 128), random.Random(6)
+    norms = [sign_of_tokens(width, 128) for width in widths]
+    assert math.log(norms[2] / norms[0]) / math.log(4) < -0.3, "test too weak"
+
+    def answers(rate: float, own: float) -> dict[str, LayerVerdict]:
+        """Of a layer whose rate is ∝ width^rate, and whose ΔW h is ∝ width^own."""
+        falls = [[norm * w**rate for norm, w in zip(norms, widths, strict=True)]] * 3
+        values = {
+            ("k", UPDATE_NORM, 3): falls,
+            ("k", ALIGNED_NORM, 3): [[w**rate for w in widths]] * 3,
+            ("k", OWN_UPDATE, 3): noisy(generator, own, 3, 0.005),
+        }
+        rows = judge(values, widths, Context(order=["k"]))
+        return {row.quantity: row for row in rows}
+
+    right = answers(0.0, -0.1)
+    assert {row.answer for row in right.values()} == {HOLDS}
+    lazy = answers(-0.5, -0.6)
+    assert {row.answer for row in lazy.values()} == {FAILS}
+    opened = answers(0.0, -0.4)[OWN_UPDATE]  # what the entries align less by, and no more
+    assert (opened.answer, opened.passed, opened.seeds_needed) == (UNDECIDED, True, 0)
+    assert answers(0.0, -0.9)[OWN_UPDATE].answer == FAILS
+
+
+def test_features_without_a_module_fall_as_those_of_the_weight_that_makes_them() -> None:
+    """A router's logits are a readout's: excused where the router's own ΔW h holds."""
+    falls = {("moe", OWN_UPDATE, 3): 0.0, ("moe logits", FEATURE_UPDATE, 3): -0.45}
+    assert rows_of(falls, makers={"moe logits": "moe"})["moe logits", FEATURE_UPDATE, 3].passed
+    assert not rows_of(falls)["moe logits", FEATURE_UPDATE, 3].passed
+    lazy = falls | {("moe", OWN_UPDATE, 3): -0.5}
+    rows = rows_of(lazy, makers={"moe logits": "moe"})
+    assert rows["moe logits", FEATURE_UPDATE, 3].answer == FAILS
+
+
+def test_small_first_changes_of_logits_are_passed_on_and_no_more() -> None:
+    exponents = {("attn logits", FEATURE_UPDATE, 3): -0.45, ("attn", FEATURE_UPDATE, 3): -0.4}
+    rows = rows_of(exponents, early={"attn logits": -0.5})
+    assert {row.answer for row in rows.values()} == {HOLDS}
+    assert {row.answer for row in rows_of(exponents).values()} == {FAILS}
+    steeper = rows_of(exponents | {("attn", FEATURE_UPDATE, 3): -0.8}, early={"attn logits": -0.5})
+    assert steeper["attn", FEATURE_UPDATE, 3].answer == FAILS

@@ -15,7 +15,7 @@ from thetaone.errors import InputError
 from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Moment, Record, Recorder, Use
 from thetaone.parametrization.checking._task_calls import first_batch, scalar_loss
-from thetaone.parametrization.checking.verdict import Layer, Taken
+from thetaone.parametrization.checking.verdict import ALIGNED_NORM, Layer, Taken
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import (
     ALIGNMENT,
@@ -45,6 +45,7 @@ class Observation:
         order: Labels in order of execution; ``True`` is at the last of several calls.
         silent: Trained parameters that the loss does not depend on.
         taken: What the steps until each moment were taken with.
+        makers: Label of features to that of the weight that makes them.
     """
 
     values: dict[Key, float]
@@ -52,6 +53,7 @@ class Observation:
     order: Mapping[Moment, None]
     silent: tuple[str, ...] = ()
     taken: Mapping[int, Taken] = field(default_factory=dict[int, Taken])
+    makers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(slots=True)
@@ -68,21 +70,21 @@ class _Training:
 
     def loss(self, *, recorded: bool) -> tuple[Tensor, Record | None]:
         """The loss of a pass with the random numbers of the first; recorded or not."""
-        _seed_forward(self.seed)
+        seed_forward(self.seed)
         if not recorded:
             return scalar_loss(self.task, self.model, self.batch), None
         recorder = Recorder(self.model, self.first.weights or None)
-        with _decomposed(self.model), recorder:
+        with decomposed(self.model), recorder:
             loss = scalar_loss(self.task, self.model, self.batch)
         return loss, recorder.record
 
     def start(self, record: Record) -> None:
         """Enter initial sizes."""
         self.first = record
-        parameters = _parameters(self.model)
+        parameters = trained_parameters(self.model)
         self.initial = {name: parameters[name].detach().clone() for name in record.vectors}
         for label, tensors in record.features.items():
-            self.values[label, FEATURE_SIZE, 0] = _pooled(tensors)
+            self.values[label, FEATURE_SIZE, 0] = pooled(tensors)
         for label, uses in record.uses.items():
             self.values[label, WEIGHT_NORM, 0] = _norm(uses.values())
         for name, value in self.initial.items():
@@ -99,18 +101,20 @@ class _Training:
         """Enter what has moved since the first pass."""
         for label, now in record.features.items():
             if label in self.first.features:
-                moved = _moved(self.first.features[label], now)
+                moved = moved_size(self.first.features[label], now)
                 self.values[label, FEATURE_UPDATE, step] = moved
         for label, uses in record.uses.items():
             norm = _norm(uses.values())
             self.values[label, UPDATE_NORM, step] = norm
+            sizes = [use.aligned for use in uses.values()]
+            self.values[label, ALIGNED_NORM, step] = _pooled_sizes(sizes)
             outputs = _pooled_sizes([size for use in uses.values() for size in use.outputs])
             inputs = _pooled_sizes([size for use in uses.values() for size in use.inputs])
             if last and norm > 0:
                 self.values[label, OWN_UPDATE, step] = outputs
                 if inputs > 0:
                     self.values[label, ALIGNMENT, step] = outputs / (norm * inputs)
-        parameters = _parameters(self.model)
+        parameters = trained_parameters(self.model)
         for name, initial in self.initial.items():
             self.values[name, UPDATE_NORM, step] = rms_of(parameters[name].detach() - initial)
 
@@ -158,7 +162,7 @@ def train_and_observe(
                 loss, record = training.loss(recorded=looks)
             training.enter(record, step, now, last=not trains)
         if trains and descent is not None:
-            _seed_forward(seed)
+            seed_forward(seed)
             descent.step(batch)
             gradients, now = _gradients(model), now.step(descent.factor, descent.kept)
         elif trains and loss is not None:
@@ -176,45 +180,12 @@ def train_and_observe(
     layers = _layers(training.first)
     training.values |= _decays(rates, layers, training.values, steps[-1], now.rate)
     _drop_rounding(training.values, layers, gradients)
-    order = training.first.order
-    silent = tuple(name for name in _parameters(model) if name not in gradients)
-    return Observation(training.values, layers, order, silent, taken)
+    first = training.first
+    silent = tuple(name for name in trained_parameters(model) if name not in gradients)
+    return Observation(training.values, layers, first.order, silent, taken, first.makers)
 
 
-@torch.no_grad()
-def linear_features(
-    model: nn.Module, task: Task, *, seed: int, names: Sequence[str]
-) -> frozenset[str]:
-    """The features that double when some parameters double: those between a fold and its effect.
-
-    Args:
-        model: Its parameters are as before afterwards.
-        task: Gives the batch and the loss.
-        seed: Of the batch and the passes.
-        names: Of the parameters, which carry a factor of the forward pass.
-    """
-    training = _Training(model, task, first_batch(task, seed), seed)
-    parameters = _parameters(model)
-    _, before = training.loss(recorded=True)
-    for name in names:
-        parameters[name].mul_(2)
-    try:
-        _, after = training.loss(recorded=True)
-    finally:
-        for name in names:
-            parameters[name].div_(2)
-    if before is None or after is None:
-        return frozenset()
-    both = before.features.keys() & after.features.keys()
-    return frozenset(
-        label
-        for label in both
-        if _moved([2 * t for t in before.features[label]], after.features[label])
-        <= 1e-3 * _pooled(after.features[label])
-    )
-
-
-def _seed_forward(seed: int) -> None:
+def seed_forward(seed: int) -> None:
     """``torch.manual_seed`` without what it queues for accelerators that nobody uses."""
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
@@ -223,7 +194,7 @@ def _seed_forward(seed: int) -> None:
 
 
 @contextmanager
-def _decomposed(model: nn.Module) -> Iterator[None]:
+def decomposed(model: nn.Module) -> Iterator[None]:
     """Recurrent layers as the products they are made of, not as one fused operation."""
     if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
         yield
@@ -234,13 +205,13 @@ def _decomposed(model: nn.Module) -> Iterator[None]:
             yield
 
 
-def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {canonical(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:
     """RMS of the gradient of each parameter that the loss depends on."""
-    return {n: rms_of(p.grad) for n, p in _parameters(model).items() if p.grad is not None}
+    return {n: rms_of(p.grad) for n, p in trained_parameters(model).items() if p.grad is not None}
 
 
 def _layers(record: Record) -> dict[str, Layer]:
@@ -254,7 +225,7 @@ def _layers(record: Record) -> dict[str, Layer]:
 
 def _rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, tuple[float, float]]:
     """Weight decay and learning rate of each parameter."""
-    names = {id(p): name for name, p in _parameters(model).items()}
+    names = {id(p): name for name, p in trained_parameters(model).items()}
     return {
         names[id(p)]: (float(group.get("weight_decay") or 0.0), float(group["lr"]))
         for group in optimizer.param_groups
@@ -316,12 +287,12 @@ def _pooled_sizes(sizes: Sequence[float]) -> float:
     return math.sqrt(sum(s * s for s in sizes) / len(sizes)) if sizes else 0.0
 
 
-def _pooled(tensors: Sequence[Tensor]) -> float:
+def pooled(tensors: Sequence[Tensor]) -> float:
     """RMS over all entries of several tensors that are finite: a mask's are not."""
-    return _moved([torch.zeros_like(t) for t in tensors], tensors)
+    return moved_size([torch.zeros_like(t) for t in tensors], tensors)
 
 
-def _moved(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+def moved_size(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """RMS of the change over all calls of a layer in one pass; masked entries do not change."""
     squares, count = 0.0, 0
     for old, new in zip(before, after, strict=False):

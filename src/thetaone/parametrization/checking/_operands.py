@@ -46,6 +46,18 @@ GAINS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "_fused_rms_norm": (2, -1),
     }
 )
+# operations whose input is a feature of its own, for its size counts there
+SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
+NONLINEAR = SOFTMAX | frozenset(
+    """_log_softmax logsumexp sigmoid log_sigmoid_forward tanh exp softplus gelu silu relu elu
+    leaky_relu hardtanh mish""".split()  # noqa: SIM905
+)
+LOSSES = frozenset(
+    """pow abs log clamp clamp_min mse_loss smooth_l1_loss huber_loss binary_cross_entropy
+    binary_cross_entropy_with_logits""".split()  # noqa: SIM905
+)
+# what adds to features or scales them, and leaves them one matrix's otherwise
+ADDED, SCALED = frozenset({"add", "sub"}), frozenset({"mul", "div", "_to_copy"})
 _PRODUCTS = frozenset({"mul", "div"})
 _WITHOUT_ADDEND = {"addmm": torch.mm, "baddbmm": torch.bmm, "addmv": torch.mv}
 
@@ -78,6 +90,10 @@ class Operand:
             return rms_of(self.weight)
         weight = self.weight.detach().float()
         return float(rms_operator_norm(weight, NORM_TOLERANCE, batched=self.stacked).max())
+
+    def aligned_norm(self) -> float:
+        """The induced norm that entries of the same size would have in rank one."""
+        return rms_of(self.weight) * self.fans[0]
 
 
 def as_operand(operation: str, args: Sequence[Any], index: int, size: int | None) -> Operand:

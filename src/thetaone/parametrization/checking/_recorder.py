@@ -18,8 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from thetaone.parametrization.checking._operands import (
+    ADDED,
     FACTORS,
     LOOKUPS,
+    LOSSES,
+    NONLINEAR,
+    SCALED,
+    SOFTMAX,
     apply_update,
     as_operand,
     is_gain,
@@ -29,15 +34,6 @@ from thetaone.parametrization.reading import canonical, rms_of
 
 GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added
 ROOT = "(model)"
-_SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
-_NONLINEAR = _SOFTMAX | frozenset(
-    """_log_softmax logsumexp sigmoid log_sigmoid_forward tanh exp softplus gelu silu relu elu
-    leaky_relu hardtanh mish""".split()  # noqa: SIM905
-)
-_LOSSES = frozenset(
-    """pow abs log clamp clamp_min mse_loss smooth_l1_loss huber_loss binary_cross_entropy
-    binary_cross_entropy_with_logits""".split()  # noqa: SIM905
-)
 _MATRIX_VECTOR = frozenset({"mv", "addmv"})  # with a constant: a step of the power iteration
 
 
@@ -62,6 +58,7 @@ class Use:
     Attributes:
         names: The parameters it is made from.
         norm: Induced norm of the weight as used; of the update where one is known.
+        aligned: The norm that its entries would have in rank one: their RMS × fan-in.
         fans: Features summed over, and put out [count].
         lookup: Whether rows are only picked.
         inputs: RMS of the features it meets, one a call; none for a lookup.
@@ -70,6 +67,7 @@ class Use:
 
     names: frozenset[str]
     norm: float
+    aligned: float
     fans: tuple[int, int]
     lookup: bool
     inputs: list[float] = field(default_factory=list[float])
@@ -86,6 +84,7 @@ class Record:
         weights: The same weights as the operations took them, to be compared with later.
         vectors: Parameter that meets features one by one to ``GAIN`` or ``SHIFT``.
         order: Labels in order of execution, with ``True`` at the last of several calls.
+        makers: Label of features to that of the weight that makes them, up to what is added.
     """
 
     features: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -93,6 +92,7 @@ class Record:
     weights: dict[UseKey, Tensor] = field(default_factory=dict[UseKey, Tensor])
     vectors: dict[str, str] = field(default_factory=dict[str, str])
     order: dict[Moment, None] = field(default_factory=dict[Moment, None])
+    makers: dict[str, str] = field(default_factory=dict[str, str])
 
     def see(self, label: str) -> None:
         """Give a label its place, and one more to the features of a later call."""
@@ -120,6 +120,7 @@ class Recorder(TorchDispatchMode):
         self._origins: dict[int, Origin] = {}
         self._alive: list[Tensor] = []  # so that no storage's address is used twice in a pass
         self._features: set[tuple[Any, ...]] = set()
+        self._makers: dict[int, str] = {}  # storage -> label of the weight that made it
         self._calls: list[tuple[str, nn.Module]] = []
         self._counts: dict[str, int] = defaultdict(int)
         self._sizes: dict[str, int] = {}
@@ -173,37 +174,45 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         operation = _name(func)
         origin = self._merged(operation, args, kwargs)
-        self._watch(operation, func, args, kwargs)
+        maker = self._watch(operation, func, args, kwargs)
         result = func(*args, **kwargs)
         for tensor in _tensors(result):
             self._note(tensor, origin)
+            if maker:
+                self._makers[tensor.untyped_storage()._cdata] = maker
         return result
 
-    def _watch(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
-        if operation in FACTORS and self._use(operation, func, args, kwargs):
+    def _watch(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> str:
+        """Enter what an operation takes in; label of the weight that makes its result."""
+        maker = self._use(operation, func, args, kwargs) if operation in FACTORS else ""
+        if maker:
             addends = [arg for i, arg in enumerate(args) if i not in FACTORS[operation]]
             self._vectors(operation, addends)
         elif operation in LOOKUPS or any(self._origin(t).data for t in _tensors(args)):
             self._vectors(operation, args)
         if operation.startswith("_scaled_dot_product"):
             self._feature(f"{self._where()} logits", _logits(args, kwargs), fresh=args[:2])
-        elif operation in _NONLINEAR or (operation in _LOSSES and not self._calls):
-            name = "logits" if operation in _SOFTMAX else operation.strip("_")
+        elif operation in NONLINEAR or (operation in LOSSES and not self._calls):
+            name = "logits" if operation in SOFTMAX else operation.strip("_")
             self._feature(f"{self._where()} {name}", args[0])
+        elif operation in ADDED or (operation in SCALED and len([*_tensors(args)]) == 1):
+            features = [t for t in _tensors(args) if self._origin(t) == _FEATURE]
+            maker = self._maker(features[0]) if len(features) == 1 else ""
+        return maker
 
-    def _use(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> bool:
-        """Enter a contraction of features with a weight; whether it is one."""
+    def _use(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> str:
+        """Enter a contraction of features with a weight; the weight's label, if it is one."""
         places = FACTORS[operation]
         origins = [self._origin(args[i]) for i in places]
         weights = [i for i, o in zip(places, origins, strict=True) if o.names and not o.data]
         if len(weights) != 1 or not self._meets_features(operation, origins):
-            return False
+            return ""
         index, weight = weights[0], args[weights[0]]
         names = self._origin(weight).names
         label = self._label(names, lookup=operation in LOOKUPS)
         key = self._key(label, weight)
         if self._before is not None and key not in self._before:
-            return True  # a slice that the earlier pass did not use: an expert, say
+            return label  # a slice that the earlier pass did not use: an expert, say
         self.record.see(label)
         uses = self.record.uses[label]
         update = None if self._before is None else weight.detach() - self._before[key]
@@ -211,16 +220,16 @@ class Recorder(TorchDispatchMode):
             size = self._sizes[next(iter(names))] if len(names) == 1 else None
             shown = weight if update is None else update
             operand = as_operand(operation, _replaced(args, index, shown), index, size)
-            uses[key] = Use(names, operand.norm(), operand.fans, operand.lookup)
+            norms = operand.norm(), operand.aligned_norm()
+            uses[key] = Use(names, *norms, operand.fans, operand.lookup)
             if self._before is None:
                 self.record.weights[key] = weight.detach().clone()
         if update is not None:
             moved = apply_update(operation, func, args, kwargs, index, update)
             uses[key].outputs.append(rms_of(moved))
-            met = [args[i] for i in places if i != index]
-            if operation not in LOOKUPS and len(met) == 1:
-                uses[key].inputs.append(rms_of(met[0]))
-        return True
+            if operation not in LOOKUPS and len(places) == 2:
+                uses[key].inputs.append(rms_of(args[places[1 - places.index(index)]]))
+        return label
 
     def _meets_features(self, operation: str, origins: list[Origin]) -> bool:
         if any(origin.data for origin in origins):
@@ -241,7 +250,7 @@ class Recorder(TorchDispatchMode):
     def _feature(self, label: str, tensor: Any, fresh: tuple[Any, ...] = ()) -> None:
         """Enter a feature, once, under the first label it has."""
         sources = [self._origin(t) for t in (fresh or (tensor,))]
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or not tensor.numel():
+        if not (isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.numel()):
             return
         if not any(o.data for o in sources) or not any(o.names for o in sources):
             return
@@ -251,6 +260,9 @@ class Recorder(TorchDispatchMode):
                 return
             self._features.add(key)
         self.record.see(label)
+        maker = self._maker(tensor)
+        alike = self.record.makers.get(label, maker) == maker
+        self.record.makers[label] = maker if alike else ""  # calls of several
         paused, self._paused = self._paused, True
         self.record.features[label].append(tensor.detach().clone())
         self._paused = paused
@@ -268,6 +280,9 @@ class Recorder(TorchDispatchMode):
         if not isinstance(tensor, Tensor):
             return _CONSTANT
         return self._origins.get(tensor.untyped_storage()._cdata, _BATCH)
+
+    def _maker(self, tensor: Tensor) -> str:
+        return self._makers.get(tensor.untyped_storage()._cdata, "")
 
     def _note(self, tensor: Tensor, origin: Origin) -> None:
         self._origins[tensor.untyped_storage()._cdata] = origin

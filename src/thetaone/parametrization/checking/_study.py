@@ -11,14 +11,12 @@ from thetaone.errors import PrescriptionError, TaskError
 from thetaone.parametrization._names import place, stacks_of
 from thetaone.parametrization.applying import Parametrization, parametrize, prescribe
 from thetaone.parametrization.checking._descent import MakeDescent, gradient_followers
-from thetaone.parametrization.checking._observe import (
-    Observation,
-    linear_features,
-    train_and_observe,
-)
-from thetaone.parametrization.checking._recorder import ROOT, SHIFT, Moment
+from thetaone.parametrization.checking._observe import Observation, train_and_observe
+from thetaone.parametrization.checking._recorder import SHIFT, Moment
 from thetaone.parametrization.checking._sizes import Sizes
+from thetaone.parametrization.checking._slack import folded_features, small_logits
 from thetaone.parametrization.checking.verdict import (
+    ALIGNED_NORM,
     Band,
     Context,
     Key,
@@ -40,9 +38,8 @@ from thetaone.records import (
 )
 
 GRADIENTS = "(gradients)"  # of the whole model, as clipping takes them
-_MOVES = (FEATURE_UPDATE, UPDATE_NORM, OWN_UPDATE)
+_MOVES = (FEATURE_UPDATE, UPDATE_NORM, ALIGNED_NORM, OWN_UPDATE)
 _FEW_ENTRIES = 8
-_LOGITS = " logits"  # as the recorder names what goes into a softmax
 
 
 class Study:
@@ -87,6 +84,7 @@ class Study:
         self._layers: dict[str, Layer] = {}
         self._order: dict[Moment, None] = {}
         self._silent: dict[str, None] = {}
+        self._makers: dict[str, str] = {}
         self._zero_initial = False
         models = [sizes.model(index) for index in range(len(sizes.values))]
         self._stacks = self._read_stacks(models)
@@ -151,12 +149,14 @@ class Study:
             for key, values in self._values.items()
             if len(values) == len(indices) * len(seeds)
         }
+        logits = self._small_logits()
         context = Context(
             order=[layer for layer, _ in self._order],
             roles={layer: self._role(layer) for layer, _ in self._order},
-            slack=self._slack or {},
-            early=self._early(),
+            slack={at: one for at, one in (self._slack or {}).items() if at not in logits},
+            early=self._early_exponents("early_factor") | logits,
             early_inputs=self._early_exponents("early_input"),
+            makers=self._makers,
             few=self._few(),
             shifts=frozenset(n for n, one in self._layers.items() if one.kind == SHIFT),
             zero_initial=self._zero_initial,
@@ -259,6 +259,8 @@ class Study:
         for label, layer in seen.layers.items():
             self._layers[place(label, self._stacks)] = layer
         self._silent |= dict.fromkeys(seen.silent)
+        for label, maker in seen.makers.items():
+            self._makers[place(label, self._stacks)] = place(maker, self._stacks)
 
     def _role(self, layer: str) -> str:
         names = self._layers.get(layer, Layer()).names
@@ -276,18 +278,12 @@ class Study:
         )
         return stacks_of(large, small)
 
-    def _early(self) -> dict[str, float]:
-        """By how much updates of a layer may fall until features are aligned."""
+    def _small_logits(self) -> dict[str, float]:
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]
         if smallest is None or largest is None:
             return {}
-        growth = self.sizes.values[-1] / self.sizes.values[0]
-        early = self._early_exponents("early_factor")
-        for where, factor in largest.early_logits.items():
-            logits = place((where or ROOT) + _LOGITS, self._stacks)
-            change = factor / smallest.early_logits.get(where, 1.0)
-            early[logits] = math.log(change) / math.log(growth)
-        return early
+        labels = [label for label, _ in self._order]
+        return small_logits(labels, smallest, largest, growth=self._growth, stacks=self._stacks)
 
     def _few(self) -> frozenset[str]:
         """Vectors of few entries: their first steps cancel, or add up, by the chance of signs."""
@@ -303,8 +299,7 @@ class Study:
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]
         if smallest is None or largest is None:
             return {}
-        growth = self.sizes.values[-1] / self.sizes.values[0]
-        exponents = factor_exponents(factor, smallest, largest, growth)
+        exponents = factor_exponents(factor, smallest, largest, self._growth)
         return {
             label: min(exponents[name] for name in layer.names)
             for label, layer in self._layers.items()
@@ -312,21 +307,17 @@ class Study:
         }
 
     def _read_slack(self, model: nn.Module, seed: int) -> dict[str, Band]:
-        """Features between a fold and what it makes up for may be anything between 1 and it."""
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]
         if smallest is None or largest is None:
             return {}
-        growth = self.sizes.values[-1] / self.sizes.values[0]
-        slack: dict[str, list[float]] = defaultdict(list)
-        for factor, among in (("fold", ""), ("rows", _LOGITS)):
-            exponents = factor_exponents(factor, smallest, largest, growth)
-            groups: dict[float, list[str]] = defaultdict(list)
-            for name, exponent in exponents.items():
-                groups[exponent].append(name)
-            for exponent, names in groups.items():
-                for label in linear_features(model, self.sizes.task, seed=seed, names=names):
-                    if label.endswith(among):
-                        slack[place(label, self._stacks)].append(exponent)
+        folded = folded_features(
+            model, self.sizes.task, smallest, largest,
+            seed=seed, growth=self._growth, stacks=self._stacks,
+        )  # fmt: skip
         for spot, factor in largest.outputs.items():
-            slack[spot].append(math.log(factor) / math.log(growth))
-        return {label: widened(factors) for label, factors in slack.items()}
+            folded[spot].append(math.log(factor) / math.log(self._growth))
+        return {label: widened(exponents) for label, exponents in folded.items()}
+
+    @property
+    def _growth(self) -> float:
+        return self.sizes.values[-1] / self.sizes.values[0]

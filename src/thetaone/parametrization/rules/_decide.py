@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from thetaone.errors import InputError, PrescriptionError, RoleError
@@ -17,7 +17,6 @@ from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment, assign, override
 from thetaone.parametrization.rules._width import (
     FIXED,
-    HIDDEN,
     MATRIX,
     VECTOR,
     WHY,
@@ -102,10 +101,9 @@ def decide(
     at_base = base is not None and _shapes(base) == _shapes(target)
     rules: list[Rule] = []
     roles: set[str] = set()
-    stepped_by: dict[str, Member] = {}
     for site in sites:
         role = forced[site.name] or assignments[site.name].role
-        member = stepped_by[site.name] = _member(members, site, role)
+        member = _member(members, site, role)
         change = Change(
             fold=folds.parameters[site.name] * _fold(site.name, choices.folds),
             rows=tuple(folds.rows[site.name]),
@@ -126,7 +124,7 @@ def decide(
         decay_policy=choices.decay,
         spectral=base is None,
         outputs=dict(depth.outputs),
-        early_logits={} if pair is None else _early_logits(pair, stepped_by),
+        early_logits={} if pair is None else _early_logits(pair),
     )
 
 
@@ -134,17 +132,15 @@ def _shapes(blueprint: Blueprint) -> list[tuple[int, ...]]:
     return [site.shape for site in blueprint.sites]
 
 
-def _early_logits(pair: Pair, stepped_by: Mapping[str, Member]) -> dict[str, float]:
-    """By module: what the first updates of its sums over products of features are smaller by."""
-    plain = scales(HIDDEN, 1.0, 1.0)
+def _early_logits(pair: Pair) -> dict[str, float]:
+    """By module: what sums of products of random signs change by, over those of aligned ones.
+
+    Of r times as many products, each divided by r, the first is r^-½ and the second 1.
+    """
     early: dict[str, float] = {}
     for product, growth in late_products(pair):
-        makers = (target.parameter for side in product.sides for target in side)
-        for member in (stepped_by[name] for name in makers if name in stepped_by):
-            lr = member.family.lr_factor(plain, member.options)
-            factor = _early_factor(plain, member, growth, lr)
-            if factor != 1.0:
-                early[product.where] = min(factor, early.get(product.where, 1.0))
+        if growth != 1.0:
+            early[product.where] = min(growth**-0.5, early.get(product.where, inf))
     return early
 
 

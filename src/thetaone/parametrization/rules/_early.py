@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from thetaone.parametrization.rules._pair import Pair, grows
 from thetaone.parametrization.rules._roles import Assignment
-from thetaone.parametrization.rules._width import BOTTLENECK
+from thetaone.parametrization.rules._width import BOTTLENECK, HIDDEN
 from thetaone.records import MATRIX, FeatureProduct
 
 
@@ -37,10 +37,11 @@ def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, fl
 
 
 def small_inputs(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, float]:
-    """Growth of the latents that matrices take in alone, by name.
+    """Growth of the latents, over their features', that matrices take in alone, by name.
 
     A latent's weights start as 1/r, so that it starts as 1/√r, and what is made from it alone up to
     the next norm: updates of matrices behind it act on inputs that are so much smaller at first.
+    One whose features grow too, but less, starts as √(r_out/r_in).
 
     Args:
         pair: Target and base.
@@ -49,9 +50,11 @@ def small_inputs(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str,
     small: dict[str, float] = {}
     for name, assignment in assignments.items():
         uses = pair.target.by_name[name].uses
-        if assignment.role == BOTTLENECK and uses:
+        narrows = assignment.role == HIDDEN and assignment.r_out < assignment.r_in
+        if (assignment.role == BOTTLENECK or narrows) and uses:
+            growth = assignment.r_in / assignment.r_out
             for taker in pair.fed_alone(uses[0].order) - {name}:
-                small[taker] = max(small.get(taker, 1.0), assignment.r_in)
+                small[taker] = max(small.get(taker, 1.0), growth)
     return small
 
 

@@ -94,8 +94,8 @@ class Prescription(Record):
         spectral: ``True`` when made from each layer's own fans, without a base.
         outputs: Factor on the output of the modules that end a residual branch which is linear in
             no parameter; ``*`` stands for a block's number. Empty at the base depth.
-        early_logits: By module, as ``early_factor``: on the first updates of the attention logits
-            that it computes, where they are smaller than later ones.
+        early_logits: By module: factor on the first changes of the attention logits that it
+            computes, where they are sums over more features than the base's.
 
     Examples:
         >>> import torch, thetaone as t1

@@ -1,6 +1,7 @@
 from ._causes import Fault as Fault
 from ._causes import Places as Places
 from ._causes import likely_cause as likely_cause
+from ._expected import ALIGNED_NORM as ALIGNED_NORM
 from ._expected import Layer as Layer
 from ._expected import Taken as Taken
 from ._expected import expected_size as expected_size

@@ -24,9 +24,10 @@ from thetaone.records import (
     UPDATE_NORM,
     WEIGHT_NORM,
     Prescription,
-    RowFactor,
     Rule,
 )
+
+ALIGNED_NORM = "aligned norm"  # of an update whose entries, of the same size, have rank one
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def expected_size(layer: Layer, quantity: str, rules: Mapping[str, Rule]) -> flo
     fan_in, fan_out = layer.fans if layer.kind == MATRIX else (1, 1)
     if quantity == WEIGHT_NORM:
         return rule.init_factor * gaussian_norm(fan_in, fan_out)
-    if quantity == UPDATE_NORM:
+    if quantity in (UPDATE_NORM, ALIGNED_NORM):
         return rule.update_factor * fan_in
     if quantity == OWN_UPDATE:  # as a readout, an embedding meets inputs that are scaled down
         tied = layer.kind == MATRIX and rule.fan_in == 1
@@ -111,26 +112,18 @@ def factor_exponents(
     """Exponent in size of a factor that each parameter has, where there is one.
 
     Args:
-        factor: The rules' attribute, ``fold`` or ``early_factor``; ``rows`` for the smallest of
-            the factors on rows.
+        factor: The rules' attribute, such as ``fold`` or ``early_factor``.
         smallest: Prescription of the smallest model.
         largest: Of the largest.
         growth: Its size over the smallest's, > 1.
     """
-    factors = {rule.name: _factor_of(rule, factor) for rule in largest.rules}
+    factors = {rule.name: getattr(rule, factor) for rule in largest.rules}
     exponents = {
-        rule.name: math.log(factors[rule.name] / _factor_of(rule, factor)) / math.log(growth)
+        rule.name: math.log(factors[rule.name] / getattr(rule, factor)) / math.log(growth)
         for rule in smallest.rules
         if rule.name in factors
     }
     return {name: round(e, 6) for name, e in exponents.items() if abs(e) > 1e-6}
-
-
-def _factor_of(rule: Rule, factor: str) -> float:
-    value: float | tuple[RowFactor, ...] = getattr(rule, factor)
-    if isinstance(value, tuple):
-        return min((row.factor for row in value), default=1.0)
-    return value
 
 
 def widened(exponents: Iterable[float]) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from scipy.special import stdtrit
 
 from thetaone.laws import fit_exponent
 from thetaone.parametrization.checking.verdict._causes import Fault, Places, likely_cause
+from thetaone.parametrization.checking.verdict._expected import ALIGNED_NORM
 from thetaone.records import (
     ALIGNMENT,
     CLIPPING,
@@ -59,6 +60,7 @@ class Context:
         slack: Exponents that a layer's features may also have, by layer: (lowest, highest).
         early: Exponent, below 0, with which a layer's first updates may fall, by layer.
         early_inputs: The same of what a layer takes in.
+        makers: Label of features to that of the weight that makes them.
         few: Vectors of so few entries that whether their steps agree in sign is chance.
         shifts: Parameters that are added to features: small ones do no harm.
         zero_initial: Whether some matrix starts at zero, so that gradients reach others late.
@@ -72,6 +74,7 @@ class Context:
     slack: Mapping[str, Band] = field(default_factory=dict[str, Band])
     early: Mapping[str, float] = field(default_factory=dict[str, float])
     early_inputs: Mapping[str, float] = field(default_factory=dict[str, float])
+    makers: Mapping[str, str] = field(default_factory=dict[str, str])
     few: frozenset[str] = frozenset()
     shifts: frozenset[str] = frozenset()
     zero_initial: bool = False
@@ -109,8 +112,14 @@ def judge(
     rightly loses what is not aligned with W₀, as 1/√fan_in. So a feature update that falls while
     the layer's own update does not is no fault, nor is what it passes on.
 
+    The norm of an update is the size of its entries, which the rate sets, times how well they
+    align, between 1 and about 1/√n_in + 1/√n_out. A sum over few tokens aligns as 1/√tokens from
+    some width on, and less well as it comes there: a norm that falls while the entries keep their
+    size is no fault, and whether ΔW h falls with it for good is open.
+
     Args:
-        observed: Measured over expected values, shape [seeds, sizes], by layer, quantity, step.
+        observed: Measured over expected values, shape [seeds, sizes], by layer, quantity, step;
+            ``ALIGNED_NORM`` among the quantities gives no row.
         sizes: Widths or depths [count].
         context: Order, roles and bands.
 
@@ -119,14 +128,16 @@ def judge(
     """
     places = Places(context.order)
     last = max(step for _, _, step in observed)
-    rows = sorted(observed, key=lambda k: (places.of(k), QUANTITIES.index(k[1]), k[2]))
-    laws = {key: _law(sizes, observed[key]) for key in rows}
+    judged = [key for key in observed if key[1] != ALIGNED_NORM]
+    rows = sorted(judged, key=lambda k: (places.of(k), QUANTITIES.index(k[1]), k[2]))
+    laws = {key: _law(sizes, observed[key]) for key in observed}
     answers: dict[Key, Answer] = {
         key: _of_zeros(key, observed[key], last, context)
         if (law := laws[key]) is None
         else _of_law(law, context.band(key))
         for key in rows
     }
+    opened = _excuse_alignment(rows, laws, answers, context)
     _excuse_falls(rows, laws, answers, last, context)
     faults = [
         Fault(key=key, law=laws[key], role=context.roles.get(key[0], ""))
@@ -140,11 +151,11 @@ def judge(
             quantity=key[1],
             step=key[2],
             law=laws[key],
-            band=context.band(key),
+            band=opened.get(key, context.band(key)),
             values=tuple(tuple(row) for row in observed[key]),
             answer=answers[key],
             seeds_needed=_seeds_needed(laws[key], context.band(key), len(observed[key]))
-            if answers[key] == UNDECIDED
+            if answers[key] == UNDECIDED and key not in opened
             else 0,
             cause=likely_cause(key, faults, places, context.axis, context.label)
             if answers[key] == FAILS
@@ -212,6 +223,35 @@ def _of_zeros(key: Key, values: Sequence[Sequence[float]], last: int, context: C
     return FAILS if key[2] in (0, last) and key[1] != FEATURE_SIZE else UNDECIDED
 
 
+def _excuse_alignment(
+    rows: Sequence[Key],
+    laws: Mapping[Key, PowerLaw | None],
+    answers: dict[Key, Answer],
+    context: Context,
+) -> dict[Key, Band]:
+    """Let norms of updates fall as their entries align less, and leave open what that does.
+
+    Returns:
+        Bands of the layers' own updates that are left open: no number of seeds decides them.
+    """
+    opened: dict[Key, Band] = {}
+    for key in rows:
+        layer, quantity, step = key
+        norm, entries = (laws.get((layer, q, step)) for q in (UPDATE_NORM, ALIGNED_NORM))
+        law, (low, high) = laws[key], context.band(key)
+        if law is None or norm is None or entries is None or law.interval[1] > high:
+            continue
+        if _of_law(entries, context.band((layer, UPDATE_NORM, step))) != HOLDS:
+            continue
+        if quantity == UPDATE_NORM:
+            answers[key] = HOLDS
+        elif quantity == OWN_UPDATE and answers[key] == FAILS:
+            band = low + min(0.0, norm.exponent - entries.exponent), high
+            if _of_law(law, band) != FAILS:
+                answers[key], opened[key] = UNDECIDED, band
+    return opened
+
+
 def _excuse_falls(
     rows: Sequence[Key],
     laws: Mapping[Key, PowerLaw | None],
@@ -221,14 +261,21 @@ def _excuse_falls(
 ) -> None:
     """Let features fall that fall with W₀ Δh alone, and what comes after them as much.
 
-    Where it is open whether the layer's own update falls, so is whether its features may.
+    So may what comes after first changes that are small as prescribed. Where it is open whether
+    the layer's own update falls, so is whether its features may.
     """
     steepest, open_fall = 0.0, 0.0
     for key in rows:
         law = laws[key]
-        if key[1] != FEATURE_UPDATE or law is None or law.exponent >= 0 or answers[key] == HOLDS:
+        if key[1] != FEATURE_UPDATE or law is None or law.exponent >= 0:
             continue
-        update = answers.get((key[0], OWN_UPDATE, last))
+        if answers[key] == HOLDS:
+            if key[0] in context.early and law.exponent < context.bands[FEATURE_UPDATE][0]:
+                steepest = min(steepest, law.exponent)
+            continue
+        makers = (key[0], context.makers.get(key[0], ""))
+        updates = (answers.get((maker, OWN_UPDATE, last)) for maker in makers)
+        update = next((one for one in updates if one is not None), None)
         if update == HOLDS:
             steepest = min(steepest, law.exponent)
             answers[key] = HOLDS
