@@ -11,6 +11,7 @@ import argparse
 import functools
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -161,7 +162,7 @@ def many_trials(n_trials: int) -> None:
         work = Work(task=task, make_optimizer=adam)
         run_trials(work, specs[:1], store=store, engine="serial")  # what is loaded once
         started = time.process_time()
-        run_trials(work, specs[1:], store=store, engine="serial", progress=mark)
+        runs = run_trials(work, specs[1:], store=store, engine="serial", progress=mark)
         swept = time.process_time() - started - sum(bare)
     alone = sum(bare) / (len(bare) * (n_trials // 100)) * n_trials
     case = {"task": "digits, tiny trials", "width": width, "trials": len(specs), "steps": steps}
@@ -170,8 +171,14 @@ def many_trials(n_trials: int) -> None:
         "overhead_percent": round(100 * (swept / alone - 1), 2),
         "mebibytes_by_tenths": [round(memory, 1) for _, memory in marks],
         "kibibytes_a_trial": round(1024 * (marks[-1][1] - marks[0][1]) / (0.9 * n_trials), 1),
+        "of_its_losses": round(size_of(runs.trials[specs[1]].losses) / 1024, 1),
     }  # fmt: skip
     record("sweeps", case, figures)
+
+
+def size_of(numbers: Sequence[float]) -> int:
+    """Bytes of a sequence with its numbers: what the result holds, and is asked for."""
+    return sys.getsizeof(numbers) + sum(map(sys.getsizeof, numbers))
 
 
 def resident_mebibytes() -> float:

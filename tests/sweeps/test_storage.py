@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import random
 import sqlite3
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,21 @@ def test_two_writers_at_a_time_lose_nothing(tmp_path: Path) -> None:
     assert set(open_store(path, experiment="toy").known(SPECS)) == set(SPECS)
     for line in Path(path).read_text().splitlines():
         json.loads(line)
+
+
+def test_a_journal_leaves_the_losses_of_its_trials_in_the_file(tmp_path: Path) -> None:
+    store, losses = open_store(tmp_path / "sweep.journal", experiment="toy"), [0.5] * 5000
+    store.known(SPECS)
+    tracemalloc.start()
+    try:
+        for spec in SPECS[:11]:
+            keep(store, spec, *losses)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 8 * len(losses) * 11 / 2
+    assert not store.grown(SPECS)
+    keep(open_store(tmp_path / "sweep.journal", experiment="toy"), SPECS[11], 1.0)
+    assert store.grown(SPECS)
+    assert len(store.known(SPECS)) == 12
+    assert store.known(SPECS)[SPECS[10]].losses == tuple(losses)

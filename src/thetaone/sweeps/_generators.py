@@ -41,9 +41,17 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed the global generators inside; leave them as they were."""
     before = GeneratorStates.now()
     try:
-        torch.manual_seed(seed)
+        _seed_torch(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
         yield
     finally:
         before.restore()
+
+
+def _seed_torch(seed: int) -> None:
+    """As ``torch.manual_seed``, which notes the whole call stack for a device that may come."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

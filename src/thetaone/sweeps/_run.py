@@ -249,7 +249,7 @@ class _Run:
     def _consume(self, ended: Iterable[Trial], flops: _Flops) -> None:
         for trial in ended:
             cost = flops[trial.width, trial.spec.depth] * len(trial.losses)
-            trial = trial.model_copy(update={"cost_flops": cost})
+            trial = trial.unchecked_copy(cost_flops=cost)
             self._require_same_batches(trial)
             self.store.keep(trial.spec, trial)
             self.trials[trial.spec] = trial

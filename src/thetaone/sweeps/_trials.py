@@ -116,6 +116,7 @@ class Descent:
         *, n_done: int = 0,
     ) -> None:  # fmt: skip
         self._work, self._model, self._optimizer = work, model, optimizer
+        self._plain, self._unchecked = work.loop.plain, True
         self._n_steps, self.n_done = n_steps, n_done
         self._rates = [float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups]
         self.factor = 1.0
@@ -133,11 +134,25 @@ class Descent:
         Raises:
             TaskError: The loss is not a scalar, or the batch cannot be split as asked.
         """
+        loss = self._plain_step(batch) if self._plain else self._step(batch)
+        self.n_done += 1
+        return loss
+
+    def _plain_step(self, batch: Any) -> float:
+        loss = self._work.task.loss(self._model, batch)
+        if self._unchecked:
+            self._check(loss)
+            self._unchecked = False
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return loss.item()
+
+    def _step(self, batch: Any) -> float:
         loop = self._work.loop
         self.factor = loop.factor(self.n_done, self._n_steps)
-        if not loop.plain:
-            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = rate * self.factor
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self.factor
         parts = split_batch(batch, loop.accumulate)
         losses = [self._loss(part) for part in parts] if len(parts) == 1 else []
         self._optimizer.zero_grad()
@@ -148,7 +163,6 @@ class Descent:
         if loop.clip is not None:
             self.norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), loop.clip)
         self._optimizer.step()
-        self.n_done += 1
         return sum(loss.item() for loss in losses) / len(losses)
 
     def loss(self, batch: Any) -> float:
@@ -158,7 +172,9 @@ class Descent:
 
     def _loss(self, batch: Any) -> Tensor:
         with precision(self._work.loop, self._model):
-            loss = self._work.task.loss(self._model, batch)
+            return self._check(self._work.task.loss(self._model, batch))
+
+    def _check(self, loss: Any) -> Tensor:
         return check_loss(loss, where=getattr(self._work.task, "name", "this sweep"))
 
     def _part_backward(self, part: Any, n_parts: int) -> Tensor:

@@ -4,6 +4,9 @@ Each line that is written here ends with a checksum of itself. A line that is to
 whose checksum differs or that lacks what its operation needs is left out, with its number; a last
 line without end is cut, under the lock, before the next one is appended. Optuna's dashboard and
 samplers read the file as it is, and lines that they append are read here.
+
+Optuna holds every trial it has read in memory. What a trial is found by is a fraction of it: its
+attributes, the losses among them, and its curve stay in the file, and Optuna holds their place.
 """
 
 import json
@@ -11,7 +14,8 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +36,7 @@ _NEEDED: dict[int, tuple[str, ...]] = {
 }
 # between waits for the disk: a killed process loses nothing, a power cut what ended since the last
 SYNC_SECONDS = 1.0
+_CREATE_TRIAL = 4
 _SEAL = b',"crc":"'
 _BEGINNING = b'{"op_code":'
 
@@ -54,6 +59,7 @@ class Journal:
         self._n_logs, self._n_lines, self._offset = 0, 0, 0  # read so far
         self._synced = -math.inf
         self.damaged_lines: list[int] = []
+        self.n_trials: Counter[int] = Counter()  # read so far, of each study
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device filled
             raise ValueError("it is no regular file")
         path.touch()
@@ -64,20 +70,35 @@ class Journal:
         if log_number_from < self._n_logs:
             self._n_logs, self._n_lines, self._offset = 0, 0, 0
             self.damaged_lines.clear()
+            self.n_trials.clear()
         with self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):  # being written, or torn
                     return
                 self._n_lines += 1
-                self._offset += len(line)
+                place, self._offset = self._offset, self._offset + len(line)
                 log = _decode(line)
                 if log is None:
                     self.damaged_lines.append(self._n_lines)
                     continue
                 self._n_logs += 1
+                if log["op_code"] == _CREATE_TRIAL:
+                    self.n_trials[log["study_id"]] += 1
+                    log["user_attrs"], log["intermediate_values"] = {"place": place}, {}
                 if self._n_logs > log_number_from:
                     yield log
+
+    def attributes(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """A trial's attributes as they were written; none when its line is damaged by now.
+
+        Args:
+            kept: What Optuna holds of them: their place in the file, and later additions.
+        """
+        with self._path.open("rb") as file:
+            file.seek(kept["place"])
+            log = _decode(file.readline()) or {}
+        return {**log.get("user_attrs", {}), **kept}
 
     def append_logs(self, logs: list[Log]) -> None:
         """Append lines under the lock, after cutting a torn one."""

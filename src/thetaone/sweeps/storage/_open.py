@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import importlib.util
-import logging
 import os
 import time
 import urllib.parse
@@ -17,7 +16,7 @@ from thetaone.sweeps.identity import Starts
 from thetaone.sweeps.storage._boards import FileBoard, TableBoard
 from thetaone.sweeps.storage._journal import Journal
 from thetaone.sweeps.storage._leases import Leases
-from thetaone.sweeps.storage._store import NoStore, OptunaStore
+from thetaone.sweeps.storage._store import NoStore, OptunaStore, quiet
 
 TRIES = 8  # to open a database that others open for the first time at the same moment
 _SQLITE_WAITS = 60  # seconds for another writer to finish
@@ -131,7 +130,7 @@ def _translated(where: str) -> Iterator[None]:
 
     shown = hide_passwords(where)
     try:
-        with _quiet():
+        with quiet():
             yield
     except MissingExtraError:
         raise
@@ -157,16 +156,3 @@ def _first_line(error: Exception, where: str) -> str:
 def _unless_secret(error: Exception, where: str) -> Exception | None:
     """The cause for a traceback, unless the driver may repeat a password in it."""
     return None if passwords_in(where) else error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logger = logging.getLogger("optuna")
-    before, quiet = logger.level, logger.level >= logging.WARNING
-    if not quiet:  # each change of a level empties the caches of every logger
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        if not quiet:
-            logger.setLevel(before)

@@ -14,7 +14,7 @@ def this_process() -> str:
         >>> is_gone(this_process())
         False
     """
-    return f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
+    return _named(os.getpid())
 
 
 def is_gone(owner: str) -> bool:
@@ -28,6 +28,11 @@ def is_gone(owner: str) -> bool:
     if machine != _machine() or not number.isdecimal():
         return False
     return _started(int(number)) != started
+
+
+@functools.cache
+def _named(process: int) -> str:
+    return f"{_machine()}:{process}:{_started(process)}"
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -120,7 +121,7 @@ class OptunaStore:
         with self._translated():
             study = self._study(spec)
             self._storage.create_new_trial(study, _frozen(spec, trial, attributes, points))
-        if trial.status != "failed" and self._name(spec) in self._n_seen:
+        if self._name(spec) in self._n_seen:
             self._n_seen[self._name(spec)] += 1  # what this sweep adds is no news to it
         self._leases.release([self._key(spec)])
 
@@ -139,7 +140,7 @@ class OptunaStore:
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """Hold claims inside, give them back at the end."""
-        with self._leases.beating():
+        with quiet(), self._leases.beating():
             yield
 
     def grown(self, specs: Iterable[TrialSpec]) -> bool:
@@ -150,21 +151,17 @@ class OptunaStore:
         return grown
 
     def _count(self, example: TrialSpec) -> int:
-        """How many trials of a study ended well; a database counts them itself."""
-        from optuna.trial import TrialState
+        """How many trials a study has; a journal and a database count them themselves."""
         from sqlalchemy import text
 
-        ended = (TrialState.COMPLETE, TrialState.PRUNED)
         with self._translated():
-            study, engine = self._study(example), getattr(self._storage, "engine", None)
-            if engine is None:
-                return self._storage.get_n_trials(study, state=ended)
-            query = text(
-                "SELECT COUNT(*) FROM trials WHERE study_id = :study AND state IN (:a, :b)"
-            )
-            with engine.connect() as connection:
-                values = {"study": study, "a": ended[0].name, "b": ended[1].name}
-                return int(connection.execute(query, values).scalar_one())
+            study = self._study(example)
+            if self._journal is not None:
+                self._storage.get_study_name_from_id(study)  # reads what others have appended
+                return self._journal.n_trials[study]
+            query = text("SELECT COUNT(*) FROM trials WHERE study_id = :study")
+            with self._storage.engine.connect() as connection:
+                return int(connection.execute(query, {"study": study}).scalar_one())
 
     def describe_hits(self, specs: Iterable[TrialSpec]) -> str:
         """When the kept trials of these specs were trained, in words."""
@@ -178,20 +175,22 @@ class OptunaStore:
         """The ended trials of a study, newest first."""
         from optuna.trial import TrialState
 
+        self._n_seen[self._name(example)] = self._count(example)
         with self._translated():
             trials = self._storage.get_all_trials(
                 self._study(example),
                 deepcopy=False,
                 states=(TrialState.COMPLETE, TrialState.PRUNED),
             )
-        self._n_seen[self._name(example)] = len(trials)
         return [t for t in reversed(trials) if t.datetime_complete >= self._since]
 
     def _read(self, spec: TrialSpec, frozen: Any) -> Trial | None:
         """The stored trial; None when it is damaged (with a note) or of another start."""
         place = f"trial {frozen.number} of {self.where} ({_words(spec)})"
-        fields = _fields(frozen.user_attrs)
-        if frozen.user_attrs.get("checksum") != self._checksum(spec, fields):
+        kept = frozen.user_attrs
+        attributes = self._journal.attributes(kept) if self._journal is not None else kept
+        fields = _fields(attributes)
+        if attributes.get("checksum") != self._checksum(spec, fields):
             return self._note(f"{place} is damaged and left out: its checksum differs")
         expected = self._starts.get(place_of(spec))
         start = fields.pop("start", None)
@@ -318,6 +317,20 @@ def _agree(stored: float, today: float) -> bool:
     both_nan = math.isnan(stored) and math.isnan(today)
     close = abs(stored - today) <= AGREEMENT * max(1.0, abs(today))
     return stored == today or both_nan or close
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold Optuna's small talk back; free inside itself."""
+    logger = logging.getLogger("optuna")
+    before, quiet = logger.level, logger.level >= logging.WARNING
+    if not quiet:  # each change of a level empties the caches of every logger
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        if not quiet:
+            logger.setLevel(before)
 
 
 Store = NoStore | OptunaStore
