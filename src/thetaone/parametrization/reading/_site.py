@@ -21,7 +21,7 @@ Leaves = Mapping[int, list[tuple[str, nn.Module, str, nn.Parameter]]]
 
 _UNRULY = {
     "nonlinear": " of a function of its entries",
-    "norm": " of a sum or norm of its entries",
+    "norm": " of a sum or norm of its entries, which grows with their number (a mean does not),",
     "product": " of its product, entry by entry, with another parameter",
 }
 
@@ -68,6 +68,8 @@ def _site(
     live = [use for use in uses if linearity.is_live(use.operation)]
     records = [_record(use, linearity, after) for use in live or uses]
     main, readout, problem = _main_uses(records)
+    if not records and name in linearity.uses.penalized:
+        problem = "no feature depends on it: it is in a penalty of the loss alone"
     if not problem and any(_repeats(use, linearity) for use in main):
         problem = (
             f"one weight in {main[0].where or 'the model'} holds each of its entries many times"

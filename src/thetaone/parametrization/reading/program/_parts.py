@@ -74,6 +74,7 @@ class Uses:
         weights: Values that hold parameters, and how.
         by_operation: The uses by the index of their operation.
         summed: Indices of sums that belong to a parameter's fan-in.
+        penalized: The parameters whose size a penalty of the loss holds down.
     """
 
     all: list[ParameterUse] = field(default_factory=list[ParameterUse])
@@ -83,3 +84,4 @@ class Uses:
         default_factory=dict[int, list[ParameterUse]]
     )
     summed: set[int] = field(default_factory=set[int])
+    penalized: set[str] = field(default_factory=set[str])

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from thetaone.parametrization._names import canonical
 from thetaone.parametrization._scaling import unscaled
+from thetaone.parametrization.reading.program._anchors import settle_anchors
 from thetaone.parametrization.reading.program._fused import is_fused_sum, terms_of
 from thetaone.parametrization.reading.program._program import (
     ACTIVATION,
@@ -72,6 +73,7 @@ def trace(model: nn.Module, run: Callable[[nn.Module], Any]) -> Program:
     ):  # fmt: skip
         output = run(model)
     outputs = tuple(recorder.value(tensor) for tensor in returned_tensors(output))
+    settle_anchors(recorder.operations)
     return Program(recorder.operations, outputs, recorder.parameters, recorder.results)
 
 
@@ -114,7 +116,7 @@ class _Recorder(TorchDispatchMode):
     def _is_faked(self, arguments: Mapping[str, Any]) -> bool:
         """Whether an operation is the model's: what prepares a batch is done in earnest."""
         return len(self.stack) > 1 or any(
-            isinstance(a, FakeTensor) for a in flat(arguments.values())
+            isinstance(a, (FakeTensor, nn.Parameter)) for a in flat(arguments.values())
         )
 
     def value(self, tensor: Tensor) -> Value:
@@ -210,9 +212,7 @@ class _Recorder(TorchDispatchMode):
         elif name in _LOOKUPS or (
             name in CONTRACTIONS and not self.weights and DATA in kinds_of(inputs)
         ):
-            kind = (
-                ACTIVATION  # rows picked by data, or data held in a buffer: features from here on
-            )
+            kind = ACTIVATION  # rows picked by data, or data of a buffer: features from here on
         outputs = tuple(
             Value(tuple(tensor.shape), kind, constant=constant)
             for tensor, constant in zip(results, constants, strict=True)

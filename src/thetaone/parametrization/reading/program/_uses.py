@@ -27,6 +27,7 @@ from thetaone.parametrization.reading.program._parts import (
 )
 from thetaone.parametrization.reading.program._program import (
     ACTIVATION,
+    DATA,
     INPUT,
     PARAMETER,
     Operation,
@@ -193,6 +194,7 @@ class _Reader:
         for value in held:
             parts = self.uses.weights[value]
             if _is_penalty(operation, value):
+                self.uses.penalized |= parts.keys()
                 continue
             for parameter, part in parts.items():
                 use = _one_by_one(operation, parameter, parts, value.shape)
@@ -288,8 +290,19 @@ def _one_by_one(
 def _is_penalty(operation: Operation, value: Value) -> bool:
     """Whether a number computed from parameters is added to a loss: no feature depends on it."""
     computed = value.source is not None and value.source.name not in MOVES
-    numbers = computed and all(v.shape == () for v in operation.inputs)
-    return numbers and operation.name in ("add", "sub", "rsub", "stack")
+    if not computed or value.shape != () or operation.name not in ("add", "sub", "rsub", "stack"):
+        return False
+    return all(v.shape == () for v in operation.inputs) or _is_averaged(operation.output)
+
+
+def _is_averaged(losses: Value) -> bool:
+    """Whether features are losses of samples: added or averaged, they are the pass's result."""
+    while len(losses.users) == 1 and losses.users[0].name in (*_SUMS, *PRODUCTS, "add", "sub"):
+        (user,) = losses.users
+        if user.name in PRODUCTS and any(v.kind != DATA for v in user.inputs if v is not losses):
+            return False
+        losses = user.output
+    return losses.shape == () and not losses.users
 
 
 def _is_picked(operation: Operation) -> bool:
