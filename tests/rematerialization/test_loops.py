@@ -1,6 +1,7 @@
 """Loops that do more than hand each output on: run block by block, or refused."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from tests.rematerialization.loops import ByLoop, Loop, Shifted, peak
 from tests.rematerialization.models import Looping, Residual, planned
 from tests.rematerialization.test_executor import assert_same, backward, batch, state
 from thetaone.errors import ProfileError, RecomputationError
-from thetaone.rematerialization import TrainingMemory, budget_bytes, profile, rematerialize
+from thetaone.rematerialization import TrainingMemory, budget_bytes, plan, profile, rematerialize
 
 
 def supervised(model: Looping, x: torch.Tensor) -> torch.Tensor:
@@ -244,3 +245,50 @@ def test_a_block_that_is_named_and_called_once_is_no_chain() -> None:
         profile(Recurrent(1), batch(), blocks="inner.block")
     with pytest.raises(ProfileError, match="its forward calls no block many times"):
         profile(Recurrent(1), batch())
+
+
+class Skipping(Residual):
+    """Leaves itself out at random, and returns its very input then."""
+
+    def __init__(self, chance: float) -> None:
+        super().__init__(16)
+        self.chance = chance
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if torch.rand(()) < self.chance else super().forward(x)
+
+
+class Same(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+INPUT_RETURNED: dict[str, Callable[[], nn.Module]] = {
+    "left out at random": lambda: Skipping(0.5),
+    "identity": nn.Identity,
+    "a block of its own": Same,
+    "dropout in evaluation": lambda: nn.Dropout().eval(),
+}
+
+
+@pytest.mark.parametrize("name", INPUT_RETURNED)
+@pytest.mark.parametrize("loop", [True, False])
+def test_a_block_that_returns_its_input_is_a_stage(name: str, *, loop: bool) -> None:
+    torch.manual_seed(0)
+    blocks = [block() for _ in range(3) for block in (lambda: Residual(16), INPUT_RETURNED[name])]
+    model, x = Looping(0, nn.Identity) if loop else nn.Sequential(*blocks), batch(64, 16)
+    if isinstance(model, Looping):
+        model.blocks = nn.ModuleList(blocks)
+    chain = profile(model, x, repeats=1)
+    assert all(stage.output_bytes >= x.nbytes for stage in chain.stages)
+    if name == "left out at random":  # measured at work, whatever was drawn
+        assert min(stage.tape_bytes for stage in chain.stages[1::2]) > 4 * x.nbytes
+    for fraction in (1.0, 0.7):
+        schedule = plan(chain, fraction)
+        ours, same = copy.deepcopy(model), copy.deepcopy(model)
+        rematerialize(ours, schedule)
+        for _ in range(3):
+            for a, b in zip(state(same, backward, x), state(ours, backward, x), strict=True):
+                assert torch.equal(a, b)
+        limit = schedule.peak_bytes + 4 * x.nbytes
+        assert peak(ours, lambda m: m(x).square().mean().backward()) <= limit

@@ -39,3 +39,19 @@ def test_twenty_budgets(kind: str) -> None:
         assert peak <= max(low, budget), (step, peak, schedule.peak_bytes)
         slack = max(MIB, schedule.peak_bytes // 100)
         assert schedule.peak_bytes - slack <= peak <= schedule.peak_bytes, (step, schedule)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("compressed", [True, False])
+def test_sparse_tensors_count_with_their_indices_and_values(*, compressed: bool) -> None:
+    model, places, values = nn.Linear(8, 8, bias=False), torch.arange(8), torch.ones(8)
+    links = torch.sparse_coo_tensor(torch.stack([places, places]), values, (8, 8))
+    if compressed:
+        links = torch.sparse_csr_tensor(torch.arange(9), places, values, (8, 8))
+    model.register_buffer("links", links)
+    indices = (9 + 8 if compressed else 2 * 8) * places.itemsize
+    with TrainingMemory(model) as memory:
+        doubled = links * 2
+        assert memory.live_bytes >= values.nbytes
+    assert memory.resident_bytes == model.weight.nbytes + values.nbytes + indices
+    assert doubled.layout == links.layout

@@ -94,9 +94,23 @@ class Mute(nn.Module):
         return None, str(x.shape)
 
 
+class Force(nn.Module):
+    """A gradient step on an energy, within the forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        place = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.energy(place).sum(), place, create_graph=True)
+        return x - slope
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [
+        (Force(), r"^1 \(Force\) computes gradients within its own forward"),
         (Noisy(), r"1 \(Noisy\) is not deterministic"),
         (View(), r"1 \(View\) returns a view of its input"),
         (nn.ReLU(inplace=True), r"1 \(ReLU\) changes its input in place"),
@@ -116,6 +130,22 @@ def test_models_without_a_chain_are_refused() -> None:
         profile(looping(), torch.zeros(2, 16), blocks="inner")
     with pytest.raises(ProfileError, match="returns a tuple without a tensor in sight"):
         profile(Looped(), torch.zeros(2, 4))
+
+
+def test_a_model_that_computes_gradients_in_its_forward_is_refused_for_that() -> None:
+    class Forces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            place = energy = x.detach().requires_grad_()
+            for block in self.blocks:
+                energy = block(energy).tanh()
+            return torch.autograd.grad(energy.sum(), place, create_graph=True)[0]
+
+    with pytest.raises(ProfileError, match="the model, outside its blocks, computes gradients"):
+        profile(Forces(), torch.zeros(2, 4))
 
 
 class Looped(nn.Module):

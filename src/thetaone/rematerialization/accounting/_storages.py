@@ -43,7 +43,7 @@ class StorageTracker(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        for tensor in tensors_in(result):
+        for tensor in _parts_in(result):
             if key(tensor) not in self._seen:
                 self._see(tensor, (args, kwargs))
         return result
@@ -53,7 +53,7 @@ class StorageTracker(TorchDispatchMode):
         place, size = storage._cdata, storage.nbytes()
         if size == 0 or tensor.device.type == "meta":
             return
-        if any(key(other) == place for other in tensors_in(arguments)):
+        if any(key(other) == place for other in _parts_in(arguments)):
             return  # a view of something older than the tracker
         self._born += 1
         self._seen[place] = (
@@ -116,9 +116,28 @@ def key(tensor: torch.Tensor) -> int:
 
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of all storages of some tensors, each counted once."""
-    sizes = {key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(sizes.values())
+    """Bytes of all storages of some tensors, each counted once; sparse ones have several."""
+    parts = (part for tensor in tensors for part in parts_of(tensor))
+    return sum({key(part): part.untyped_storage().nbytes() for part in parts}.values())
+
+
+def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """The dense tensors that a tensor is made of: itself, or indices and values of a sparse one."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []  # a library's own format, whose memory torch does not show
+
+
+def _parts_in(value: Any) -> list[torch.Tensor]:
+    leaves = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
+    return [part for leaf in leaves for part in parts_of(leaf)]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -129,4 +148,4 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 def tensors_in(value: Any) -> list[torch.Tensor]:
     """All dense tensors in nested tuples, lists, dicts and registered containers."""
     leaves = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
-    return [leaf for leaf in leaves if leaf.layout == torch.strided]  # others have no storage
+    return [leaf for leaf in leaves if leaf.layout == torch.strided]  # others have several

@@ -13,6 +13,7 @@ from thetaone.rematerialization.accounting._storages import (
     StorageTracker,
     key,
     optimizer_tensors,
+    parts_of,
     storage_bytes,
     tensors_in,
 )
@@ -133,8 +134,8 @@ class TrainingMemory(StorageTracker):
 
     def _mark(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count these as state from now on, not as activations."""
-        for tensor in tensors:
-            entry = self._seen.get(key(tensor))
+        for part in (part for tensor in tensors for part in parts_of(tensor)):
+            entry = self._seen.get(key(part))
             if entry is not None and entry[1] not in self._state:
                 self._state.add(entry[1])
                 self._state_bytes += entry[2]

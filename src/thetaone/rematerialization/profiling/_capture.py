@@ -44,8 +44,13 @@ from thetaone.rematerialization.blocks import (
     with_tensors,
     written,
 )
-from thetaone.rematerialization.profiling._isolation import dropped_tapes, unhooked
-from thetaone.rematerialization.profiling._subject import ExtraGradient, Subject, subject_of
+from thetaone.rematerialization.profiling._isolation import dropped_tapes, named_tapes, unhooked
+from thetaone.rematerialization.profiling._subject import (
+    ExtraGradient,
+    Subject,
+    seed_all,
+    subject_of,
+)
 from thetaone.rematerialization.profiling._watched_output import WatchedOutput, unwatched
 
 TRIES = 12  # forwards with other random numbers, for blocks that are left out at random
@@ -150,9 +155,7 @@ def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
     generators = [random._inst, np.random.mtrand._rand]  # pyright: ignore
     with restored_generators(generators):
         for seed in range(TRIES):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002  what a model may draw from
+            seed_all(seed)
             notes.run(run)
             subjects += [one for one in notes.subjects if one.name not in before]
             before |= notes.called
@@ -195,7 +198,8 @@ class _Notes:
         quiet = unhooked(self.blocks.modules, forward=False)
         # nor has a compiler anything to learn from this forward
         eager = torch.compiler.set_stance("force_eager")
-        with quiet, eager, dropped_tapes(), torch.enable_grad():
+        inside = named_tapes("the model, outside its blocks,")
+        with quiet, eager, inside, dropped_tapes(), torch.enable_grad():
             result = copy_context().run(run)
             self._look_for_kept(0)
             del result
@@ -220,7 +224,7 @@ class _Notes:
         self.subjects.append(subject)
         # the model's own cache stays empty: the block that runs now appends to a copy
         real_args, real_kwargs = replaced((args, kwargs), unwatched)
-        with self._within():
+        with self._within(), named_tapes(label(block, name)):
             output = call_written(
                 *map(own_cache, real_args),
                 **{key: own_cache(value) for key, value in real_kwargs.items()},
@@ -297,7 +301,7 @@ class _Notes:
                 origin = self.origins.get(id(one))
                 if origin is None or origin[0]() is not one:
                     origin = self.origins[id(one)] = weakref.ref(one), -1
-                extra.append(ExtraGradient(id(one), origin[1], one.untyped_storage().nbytes()))
+                extra.append(ExtraGradient(id(one), origin[1], storage_bytes([one])))
         return tuple(extra)
 
     def _watched(self, stage: int, place: int, name: str, tensor: torch.Tensor) -> WatchedOutput:

@@ -122,5 +122,30 @@ def unhooked(modules: Iterable[nn.Module], *, forward: bool = True) -> Iterator[
             members.update(hooks)
 
 
+class NoTapeError(ProfileError):
+    """Something computes gradients within a forward that keeps no tape."""
+
+
 def _never(_: object) -> torch.Tensor:
-    raise ProfileError("a tape that was dropped is asked for: this forward has no backward")
+    raise NoTapeError(
+        "gradients are computed within a forward that is to be recomputed (torch.autograd.grad, a "
+        "backward): it keeps no tape for them"
+    )
+
+
+@contextmanager
+def named_tapes(name: str) -> Iterator[None]:
+    """Say who it is that needs a tape within its own forward.
+
+    Raises:
+        ProfileError: It does.
+    """
+    try:
+        yield
+    except NoTapeError as error:
+        raise ProfileError(
+            f"{name} computes gradients within its own forward (torch.autograd.grad, a backward), "
+            "for which it needs its tape at once: what keeps no tape and is recomputed later "
+            "cannot. Compute them outside of what is rematerialized, on what the model returns, "
+            "or name blocks without them: blocks=…"
+        ) from error

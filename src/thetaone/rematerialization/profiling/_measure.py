@@ -2,27 +2,16 @@
 
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from thetaone.errors import ProfileError, RecomputationError
-from thetaone.rematerialization.accounting import AllocatorPeak, StorageTracker, key, storage_bytes
+from thetaone.rematerialization.accounting import AllocatorPeak, StorageTracker, storage_bytes
 from thetaone.rematerialization.blocks import (
-    SMALL,
     Moment,
-    Note,
-    generator_state,
-    global_generators,
-    restored_generators,
-    same_generator_state,
-    size_of,
-    version_of,
 )
 from thetaone.rematerialization.profiling._isolation import (
     dropped_tapes,
@@ -30,9 +19,6 @@ from thetaone.rematerialization.profiling._isolation import (
     uncached_casts,
 )
 from thetaone.rematerialization.profiling._subject import Subject
-
-_PYTHON_STATE = 5_000  # bytes of the state of a Mersenne twister, the largest of them
-VIEWS = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # may hand on their input's storage
 
 
 @dataclass(frozen=True)
@@ -60,8 +46,10 @@ def measure_sizes(subject: Subject) -> Sizes:
         with subject.as_called(), dropped_tapes(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
             flowing, outputs = subject.run()
-            size = storage_bytes(_born(outputs, flowing, subject))
-            passing = storage_bytes(one for one in outputs if _among(one, flowing))
+            alone = len(outputs) == 1  # then what is handed on takes a place of its own in a plan
+            size = storage_bytes(outputs if alone else _born(outputs, flowing, subject))
+            through = [one for one in outputs if not alone and _among(one, flowing)]
+            passing = storage_bytes(through)
             plain_peak = high.peak
             del flowing, outputs
         with subject.as_called(), StorageTracker() as tracker:
@@ -216,120 +204,6 @@ def measure_region(subject: Subject, rounds: int) -> float:
             if turn > 1:  # torch's first checkpoint imports its compiler
                 seconds.append(time.perf_counter() - start)
     return max(0.0, statistics.median(times[region]) - statistics.median(times[plain]))
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """What is known of a block that was run twice.
-
-    Attributes:
-        random_bytes: Random state that a region keeps for it [bytes].
-        moving: Names of large buffers that it changes, and of large tensors kept in attributes
-            that it reads before it overwrites them.
-    """
-
-    random_bytes: int
-    moving: tuple[str, ...]
-
-
-def check_repeatable(subject: Subject) -> Repeated:
-    """Run a block twice to see that it can be run again.
-
-    Raises:
-        ProfileError: It changes its input, hands it on as a view, holds a state that cannot be
-            noted, or gives another result the second time.
-    """
-    subject.watch.require_readable(ProfileError)
-    device = subject.device
-    generators = [*global_generators(device), *subject.watch.generators]
-    states = [generator_state(one) for one in generators]
-    with subject.as_called():
-        _check_in_place(subject)
-    with subject.as_called(), dropped_tapes():
-        buffers = subject.watch.buffers()
-        note = Note(subject.watch.now())
-        first = [one.detach().clone() for one in subject.run()[1]]
-        drawn = [
-            state
-            for one, state in zip(generators, states, strict=True)
-            if not same_generator_state(state, generator_state(one))
-        ]
-        moving = tuple(
-            name
-            for name, module, inner, tensor, version in buffers
-            if size_of(tensor) > SMALL
-            and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
-        )
-        note.lighten(subject.watch.now(), set())
-    with subject.as_called(), dropped_tapes():
-        leaves, second, read = _run_again(subject, note)
-    for one in second:
-        alone = len(second) == 1  # beside others, what is handed on unchanged is counted apart
-        views = any(key(one) == key(leaf) and (alone or one is not leaf) for leaf in leaves)
-        if views and not isinstance(subject.block, VIEWS):
-            raise ProfileError(
-                f"{subject.where} returns a view of its input: keeping its output would keep its "
-                "input alive; join it with a neighbour, or return a new tensor"
-            )
-    if len(first) != len(second) or not all(map(_equal, first, second)):
-        raise ProfileError(
-            f"{subject.where} is not deterministic: run twice from the same input and random state "
-            "it gives two results, so it cannot be recomputed; draw from generators that it holds "
-            "or from the global ones, and see torch.use_deterministic_algorithms"
-        )
-    size = sum(one.nbytes if isinstance(one, torch.Tensor) else _PYTHON_STATE for one in drawn)
-    return Repeated(size, (*moving, *read))
-
-
-def _run_again(
-    subject: Subject, note: Note
-) -> tuple[list[torch.Tensor], list[torch.Tensor], list[str]]:
-    """Leaves and outputs of the second run, and which large tensors on the block it reads.
-
-    It runs without those that the first run overwrote; a block that misses them gets them back.
-    """
-    generators = [*global_generators(subject.device), *subject.watch.generators]
-    overwritten = note.forget()
-    try:
-        with restored_generators(generators), subject.watch.as_noted(note):
-            leaves, outputs = subject.run()
-            return leaves, outputs, []
-    except RecomputationError:
-        leaves, outputs = subject.run()
-        return leaves, outputs, overwritten
-
-
-def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
-    if first.is_floating_point() or first.is_complex():
-        return torch.equal(first.nan_to_num(), second.detach().nan_to_num())
-    return torch.equal(first, second)
-
-
-def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
-    """Bytes of the buffers and plain tensors of a block that a region copies."""
-    changing = set(moving)
-    buffers = sum(
-        tensor.nbytes
-        for name, module, _, tensor, _ in subject.watch.buffers()
-        if subject.watch.copies(module) and (size_of(tensor) <= SMALL or name in changing)
-    )
-    return buffers + sum(
-        one.nbytes
-        for one in subject.watch.now().in_place
-        if one.copy is not None or one.path in changing
-    )
-
-
-def _check_in_place(subject: Subject) -> None:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a block that checkpoints itself misses its gradients here
-        probes = [one.detach().clone() for one in subject.flowing]
-        subject.run_on(probes)
-    if any(probe._version for probe in probes):
-        raise ProfileError(
-            f"{subject.where} changes its input in place, which could then not be recomputed from: "
-            "build it without inplace=True, or join it with the block before it"
-        )
 
 
 def synchronize(device: torch.device) -> None:

@@ -28,15 +28,13 @@ from thetaone.rematerialization.profiling._capture import called_again, capture
 from thetaone.rematerialization.profiling._conditions import Modes, conditions
 from thetaone.rematerialization.profiling._isolation import unhooked, untouched
 from thetaone.rematerialization.profiling._measure import (
-    Repeated,
     Sizes,
-    check_repeatable,
-    copied_bytes,
     measure_region,
     measure_seconds,
     measure_sizes,
     measure_tail,
 )
+from thetaone.rematerialization.profiling._repeatable import Repeated, at_work, copied_bytes
 from thetaone.rematerialization.profiling._subject import Subject
 
 MOST_REPEATS = 10_000  # timed rounds
@@ -194,11 +192,12 @@ class Times:
 
 def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chain:
     """Measure captured blocks, those of one kind as one."""
-    kinds: dict[Hashable, list[Subject]] = {}
-    for subject in subjects:
-        kinds.setdefault(subject.kind, []).append(subject)
     with unhooked(module for subject in subjects for module in subject.watch.modules):
-        repeated = [check_repeatable(subject) for subject in subjects]
+        checked = [at_work(subject) for subject in subjects]
+        subjects, repeated = [one for one, _ in checked], [one for _, one in checked]
+        kinds: dict[Hashable, list[Subject]] = {}
+        for subject in subjects:
+            kinds.setdefault((subject.kind, subject.seed), []).append(subject)
         times = dict(zip(kinds, _times(list(kinds.values()), repeats), strict=True))
         sizes = [measure_sizes(subject) for subject in subjects]
     blocks = list({id(one.block): one.block for one in subjects}.values())
@@ -210,7 +209,7 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
     pending = _pending_gradients(subjects)
     arrivals = [*(one.arrives for one in subjects[1:]), 0]
     stages = [
-        _stage(subject, size, times[subject.kind], state, aside + gradients, arrives)
+        _stage(subject, size, times[subject.kind, subject.seed], state, aside + gradients, arrives)
         for subject, size, state, gradients, arrives in zip(
             subjects, sizes, repeated, pending, arrivals, strict=True
         )

@@ -1,14 +1,17 @@
 """A block as its model calls it, ready to be run again and measured."""
 
+import random
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from thetaone.rematerialization.accounting import storage_bytes
 from thetaone.rematerialization.blocks import Call, Note, Snapshot, Watch, label, output_tensors
 from thetaone.rematerialization.profiling._isolation import untouched
 from thetaone.rematerialization.profiling._kinds import kind_of
@@ -47,6 +50,7 @@ class Subject:
         joint: Why no region may span this block and the one before; empty when one may.
         link: How the call follows from the one before, as ``blocks.link`` writes it.
         arrives: Bytes of what flows in and was not returned by the block before.
+        seed: Of the random numbers that it draws while it is measured; None are the model's.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Subject:
     joint: str = ""
     link: str = ""
     arrives: int = 0
+    seed: int | None = None
 
     @property
     def where(self) -> str:
@@ -78,6 +83,8 @@ class Subject:
         """Give the block the state in which the model calls it; all is as it was on exit."""
         noted = self.watch.as_noted(Note(self.state).copied())
         with untouched([self.watch], [self.device]), noted:
+            if self.seed is not None:
+                seed_all(self.seed)
             yield
 
     def run(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -93,10 +100,17 @@ class Subject:
         return self.context.copy().run(self.call.again().run, self.run_block, leaves)
 
 
+def seed_all(seed: int) -> None:
+    """Seed the global generators of torch, Python and NumPy."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  what a model may draw from
+
+
 def outside_gradients(call: Call) -> tuple[ExtraGradient, ...]:
     """The extra arguments of a call that need a gradient, all taken to come from outside."""
     return tuple(
-        ExtraGradient(id(one), -1, one.untyped_storage().nbytes())
+        ExtraGradient(id(one), -1, storage_bytes([one]))
         for one in call.tensors
         if one.requires_grad
     )
