@@ -70,3 +70,11 @@ def test_a_folder_stands_for_the_file_that_a_command_wrote_there(
     for command, name in (("report", "result.json"), ("train", "recipe.json")):
         assert run(command, str(tmp_path)) == 2
         assert str(tmp_path / name) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "train"])
+def test_a_name_too_long_for_a_file_is_said(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(command, "a" * 300, *(["--report", str(tmp_path)] * (command == "report"))) == 2
+    assert "File name too long" in capsys.readouterr().err

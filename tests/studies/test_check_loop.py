@@ -137,3 +137,15 @@ def test_the_task_says_it_and_the_record_keeps_it() -> None:
 def test_a_bad_loop_is_refused(loop: dict[str, Any], message: str) -> None:
     with pytest.raises(t1.ThetaOneError, match=message):
         check(**loop)
+
+
+@pytest.mark.parametrize("steps", ["many", 0, 2.5, [3]])
+def test_a_task_with_steps_that_are_no_number_is_refused(
+    steps: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Products, "steps", steps, raising=False)
+    with pytest.raises(InputError, match=r"steps=.*: need whole numbers from 1"):
+        check()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"steps=.*: need whole numbers from 1"):
+        check(training_steps=steps)

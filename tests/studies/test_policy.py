@@ -34,6 +34,10 @@ def test_command_prints_a_curve_and_writes_the_record(
         ("policy Blackjack-v1", "it has no time limit of its own"),
         ("policy cartpole --lr 0", "lr=0.0: must be a positive number"),
         ("policy cartpole --width 0", "width=0"),
+        ("policy cartpole --width 99999", "width=99999: the hidden layers of a policy"),
+        (f"policy Acrobot-v1 --width 1{'0' * 40}", "need whole numbers"),
+        ("policy Acrobot-v1 --lr nan", "lr=nan: need a rate above 0"),
+        ("policy Acrobot-v1 --discount 1.5", "discount=1.5: need a factor above 0, at most 1"),
         ("policy cartpole --env-steps 3", "env_steps=3: the first 16 episodes took"),
     ],
 )

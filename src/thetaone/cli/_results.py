@@ -1,6 +1,7 @@
 """Where a result goes, the same for every command: the terminal, a file, a page, a picture."""
 
 import json
+import os.path
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -12,7 +13,8 @@ from thetaone.errors import InputError, MissingExtraError
 
 def in_folder(path: Path, name: str) -> Path:
     """The file that is meant: a folder stands for the one of that name in it."""
-    return path / name if path.is_dir() else path
+    # a name too long for a file is no folder; who reads the file says what is wrong with it
+    return path / name if os.path.isdir(path) else path  # noqa: PTH112
 
 
 def require_writable(path: Path | None) -> Path | None:

@@ -129,7 +129,12 @@ def coordinate_check(
     loop = settled_training(loaded, {
         "schedule": schedule, "clip": clip, "precision": precision, "accumulate": accumulate,
     })  # fmt: skip
-    n_steps = max(training_steps or loaded.defaults.get("steps", DEFAULTS["steps"]), *moments)
+    asked = (
+        loaded.defaults.get("steps", DEFAULTS["steps"])
+        if training_steps is None
+        else training_steps
+    )
+    n_steps = max(*_each("steps", [asked], least=1), *moments)
     return check_task(
         cast(Task, loaded), widths=compared, lr=lr, depths=_each("depths", depths, least=1),
         optimizer=chosen, parametrization=parametrization, seeds=_seeds(seeds),

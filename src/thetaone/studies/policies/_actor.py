@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 
+from thetaone.errors import InputError
 from thetaone.studies.policies._flat_environments import choices, n_numbers, n_one_hot
+from thetaone.sweeps import whole_numbers
 
+MOST_WIDTH = 2**14  # a hidden layer of 1 GiB
 _NEVER = -1e9  # logit of an option that a shorter choice does not have: its probability is 0
 
 
@@ -74,6 +77,21 @@ class SideBySide(Distribution):
     def entropy(self) -> Tensor:
         """Sum over the parts."""
         return torch.stack([part.entropy() for part in self.parts]).sum(0)
+
+
+def require_width(width: int) -> int:
+    """The width of a policy's hidden layers, as a whole number.
+
+    Raises:
+        InputError: It is none, is below 1, or its hidden layer would not fit a machine.
+    """
+    (width,) = whole_numbers("width", [width], least=1)
+    if width > MOST_WIDTH:
+        raise InputError(
+            f"width={width}: the hidden layers of a policy have at most {MOST_WIDTH} features; "
+            "64 are enough for classic control"
+        )
+    return width
 
 
 def perceptron(n_in: int, width: int, n_out: int) -> nn.Sequential:

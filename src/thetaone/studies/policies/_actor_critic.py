@@ -1,5 +1,6 @@
 """Trains a policy with a critic on any gymnasium environment, or one of the user's."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from thetaone.estimators.policy import (
     make_environments,
 )
 from thetaone.records import PolicyRun, PolicyUpdate
-from thetaone.studies.policies._actor import Actor, perceptron
+from thetaone.studies.policies._actor import Actor, perceptron, require_width
 from thetaone.studies.policies._flat_environments import FlatEnvironments
 from thetaone.sweeps import whole_numbers
 from thetaone.tasks import load_file
@@ -49,6 +50,27 @@ class ActorCriticSettings:
     minibatch: int = 400
     clip: float = 0.2
     entropy_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range.
+
+        Raises:
+            InputError: With the value and the range.
+        """
+        require_width(self.width)
+        whole_numbers("passes", [self.passes], least=1)
+        whole_numbers("minibatch", [self.minibatch], least=1)
+        for name, value, low, high, words in (
+            ("lr", self.lr, 0.0, math.inf, "a rate above 0, e.g. 1e-3"),
+            ("discount", self.discount, 0.0, 1.0, "a factor above 0, at most 1, e.g. 0.97"),
+            ("clip", self.clip, 0.0, math.inf, "an ε above 0, e.g. 0.2"),
+        ):
+            if not low < value <= high or value == math.inf:
+                raise InputError(f"{name}={value}: need {words}")
+        if not 0 <= self.trace <= 1:
+            raise InputError(f"trace={self.trace}: need a factor from 0 to 1, e.g. 0.95")
+        if not math.isfinite(self.entropy_weight):
+            raise InputError(f"entropy_weight={self.entropy_weight}: need a finite number")
 
 
 def train_actor_critic(

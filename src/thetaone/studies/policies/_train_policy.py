@@ -8,6 +8,7 @@ import torch
 from thetaone.errors import InputError
 from thetaone.records import PolicyRun, PolicyUpdate
 from thetaone.studies import cartpole
+from thetaone.studies.policies._actor import require_width
 from thetaone.sweeps import whole_numbers
 
 LR = 0.01
@@ -39,12 +40,14 @@ def train_policy(
         The return of every episode.
 
     Raises:
-        InputError: A learning rate that is not positive, or a budget too small for one update.
+        InputError: A learning rate that is not positive, a width out of range, or a budget too
+            small for one update.
         MissingExtraError: gymnasium is not installed.
     """
     if not 0 < lr < float("inf"):
         raise InputError(f"lr={lr}: must be a positive number, e.g. {LR}")
     (seed,) = whole_numbers("seed", [seed], least=0)
+    width = require_width(width)
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
