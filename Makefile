@@ -6,7 +6,7 @@ PIP_OPTIONS ?=
 WORKERS ?= auto
 TESTS ?=
 BENCHES ?= norms estimators estimator_intervals parametrization sweeps disk rematerialization policy verdicts \
-	what_transfers transfer anchor
+	what_transfers transfer anchor tune
 PYTEST := python -m pytest -n $(WORKERS) -q
 MAKE_VENV := PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh
 
