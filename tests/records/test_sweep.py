@@ -91,3 +91,23 @@ def test_a_trial_is_flat_in_json_and_a_later_version_is_refused_by_name() -> Non
     assert (written["lr"], written["width"], written["losses"][0]) == (0.25, 32, 2.0)
     with pytest.raises(RecordError, match="Trial record of version 3; this thetaone reads"):
         Trial.from_json(trial.to_json().replace('"version": 1', '"version": 3'))
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((-math.inf, math.inf), "not bracketed"),
+        ((-math.inf, -6.0), "at most -6.00"),
+        ((-7.0, math.inf), "at least -7.00"),
+        ((-7.0, -6.0), "[-7.00, -6.00]"),
+    ],
+)
+def test_an_open_interval_is_said_in_words(interval: tuple[float, float], words: str) -> None:
+    optimum = Optimum(log2_lr=-6.4, stderr=math.inf, interval=interval, loss=2.0)
+    open_drift = Drift(
+        octaves=0.5, stderr=math.inf, interval=(-math.inf, math.inf), from_width=4, to_width=8
+    )
+    text = str(make_result().model_copy(update={"optima": {32: optimum}, "drift": open_drift}))
+    assert words in text
+    assert "drift +0.50 octaves not bracketed over" in text
+    assert "inf" not in text

@@ -25,6 +25,7 @@ from ._units import written_like as written_like
 from ._words import any_block as any_block
 from ._words import block_kinds as block_kinds
 from ._words import counted as counted
+from ._words import interval_words as interval_words
 from ._words import listed as listed
 from .estimators import LAST_EPISODES as LAST_EPISODES
 from .estimators import EstimatorBakeoff as EstimatorBakeoff

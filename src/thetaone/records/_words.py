@@ -1,5 +1,6 @@
 """Names and counts in sentences."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +17,27 @@ def counted(number: int, thing: str) -> str:
     """
     plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
     return f"{number:,} {thing if number == 1 else plural}"
+
+
+def interval_words(low: float, high: float, digits: str = ".2f") -> str:
+    """An interval as ``[low, high]``; in words where an end is open.
+
+    Args:
+        low: Lower end; -inf (or NaN) where nothing bounds it.
+        high: Upper end; inf (or NaN) where nothing bounds it.
+        digits: Format of a number.
+
+    Examples:
+        >>> interval_words(-8.0, -7.25), interval_words(float("-inf"), -7.0)
+        ('[-8.00, -7.25]', 'at most -7.00')
+        >>> interval_words(float("-inf"), float("inf"))
+        'not bracketed'
+    """
+    if math.isfinite(low) and math.isfinite(high):
+        return f"[{low:{digits}}, {high:{digits}}]"
+    if math.isfinite(high):
+        return f"at most {high:{digits}}"
+    return f"at least {low:{digits}}" if math.isfinite(low) else "not bracketed"
 
 
 def any_block(name: str) -> str:

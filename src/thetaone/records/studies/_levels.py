@@ -3,6 +3,7 @@
 from typing import Literal
 
 from thetaone.records._base import Record
+from thetaone.records._words import interval_words
 
 Standing = Literal["holds", "fails", "undecided"]
 
@@ -40,5 +41,5 @@ class LevelVerdict(Record):
     def __str__(self) -> str:
         return (
             f"{self.verdict}: {self.what} {self.loss:.3f}, {self.against} {self.reference:.3f} "
-            f"({self.difference:+.3f}, interval {self.interval[0]:+.3f} … {self.interval[1]:+.3f})"
+            f"({self.difference:+.3f}, interval {interval_words(*self.interval, '+.3f')})"
         )

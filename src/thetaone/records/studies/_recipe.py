@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field, JsonValue
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._training import TrainingLoop
+from thetaone.records._words import interval_words
 from thetaone.records.parametrization import Prescription
 from thetaone.records.rematerialization import Schedule
 from thetaone.records.studies._snippets import snippet
@@ -188,9 +190,8 @@ class Recipe(Record):
 
     def __str__(self) -> str:
         low, high = self.lr_interval
-        head = (
-            f"{self.task}, width {self.width}: learning rate {self.lr:.4g} ({low:.3g} … {high:.3g})"
-        )
+        ends = interval_words(low or -math.inf, high, ".3g")
+        head = f"{self.task}, width {self.width}: learning rate {self.lr:.4g} {ends}"
         columns = ("optimizer", "learning rate", "entries", "options", "parameters")
         rows = [
             (

@@ -10,6 +10,7 @@ from thetaone.errors import MissingExtraError
 from thetaone.records._base import Record
 from thetaone.records._table import text_table
 from thetaone.records._units import format_seconds
+from thetaone.records._words import interval_words
 from thetaone.records.laws import Optimum
 from thetaone.records.sweeps._combination import Combination, comparable
 from thetaone.records.sweeps._search import SearchCost
@@ -63,10 +64,10 @@ class Drift(Record):
     axis: Literal["width", "depth"] = "width"
 
     def __str__(self) -> str:
-        low, high = self.interval
+        ends = interval_words(*self.interval, "+.2f")
         edge = " (an optimum is on the edge of the grid: widen lrs)" if self.bounded_only else ""
         return (
-            f"drift {self.octaves:+.2f} octaves [{low:+.2f}, {high:+.2f}] "
+            f"drift {self.octaves:+.2f} octaves {ends} "
             f"over {self.axis} {self.from_width} → {self.to_width}{edge}"
         )
 
@@ -279,13 +280,12 @@ def _optimum_row(result: SweepResult, width: int) -> list[str]:
         few = len({t.lr for t in trials if t.status != "failed"}) < 3
         why = "three or more rates needed" if few else "–"
         return [str(width), parameters, why, "–", "–", "–", f"{diverged}/{len(trials)}"]
-    low, high = optimum.interval
     penalty = result.penalties.get(width, math.nan)
     return [
         str(width),
         parameters,
         f"{optimum.log2_lr:.2f}" + _doubt(optimum),
-        f"[{low:.2f}, {high:.2f}]",
+        interval_words(*optimum.interval),
         f"{optimum.loss:.4f}",
         f"{100 * penalty:.2f} %",
         f"{diverged}/{len(trials)}",
