@@ -19,7 +19,10 @@ from torch import nn
 
 from tests.rematerialization.models import Looping, Residual, nested
 from tests.rematerialization.test_executor import batch
+from thetaone.errors import RecomputationError
 from thetaone.rematerialization import profile, rematerialize
+from thetaone.rematerialization.blocks.state._overwritten import Overwritten
+from thetaone.rematerialization.execution._placeholders import Placeholder
 from thetaone.rematerialization.planning._policies import judged
 
 SETTINGS = types.SimpleNamespace(scale=1.0, table={"scale": 1.0})
@@ -586,3 +589,20 @@ def test_a_switch_after_the_forward_does_not_reach_the_recomputation(name: str) 
     loss.backward()
     for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)
+
+
+READINGS: dict[str, Callable[[Any], Any]] = {
+    "operator": lambda one: one + 1, "reflected": lambda one: torch.ones(1) * one,
+    "function": torch.sin, "in a list": lambda one: torch.cat([one, one]),
+    "attribute": lambda one: one.shape, "item": lambda one: one[0], "truth": bool,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_what_is_not_at_hand_refuses_every_way_of_reading(reading: str) -> None:
+    for stand_in, why in (
+        (Overwritten("block.mean"), "block.mean is read by the block and overwritten"),
+        (Placeholder(None, 0, 0, "blocks.1"), "the model uses the output of blocks.1 itself"),
+    ):
+        with pytest.raises(RecomputationError, match=why):
+            READINGS[reading](stand_in)

@@ -37,6 +37,7 @@ from .state import GENERATORS as GENERATORS
 from .state import INTERNAL as INTERNAL
 from .state import SMALL as SMALL
 from .state import Note as Note
+from .state import Refusing as Refusing
 from .state import Snapshot as Snapshot
 from .state import Watch as Watch
 from .state import generator_state as generator_state

@@ -5,19 +5,15 @@ hands it on does not notice; one that computes with it, keeps it or returns it m
 """
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from thetaone.errors import RecomputationError
-from thetaone.rematerialization.blocks import is_nested, leaves_of
+from thetaone.rematerialization.blocks import Refusing, is_nested, leaves_of
 
 
-class Placeholder:
+class Placeholder(Refusing):
     """Stands for a tensor that a block returned, to be handed to the next block and nothing else.
-
-    Not a tensor, so that a compiler that traces the loop takes it for any object.
 
     Args:
         section: The running section that the block belongs to.
@@ -34,45 +30,14 @@ class Placeholder:
     def __repr__(self) -> str:
         return f"<placeholder for the output of {self.name}>"
 
-    def __getattr__(self, name: str) -> NoReturn:
-        """Refuse to be looked at.
-
-        Raises:
-            RecomputationError: Always; AttributeError where Python asks for a protocol.
-        """
-        if name.startswith("__"):
-            raise AttributeError(name)
-        _refuse(self)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> NoReturn:
-        """Refuse to be computed with.
-
-        Raises:
-            RecomputationError: Always.
-        """
-        leaves = pytree.tree_leaves((args, kwargs))
-        _refuse(next(leaf for leaf in leaves if isinstance(leaf, Placeholder)))
-
-
-def _refuse(placeholder: Placeholder, *_: object) -> NoReturn:
-    raise RecomputationError(
-        f"the model uses the output of {placeholder.name} itself and does not only hand it to "
-        "the next block: regions span blocks only where nothing else happens to it. Call "
-        "rematerialize again with a sample that is used like this: the blocks are then recomputed "
-        "one by one"
-    )
-
-
-_OPERATORS = (
-    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv mod pow rpow "
-    "matmul rmatmul neg pos abs invert and or xor eq ne lt le gt ge getitem setitem len iter "
-    "contains bool int float index complex"
-)
-for _name in _OPERATORS.split():
-    setattr(Placeholder, f"__{_name}__", _refuse)
+    def reason(self) -> str:
+        """Why it cannot be read, and what to do."""
+        return (
+            f"the model uses the output of {self.name} itself and does not only hand it to "
+            "the next block: regions span blocks only where nothing else happens to it. Call "
+            "rematerialize again with a sample that is used like this: the blocks are then "
+            "recomputed one by one"
+        )
 
 
 def placeholder_in(leaves: list[Any]) -> Placeholder | None:

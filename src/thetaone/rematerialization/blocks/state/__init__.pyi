@@ -8,6 +8,7 @@ from ._holders import INTERNAL as INTERNAL
 from ._holders import slot_names as slot_names
 from ._in_place import SMALL as SMALL
 from ._in_place import version_of as version_of
+from ._overwritten import Refusing as Refusing
 from ._reached import ATOMS as ATOMS
 from ._watch import Note as Note
 from ._watch import Snapshot as Snapshot

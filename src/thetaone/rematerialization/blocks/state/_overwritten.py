@@ -1,4 +1,4 @@
-"""Stands for large tensors that a first execution overwrote, and that nobody keeps."""
+"""Stand-ins for tensors that are not at hand, such as large ones that an execution overwrote."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -6,26 +6,33 @@ from weakref import ref
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks.state._in_place import SMALL, InPlace, with_leaves
 
 
-class Overwritten:
-    """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
+class Refusing:
+    """Stands for a tensor that is not at hand: whatever would read it is refused.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    Not a tensor, so that a compiler that traces a loop takes it for any object.
+    """
+
+    __slots__ = ()
+
+    def reason(self) -> str:
+        """Why it cannot be read, and what to do."""
+        raise NotImplementedError
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse to be read.
+        """Refuse to be looked at.
 
         Raises:
             RecomputationError: Always; AttributeError where Python asks for a protocol.
         """
         if name.startswith("__"):
             raise AttributeError(name)
-        _refuse_read(self)
+        _refuse(self)
 
     @classmethod
     def __torch_function__(
@@ -36,23 +43,38 @@ class Overwritten:
         Raises:
             RecomputationError: Always.
         """
-        _refuse_read(next(one for one in (*args, *(kwargs or {}).values()) if type(one) is cls))
+        leaves = pytree.tree_leaves((args, kwargs))
+        _refuse(next(leaf for leaf in leaves if isinstance(leaf, Refusing)))
 
 
-def _refuse_read(overwritten: Any, *_: object) -> NoReturn:
-    raise RecomputationError(
-        f"{overwritten.path} is read by the block and overwritten: a recomputation "
-        "needs the earlier value, which is large and was not kept. Register it as a "
-        "buffer, or keep this block's tape"
-    )
+def _refuse(one: Refusing, *_: object) -> NoReturn:
+    raise RecomputationError(one.reason())
 
 
 _OPERATORS = (
-    "add radd sub rsub mul rmul truediv rtruediv matmul rmatmul pow neg getitem setitem len iter "
-    "bool float int eq ne lt le gt ge iadd isub imul itruediv"
+    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv mod pow rpow "
+    "matmul rmatmul neg pos abs invert and or xor eq ne lt le gt ge getitem setitem len iter "
+    "contains bool int float index complex"
 )
 for _name in _OPERATORS.split():
-    setattr(Overwritten, f"__{_name}__", _refuse_read)
+    setattr(Refusing, f"__{_name}__", _refuse)
+
+
+class Overwritten(Refusing):
+    """Stands for a large tensor that the first execution overwrote, and that nobody keeps."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def reason(self) -> str:
+        """Why it cannot be read, and what to do."""
+        return (
+            f"{self.path} is read by the block and overwritten: a recomputation "
+            "needs the earlier value, which is large and was not kept. Register it as a "
+            "buffer, or keep this block's tape"
+        )
 
 
 class Faded:
