@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import thetaone as t1
+from thetaone.cli._options import prescription_choices
 from thetaone.cli.main import main
 
 TASK = """
@@ -129,3 +132,74 @@ def test_one_file_does_for_every_command(
     (tmp_path / "run.toml").write_text(text + "cliip = 1.0\n")
     run("sweep", str(tmp_path / "task.py"), *config, "--storage", str(tmp_path / "s.journal"))
     assert "cliip is no option of sweep" in capsys.readouterr().err
+
+
+SWEEP = ["sweep", "--widths", "4", "--lrs", "2^-8:2^-6", "--seeds", "0", "--steps", "3",
+         "--engine", "serial"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("maximize=false", {}),
+        ("amsgrad=no", {}),
+        ("amsgrad=Yes", {"amsgrad": True}),
+        ("eps=2^-10", {"eps": 2**-10}),
+    ],
+)
+def test_words_and_powers_mean_what_they_say(said: str, meant, tmp_path: Path) -> None:
+    task, output = tmp_path / "task.py", tmp_path / "result.json"
+    run(
+        *SWEEP,
+        str(task),
+        "--option",
+        said,
+        "--storage",
+        str(tmp_path / "j"),
+        "--output",
+        str(output),
+    )
+    asked = t1.SweepResult.from_json(output)
+    right = t1.sweep(task, widths=[4], lrs=[2**-8, 2**-7, 2**-6], seeds=[0], steps=3,
+                     engine="serial", **meant)  # fmt: skip
+    assert [trial.losses for trial in asked.trials] == [trial.losses for trial in right.trials]
+
+
+def test_a_choice_is_false_in_any_spelling() -> None:
+    for word in ("false", "False", "no"):
+        assert prescription_choices([f"decay_vectors={word}"]) == {"decay_vectors": False}
+    assert prescription_choices(["roles={'a^b': 'output'}"]) == {"roles": {"a^b": "output"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'axis = ["weight_decay=0,0.5", "beta2=0.9"]',
+        "[axis]\nweight_decay = [0, 0.5]\nbeta2 = 0.9",
+        "\ufeffaxis = ['weight_decay=0,0.5', 'beta2=0.9']",
+    ],
+)
+def test_axes_stand_in_a_file_as_they_are_typed(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    output = tmp_path / "result.json"
+    run(*SWEEP, str(tmp_path / "task.py"), "--config", str(tmp_path / "run.toml"), "--storage",
+        str(tmp_path / "j"), "--output", str(output))  # fmt: skip
+    axes = t1.SweepResult.from_json(output).axes
+    assert axes == {"weight_decay": (0.0, 0.5), "beta2": (0.9,)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip = true", "clip = true: a number or a text is needed"),
+        ("weight-decay = 1\nweight_decay = 2", "weight_decay stands there twice"),
+        ("jsn = true", "jsn is no option of sweep; .* Did you mean 'json'"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(SystemExit, match="2"):
+        main([*SWEEP, str(tmp_path / "task.py"), "--config", str(tmp_path / "run.toml")])
+    assert re.search(message, capsys.readouterr().err)

@@ -1,6 +1,7 @@
 """Options of the commands, each with one meaning wherever it stands, and what their text means."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
@@ -20,6 +21,8 @@ CHOICES = (
 )  # fmt: skip
 ENGINES = ("auto", "serial", "processes", "stacked", "ray")
 SCHEDULES = ("constant", "warmup-cosine", "warmup-linear", "wsd")
+_POWER = re.compile(r"(\d{1,3})\^(-?\d{1,2}(?:\.\d+)?)")  # 2^-10, as rates are written
+_WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 OPTIMIZERS = ("AdamW", "Adam", "SGD", "NAdam", "RMSprop", "Lion", "Muon+AdamW")  # not all there are
 
 
@@ -28,18 +31,23 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
-        values = {name.replace("-", "_"): v for name, v in tomllib.loads(text).items()}
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--config={path}: cannot be read: {error}") from error
-    names = _options_of(context.command)
-    unused = [name for name in values if name not in names]
-    others = {name for name in unused if name in _options_elsewhere(context)}
-    for name in unused:
-        if name not in others:
+    options = _options_of(context.command)
+    values: dict[str, Any] = {}
+    others: list[str] = []
+    for name, value in ((name.replace("-", "_"), value) for name, value in entries.items()):
+        if name in values:
+            raise InputError(f"--config={path}: {name} stands there twice, once with - and with _")
+        if name in options:
+            values[name] = _as_option(options[name], value, where=f"--config={path}: {name}")
+        elif name in _options_elsewhere(context):
+            others.append(name)
+        else:
             raise InputError(
                 f"--config={path}: {name} is no option of {context.command.name}; it has "
-                f"{', '.join(sorted(names))}" + did_you_mean(name, names)
+                f"{', '.join(sorted(options))}" + did_you_mean(name, options)
             )
     if others:
         print(
@@ -47,12 +55,17 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
             f"{', '.join(sorted(others))}; other commands do",
             file=sys.stderr,
         )
-    context.default_map = {name: _as_text(values[name]) for name in values if name in names}
+    context.default_map = {options[name].name: value for name, value in values.items()}
     return path
 
 
-def _options_of(command: Any) -> set[str]:
-    return {parameter.name for parameter in command.params if parameter.name} - {"config"}
+def _options_of(command: Any) -> dict[str, Any]:
+    """The parameters of a command by what is typed for them: ``json`` for ``--json``."""
+    return {
+        max(parameter.opts, key=len).lstrip("-").replace("-", "_"): parameter
+        for parameter in command.params
+        if parameter.name != "config"
+    }
 
 
 def _options_elsewhere(context: typer.Context) -> set[str]:
@@ -62,13 +75,25 @@ def _options_elsewhere(context: typer.Context) -> set[str]:
     return set[str]().union(*map(_options_of, readers))
 
 
-def _as_text(value: Any) -> Any:
-    """A value of a TOML file as it would stand on the command line."""
+def _as_option(parameter: Any, value: Any, *, where: str) -> Any:
+    """A value of a TOML file as it would stand on the command line.
+
+    Raises:
+        InputError: A truth value for an option that takes a number or a text.
+    """
+    if isinstance(value, bool) and not getattr(parameter, "is_flag", False):
+        raise InputError(f"{where} = {str(value).lower()}: a number or a text is needed")
     if isinstance(value, dict):
-        return [f"{name}={entry!r}" for name, entry in value.items()]
-    if isinstance(value, list):
-        return ",".join(str(entry) for entry in value)
-    return value
+        written = _joined if parameter.name == "axis" else repr
+        texts = {name: v if isinstance(v, str) else written(v) for name, v in value.items()}
+        return [f"{name}={text}" for name, text in texts.items()]
+    if getattr(parameter, "multiple", False):
+        return [str(entry) for entry in (value if isinstance(value, list) else [value])]
+    return _joined(value) if isinstance(value, list) else value
+
+
+def _joined(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def completing(*words: str) -> Callable[[str], list[str]]:
@@ -268,7 +293,7 @@ def prescription_choices(pairs: Iterable[str] | None) -> dict[str, Any]:
     for name in chosen:
         if name not in CHOICES:
             raise InputError(f"--choice={name}: there is none of that name; {', '.join(CHOICES)}")
-    return {name: None if value == "None" else value for name, value in chosen.items()}
+    return chosen
 
 
 def _pairs(pairs: Iterable[str] | None, option: str, example: str) -> dict[str, Any]:
@@ -277,8 +302,22 @@ def _pairs(pairs: Iterable[str] | None, option: str, example: str) -> dict[str, 
         name, equals, text = pair.partition("=")
         if not (equals and name.isidentifier() and text):
             raise InputError(f"{option}={pair}: write name=value, e.g. {option} {example}")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
+        values[name] = _value(text)
     return values
+
+
+def _value(text: str) -> Any:
+    """What a text means: Python's literals, powers as in ``2^-10``, words for truth and nothing.
+
+    Examples:
+        >>> [_value(text) for text in ("0.1", "(0.9, 0.95)", "2^-2", "no", "None", "skip")]
+        [0.1, (0.9, 0.95), 0.25, False, None, 'skip']
+    """
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if power := _POWER.fullmatch(text):
+        return float(power[1]) ** float(power[2])
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
