@@ -8,11 +8,12 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
-from tests.rematerialization.loops import ByLoop, Shifted
+from tests.rematerialization.loops import ByLoop, Shifted, peak
 from tests.rematerialization.models import Looping, Residual, planned
 from tests.rematerialization.test_executor import backward, batch, state
 from thetaone.errors import RecomputationError, ScheduleError
-from thetaone.rematerialization import TrainingMemory, profile, rematerialize
+from thetaone.records import Schedule
+from thetaone.rematerialization import TrainingMemory, plan, profile, rematerialize
 from thetaone.rematerialization.planning._policies import per_block
 
 
@@ -155,3 +156,63 @@ def test_an_extra_argument_that_grew_is_refused() -> None:
     model(batch(), batch(6, 16))
     with pytest.raises(ScheduleError, match=r"extra tensors was float32\[6, 16\], is float32\[99"):
         model(batch(), batch(99, 16))
+
+
+class TwoMasks(Looping):
+    """Blocks take turns with two tensors, as sliding and full attention masks do."""
+
+    def __init__(self, every: int, *, trained: bool) -> None:
+        super().__init__(12, lambda: Shifted(16, 0.1))
+        self.every, self.shift = every, nn.Parameter(torch.ones(16), requires_grad=trained)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        one, other = 0.1 * self.shift, 0.2 * self.shift
+        for number, block in enumerate(self.blocks):
+            x = block(x, other if number % self.every == self.every - 1 else one)
+        return self.outer(x)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("every", [2, 6])
+@pytest.mark.filterwarnings("ignore:.* is called with other extra arguments")
+def test_regions_span_blocks_that_take_turns_with_two_arguments(
+    every: int, *, trained: bool
+) -> None:
+    torch.manual_seed(0)
+    model, x = TwoMasks(every, trained=trained), batch(64, 16)
+    chain = profile(model, x, repeats=1)
+    assert chain.lists == (every - 1,)  # there the second one is seen first
+    schedule = Schedule.from_json(plan(chain, 0.35).to_json())
+    assert any(region.stop - region.start > 1 for region in schedule.regions)
+    ours = rematerialize(copy.deepcopy(model), schedule)
+    for _ in range(2):
+        for a, b in zip(state(model, backward, x), state(ours, backward, x), strict=True):
+            assert torch.equal(a, b)
+    assert peak(ours, lambda m: m(x).sum().backward()) <= schedule.peak_bytes + 4 * x.nbytes
+
+
+@pytest.mark.filterwarnings("ignore:.* is called with other extra arguments")
+def test_an_argument_of_an_earlier_section_that_changes_is_refused() -> None:
+    torch.manual_seed(0)
+    model, x = Handed(), batch(64, 16)
+    rematerialize(model, schedule := plan(profile(model, x, repeats=1), 0.35))
+    assert any(region.start > 1 and region.stop - region.start > 1 for region in schedule.regions)
+    loss = model(x).sum()
+    model.shifts[0].add_(1)
+    with pytest.raises(RecomputationError, match="was changed in place between"):
+        loss.backward()
+
+
+class Handed(Looping):
+    """As ``TwoMasks``; the tensors are there to be changed."""
+
+    def __init__(self) -> None:
+        super().__init__(12, lambda: Shifted(16))
+        self.shifts = [torch.zeros(16), torch.ones(16)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        for number, block in enumerate(self.blocks):
+            x = block(x, self.shifts[number % 2])
+        return self.outer(x)

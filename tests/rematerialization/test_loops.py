@@ -279,6 +279,7 @@ def test_a_block_that_returns_its_input_is_a_stage(name: str, *, loop: bool) -> 
     model, x = Looping(0, nn.Identity) if loop else nn.Sequential(*blocks), batch(64, 16)
     if isinstance(model, Looping):
         model.blocks = nn.ModuleList(blocks)
+    torch.manual_seed(0)  # by which the first draws, and those of measuring, leave blocks out
     chain = profile(model, x, repeats=1)
     assert all(stage.output_bytes >= x.nbytes for stage in chain.stages)
     if name == "left out at random":  # measured at work, whatever was drawn

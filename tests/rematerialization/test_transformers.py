@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from thetaone.errors import RecomputationError
 from thetaone.rematerialization import profile, rematerialize, revolve
 
 transformers: Any = pytest.importorskip("transformers")
@@ -88,3 +89,16 @@ def test_gradients_are_bitwise_equal(name: str) -> None:
         assert (a.grad is None) == (b.grad is None), where
         if a.grad is not None and b.grad is not None:
             assert torch.equal(a.grad, b.grad), where
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cache_that_stayed_empty_is_not_read_in_a_later_forward() -> None:
+    """The plain model goes on where the first forward ended; without its past it would not."""
+    torch.manual_seed(0)
+    model, inputs = llama().train(), text()
+    rematerialize(model, sample=inputs, budget=0.8)
+    model(**inputs, use_cache=True).loss.backward()
+    first = model(**inputs, use_cache=True)  # with a cache of its own
+    first.loss.backward()
+    with pytest.raises(RecomputationError, match=r"the DynamicCache of an earlier forward"):
+        model(**inputs, past_key_values=first.past_key_values)

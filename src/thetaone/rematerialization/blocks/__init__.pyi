@@ -3,9 +3,8 @@ from ._ambient import ambient as ambient
 from ._calls import Call as Call
 from ._calls import Flow as Flow
 from ._calls import first_call as first_call
-from ._calls import follow as follow
+from ._calls import is_cache as is_cache
 from ._calls import label as label
-from ._calls import link as link
 from ._calls import output_tensors as output_tensors
 from ._calls import own_cache as own_cache
 from ._calls import take_flow as take_flow
@@ -14,6 +13,10 @@ from ._chain_blocks import Blocks as Blocks
 from ._chain_blocks import describe_parameters as describe_parameters
 from ._chain_blocks import describe_tensor as describe_tensor
 from ._chain_blocks import find_blocks as find_blocks
+from ._links import Remembered as Remembered
+from ._links import follow as follow
+from ._links import link as link
+from ._links import recalled_stages as recalled_stages
 from ._nested import is_nested as is_nested
 from ._nested import leaves_of as leaves_of
 from ._nested import mapped as mapped

@@ -2,8 +2,7 @@
 
 import copy
 import itertools
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,12 +13,9 @@ from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
 from thetaone.rematerialization.blocks._nested import (
-    full_name,
-    is_named,
     is_nested,
     leaves_of,
     mapped,
-    named_in,
     replaced,
     shape_of,
 )
@@ -43,18 +39,22 @@ class Call:
     Attributes:
         args: Positional arguments; a ``Flow`` stands where a tensor flows in.
         kwargs: Keyword arguments likewise.
+        earlier: What calls further back had among theirs, by stage, where later ones use it.
         before: Both as they were at the call: lists and dicts may change later.
         tensors: Those among them.
         versions: Of these: they may be changed in place.
         simple: Whether arguments are tensors, numbers, texts and tuples of tensors alone.
+        recalled: Tensors in ``earlier``, with their versions.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    earlier: Mapping[int, list[Any]] = field(default_factory=dict[int, list[Any]])
     before: tuple[tuple[Any, ...], dict[str, Any]] = field(init=False)
     tensors: list[torch.Tensor] = field(init=False)
     versions: tuple[int, ...] = field(init=False)
     simple: bool = field(init=False)
+    recalled: list[tuple[torch.Tensor, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         tensors: list[torch.Tensor] = []
@@ -67,6 +67,16 @@ class Call:
         object.__setattr__(self, "before", before)
         object.__setattr__(self, "tensors", tensors)
         object.__setattr__(self, "versions", tuple(map(version_of, tensors)))
+        leaves = itertools.chain.from_iterable(self.earlier.values()) if self.earlier else ()
+        recalled = [(one, version_of(one)) for one in leaves if isinstance(one, torch.Tensor)]
+        object.__setattr__(self, "recalled", recalled)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a tensor among the arguments was changed in place since."""
+        return tuple(map(version_of, self.tensors)) != self.versions or any(
+            version_of(one) != version for one, version in self.recalled
+        )
 
     def run(self, block: Any, flowing: Sequence[torch.Tensor]) -> Any:
         """Call ``block`` with the flowing tensors back in their places."""
@@ -82,7 +92,12 @@ class Call:
         args, kwargs = self.before
         if self.simple or not any(map(_changeable, (*args, *kwargs.values()))):
             return self
-        return Call(*mapped(self.before, lambda leaf: leaf))  # it will put it there again
+        args, kwargs = mapped(self.before, lambda leaf: leaf)  # it will put it there again
+        return Call(args, kwargs, self.earlier)
+
+    def after(self, earlier: Mapping[int, list[Any]]) -> "Call":
+        """The same call, after others whose arguments later calls may have too."""
+        return Call(self.args, self.kwargs, earlier)
 
     def detached(self) -> "Call":
         """The same call with tensors that belong to no graph."""
@@ -152,79 +167,6 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
     return flowing, take_flow(args, kwargs, place)
 
 
-def link(call: Call, before: Call) -> str | None:
-    """How a call follows from the one before, as text; empty when it is the same call.
-
-    Arguments that the block before was called with too are named by their place there, others are
-    written out. None when some argument is neither, or is a number of its own, which may change
-    from step to step.
-    """
-    shared = leaves_of(before.before)
-    position = itertools.count()
-
-    def leaf(value: Any) -> Any:
-        place = next(position)
-        if isinstance(value, Flow):
-            return {"flow": value.index}
-        for index in sorted(range(len(shared)), key=lambda index: index != place):
-            one = shared[index]
-            if value is not None and not isinstance(one, Flow) and same_argument(value, one):
-                return {"same": index}
-        if value is None or isinstance(value, bool | int | str):
-            return {"value": value}
-        raise TypeError
-
-    flows = [leaf for leaf in leaves_of(call.before) if isinstance(leaf, Flow)]
-    if flows == [Flow(0)] and not call.differs_from(before):
-        return ""
-    if not named_in(call.before).items() <= named_in(before.before).items():
-        return None  # text names a class, the call before has it
-    try:
-        args, kwargs = call.before
-        spelled = [_spelled(one, leaf) for one in args]
-        named = {name: _spelled(one, leaf) for name, one in kwargs.items()}
-        return json.dumps({"tuple": [{"tuple": spelled}, {"dict": named}]})
-    except TypeError:
-        return None
-
-
-def follow(description: Any, before: Call) -> Call:
-    """The call that ``link`` described, read from JSON, from the one before of now."""
-    shared = leaves_of(before.before)
-
-    def read(value: Any) -> Any:
-        kind, content = next(iter(value.items()))
-        if kind == "flow":
-            return Flow(content)
-        if kind == "same":
-            return shared[content]
-        if kind == "dict":
-            return {name: read(one) for name, one in content.items()}
-        if kind in ("list", "tuple"):
-            items = map(read, content)
-            return list(items) if kind == "list" else tuple(items)
-        if kind != "value":
-            return named_in(before.before)[kind]._make(map(read, content))
-        return content
-
-    args, kwargs = read(description)
-    return Call(args, kwargs)
-
-
-def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    if type(value) is tuple:
-        return {"tuple": [_spelled(one, leaf) for one in value]}
-    if is_named(value):
-        return {full_name(type(value)): [_spelled(one, leaf) for one in value]}
-    if type(value) in (list, dict) and not any(isinstance(one, Flow) for one in leaves_of(value)):
-        raise TypeError  # a block may put something into it: it has to be the model's own
-    if type(value) is list:
-        return {"list": [_spelled(one, leaf) for one in value]}
-    if type(value) is dict:
-        return {"dict": {name: _spelled(one, leaf) for name, one in value.items()}}
-    return leaf(value)
-
-
 def own_cache(value: Any) -> Any:
     """A copy of an empty key-value cache: a recomputed block would append to a shared one again.
 
@@ -234,9 +176,7 @@ def own_cache(value: Any) -> Any:
     Raises:
         RecomputationError: The cache is not empty.
     """
-    if value is None or isinstance(value, _NO_CACHE):
-        return value
-    if not (hasattr(value, "update") and hasattr(value, "get_seq_length")):
+    if not is_cache(value):
         return value
     if value.get_seq_length() > 0:
         raise RecomputationError(
@@ -245,6 +185,13 @@ def own_cache(value: Any) -> Any:
             "use_cache=False"
         )
     return copy.deepcopy(value)
+
+
+def is_cache(value: Any) -> bool:
+    """Whether a value is a key-value cache, as those of transformers."""
+    if value is None or isinstance(value, _NO_CACHE):
+        return False
+    return hasattr(value, "update") and hasattr(value, "get_seq_length")
 
 
 def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:

@@ -139,8 +139,7 @@ class Moment:
                         continue
                     if version_of(tensor) != one.versions[name]:
                         self._refuse(one.module, name, "is a large buffer and was changed")
-        arguments = self.arguments
-        if arguments and tuple(map(version_of, arguments.tensors)) != arguments.versions:
+        if self.arguments is not None and self.arguments.changed:
             raise RecomputationError(
                 f"an argument of {self.watches[0].name} was changed in place between the "
                 "forward and the backward: pass a copy, or change it after the backward"

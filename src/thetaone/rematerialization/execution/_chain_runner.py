@@ -10,25 +10,24 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from thetaone.errors import RecomputationError, ScheduleError
 from thetaone.records import Schedule
 from thetaone.rematerialization.blocks import (
-    Ambient,
     Blocks,
     Call,
-    Snapshot,
+    Remembered,
     ambient,
     first_call,
     generator_state,
     global_generators,
+    is_cache,
     leaves_of,
-    same_generator_state,
     take_flow,
     written,
 )
@@ -40,11 +39,14 @@ from thetaone.rematerialization.execution._placeholders import (
     placeholder_in,
 )
 from thetaone.rematerialization.execution._ready_plan import Plan, subjects_of
-from thetaone.rematerialization.execution._tree_runner import (
-    Execution,
-    Place,
-    Tensors,
+from thetaone.rematerialization.execution._section import (
+    Section,
+    filled,
+    placeholders,
+    refuse_between,
+    require_nothing_between,
 )
+from thetaone.rematerialization.execution._tree_runner import Execution
 from thetaone.rematerialization.profiling import (
     Subject,
     conditions,
@@ -63,29 +65,6 @@ class Replanned:
 
 
 Replan = Callable[[list[Subject], Mapping[int, int]], Replanned]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section that has run at once and is handed through the model's loop.
-
-    Attributes:
-        plan: By which it ran.
-        stop: One past its last stage.
-        execution: What each stage returned, and how it was called.
-        tensors: What the last stage returned.
-        ambient: Ambient state when it had run.
-        generators: States of the random generators, likewise.
-        states: Of what each block can reach, likewise, by stage.
-    """
-
-    plan: Plan
-    stop: int
-    execution: Execution
-    tensors: Tensors
-    ambient: Ambient
-    generators: list[Any]
-    states: dict[int, Snapshot]
 
 
 class ChainRunner:
@@ -113,12 +92,14 @@ class ChainRunner:
         self.plan = Plan.of(blocks, schedule, disk, whole=blocks.container is not None)
         self.others: dict[tuple[str, ...], Plan] = {}  # for chains that are called otherwise
         self.first_plan = self.plan
+        self.earlier = Remembered()  # arguments of this forward that come again
+        self.caches: dict[int, WeakSet[Any]] = {}  # with which stages were called
         self.next = 0  # the stage that is expected, where a block is used many times
         self.warned, self.warned_of_hooks = False, False
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy: nothing of a step under way."""
-        return {**self.__dict__, "others": {}, "next": 0}
+        return {**self.__dict__, "others": {}, "earlier": Remembered(), "caches": {}, "next": 0}
 
     def call_block(
         self, block: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -140,6 +121,10 @@ class ChainRunner:
         if stage not in plan.sections:
             name, before = plan.stages[stage].name, plan.stages[stage - 1].name
             refuse_between(f"{name} is not called with the output of {before}")
+        if not call.simple:
+            self._refuse_used_caches(stage, plan.stages[stage].name, call)
+        if plan.recalled:
+            call = self._recalling(plan, stage, call)
         self.next = (plan.sections[stage].stop) % len(plan.stages)
         if stage in plan.alone:  # its tape is kept: nothing to prepare
             return plan.runner.run_taping(stage, call, flowing)
@@ -184,6 +169,30 @@ class ChainRunner:
         stages = self.plan.places[id(block)]
         return next((place for place in stages if place >= self.next), stages[0])
 
+    def _refuse_used_caches(self, stage: int, name: str, call: Call) -> None:
+        """Refuse a key-value cache of an earlier forward, in which it stayed empty.
+
+        Raises:
+            RecomputationError: One is passed again, to read what it does not hold.
+        """
+        known = self.caches.setdefault(stage, WeakSet())
+        for one in filter(is_cache, leaves_of(call.before)):
+            if one in known:
+                raise RecomputationError(
+                    f"{name} is called with the {type(one).__name__} of an earlier forward, in "
+                    "which it stayed empty: what is recomputed would append to it twice. This "
+                    "forward would see no past; train with all of a sequence in one forward"
+                )
+            known.add(one)
+
+    def _recalling(self, plan: Plan, stage: int, call: Call) -> Call:
+        """A call that begins a section, with what later ones have of earlier sections."""
+        if stage == 0:
+            self.earlier = Remembered()
+        if stage in plan.recalled:
+            self.earlier.note(stage, call)
+        return call.after(self.earlier.now())
+
     def _start(self, plan: Plan, stage: int, activation: torch.Tensor, call: Call) -> Any:
         """Run a section; what its first block returns, or the last one if there is no other."""
         node = plan.sections[stage]
@@ -192,7 +201,7 @@ class ChainRunner:
         tensors = plan.runner.start(node, (activation,), call, execution)
         last = node.stop - 1
         if last == node.start or self.blocks.container is not None:
-            return _filled(execution.outputs[last], tensors)
+            return filled(execution.outputs[last], tensors)
         section = Section(
             plan,
             node.stop,
@@ -202,7 +211,7 @@ class ChainRunner:
             [generator_state(one) for one in global_generators(activation.device)],
             {place: plan.runner.watch(place).now() for place in range(node.start, node.stop)},
         )
-        return _placeholders(section, node.start)
+        return placeholders(section, node.start)
 
     def _look_for_hooks(self) -> None:
         """Say once that hooks of the caller's do not see what is recomputed."""
@@ -239,11 +248,11 @@ class ChainRunner:
             refuse_between(f"{name} is not called with the output of {before.name}")
         if call.differs_from(section.execution.calls[stage]):
             refuse_between(f"{name} is called with other extra arguments than {before.name}")
-        _require_nothing_between(section, stage, before.name)
+        require_nothing_between(section, stage, before.name)
         self.next = (stage + 1) % len(stages)
         if stage == section.stop - 1:
-            return _filled(section.execution.outputs[stage], section.tensors)
-        return _placeholders(section, stage)
+            return filled(section.execution.outputs[stage], section.tensors)
+        return placeholders(section, stage)
 
     def _plan_for(self, activation: torch.Tensor, call: Call) -> Plan:
         """The plan for a chain that is called like this."""
@@ -281,48 +290,3 @@ class ChainRunner:
 def is_library_code(function: Any) -> bool:
     """Whether a function is torch's or this library's."""
     return (getattr(function, "__module__", None) or "").startswith(("torch.", "thetaone."))
-
-
-def refuse_between(what: str) -> NoReturn:
-    """Say that a loop did something between two blocks that a region spans.
-
-    Raises:
-        RecomputationError: Always.
-    """
-    raise RecomputationError(
-        f"{what}: regions span blocks only where the model's loop does nothing in between and "
-        "hands every block the same extra arguments. Call rematerialize again with a sample "
-        "for which it does this, or name another list with blocks=…"
-    )
-
-
-def _require_nothing_between(section: Section, stage: int, before: str) -> None:
-    name, device = section.plan.stages[stage].name, section.tensors[0].device
-    now = [generator_state(one) for one in global_generators(device)]
-    if not all(map(same_generator_state, section.generators, now)):
-        refuse_between(f"random numbers are drawn between {before} and {name}")
-    if changed := section.ambient.differences(ambient(device)):
-        refuse_between(f"{changed[0]} changes between {before} and {name}")
-    watch, state = section.plan.runner.watch(stage), section.states[stage]
-    if watch.now() is not state and (changed := watch.changes(state)):
-        refuse_between(f"{changed[0]} changes between {before} and {name}")
-
-
-def _placeholders(section: Section, stage: int) -> Any:
-    name = section.plan.stages[stage].name
-
-    def stand_in(leaf: Any) -> Any:
-        return Placeholder(section, stage, leaf.index, name) if isinstance(leaf, Place) else leaf
-
-    return pytree.tree_map(stand_in, section.execution.outputs[stage])
-
-
-def _filled(output: Any, tensors: Tensors) -> Any:
-    """A stage's output with its tensors."""
-    if isinstance(output, Place):
-        return tensors[output.index]
-
-    def fill(leaf: Any) -> Any:
-        return tensors[leaf.index] if isinstance(leaf, Place) else leaf
-
-    return pytree.tree_map(fill, output)

@@ -12,7 +12,7 @@ from torch import nn
 
 from thetaone.errors import ScheduleError
 from thetaone.records import Schedule
-from thetaone.rematerialization.blocks import Blocks, Call, written
+from thetaone.rematerialization.blocks import Blocks, Call, recalled_stages, written
 from thetaone.rematerialization.disk import DiskTier
 from thetaone.rematerialization.execution._tree_runner import (
     StageCall,
@@ -43,6 +43,7 @@ class Plan:
         places: Stages of each block, by the block's id.
         whole: Whether all stages are one section, whatever regions there are.
         alone: Stages whose tapes are kept, that no region has or spans.
+        recalled: Stages of which later ones, in other sections, have arguments too.
         modes: Which modules train, and which parameters are trained.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     places: dict[int, list[int]]
     whole: bool
     alone: frozenset[int]
+    recalled: frozenset[int]
     modes: Modes
 
     @classmethod
@@ -69,6 +71,7 @@ class Plan:
             _places(stages),
             whole,
             frozenset(one.start for one in sections if one.items == [one.start]),
+            frozenset[int]().union(*(recalled_stages(one.link) for one in stages)),
             Modes({one.name: one.block for one in stages}.values()),
         )
 
@@ -82,7 +85,8 @@ class Plan:
 
         A loop that calls it with a placeholder hands it something that no block computes with.
         """
-        return stage > 0 and stage in self.alone and not self.runner.is_to_count(stage)
+        simple = stage > 0 and stage in self.alone and stage not in self.recalled
+        return simple and not self.runner.is_to_count(stage)
 
     def __getstate__(self) -> dict[str, Any]:
         """State for a copy, whose blocks are others."""

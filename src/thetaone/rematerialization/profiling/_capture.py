@@ -25,6 +25,7 @@ from thetaone.rematerialization.blocks import (
     Blocks,
     Call,
     Flow,
+    Remembered,
     Snapshot,
     Watch,
     ambient,
@@ -182,6 +183,7 @@ class _Notes:
         self.subjects: list[Subject] = []
         self.breaks: dict[int, str] = {}  # why no region spans a call and the one before it
         self.call: Call | None = None  # the last one
+        self.earlier = Remembered()  # arguments of calls that begin a section
         self.called: set[str] = set()
         self.outputs: list[list[weakref.ref[WatchedOutput]]] = []
         self.real: list[weakref.ref[torch.Tensor]] = []  # what the last call returned
@@ -262,10 +264,12 @@ class _Notes:
         description = ""
         if stage and stage not in self.breaks:
             assert self.call is not None
-            flowing, description = previous, link(call, self.call) or ""
+            flowing = previous
+            description = link(call, self.call, self.earlier.now()) or ""
         else:
             tensor, call = first_call(*replaced((args, kwargs), unwatched))
             flowing = [tensor]
+            self.earlier.note(stage, call)
         self.call = call
         arrives = storage_bytes(one for one in flowing if all(one is not old for old in previous))
         if not previous:  # what arrives takes the place of what was returned
@@ -289,7 +293,7 @@ class _Notes:
             return f"{name} is not called with the output of {before}"
         assert self.call is not None
         assert self.after is not None
-        if link(call, self.call) is None:
+        if link(call, self.call, self.earlier.now()) is None:
             return f"{name} is called with other extra arguments than {before}"
         return self.after.differences(self._surroundings(previous[0].device), before, name)
 
