@@ -236,24 +236,25 @@ def test_no_feature_is_taken_for_logits_that_are_gone() -> None:
 
 
 class Router(nn.Module):
-    """Scores by a raw matrix and a bias, perhaps with other features added; softmax unnamed."""
+    """Scores by a raw matrix and a bias, and what is subtracted from them; softmax unnamed."""
 
-    def __init__(self, other: bool) -> None:
+    def __init__(self, minus: str) -> None:
         super().__init__()
         self.gate, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.zeros(4))
-        self.other = nn.Linear(6, 4) if other else None
+        self.other, self.minus = nn.Linear(6, 4), minus
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = x @ self.gate.T / 2 + self.bias
-        return (scores if self.other is None else scores + self.other(x)).softmax(-1)
+        scores, other = x @ self.gate.T / 2 + self.bias, self.other(x)
+        before = ((x + 0.1) @ self.gate.T / 2).detach()
+        return (scores - {"": 0.0, "itself": before, "another": other}[self.minus]).softmax(-1)
 
 
-@pytest.mark.parametrize(("other", "maker"), [(False, "gate"), (True, "")])
-def test_features_are_known_by_the_weight_that_makes_them(other: bool, maker: str) -> None:
+@pytest.mark.parametrize(("minus", "maker"), [("", "gate"), ("itself", "gate"), ("another", "")])
+def test_features_are_known_by_the_weight_that_makes_them(minus: str, maker: str) -> None:
     """Through what is added and scaled; not where features of two weights are added."""
-    makers = record(Router(other), torch.randn(3, 6)).makers
+    makers = record(Router(minus), torch.randn(3, 6)).makers
     assert (makers["(model) logits"], makers["(model) output"]) == (maker, "")
-    assert makers.get("other", "other") == "other"
+    assert makers["other"] == "other"
 
 
 class Stack(nn.Module):
@@ -288,3 +289,12 @@ def test_what_carries_a_factor_is_found_behind_another_one_and_in_one_of_several
     assert {"first", "second", "drop"} <= apart
     assert "mid" not in apart
     assert torch.equal(model.second.weight, before)
+
+
+def test_a_sparse_batch_shows_what_a_dense_one_does() -> None:
+    model, x = Raw((6, 4), lambda w, x: x @ w), torch.randn(5, 6)
+    dense = record(model, x)
+    seen = [record(model, one, before=dense).uses["w"].values() for one in (x, x.to_sparse())]
+    (first,), (second,) = seen
+    assert second.inputs == pytest.approx(first.inputs)
+    assert second.outputs == first.outputs

@@ -156,3 +156,12 @@ def apply_update(
 def is_gain(operation: str, index: int) -> bool:
     """Whether the argument multiplies features one by one, rather than being added to them."""
     return operation in _PRODUCTS or GAINS.get(operation, (-1, -1))[0] == index
+
+
+def attention_logits(args: tuple[Any, ...], kwargs: Any) -> Tensor:
+    """``scale · q kᵀ`` of a fused attention."""
+    query, key = args[0], args[1]
+    if key.shape[1] != query.shape[1]:  # heads that share a key
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+    scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])
+    return query @ key.transpose(-2, -1) * scale

@@ -5,13 +5,13 @@ what a nonlinear operation takes in (the softmax of an attention, the loss), for
 counts whatever factors come before. Both are seen below the model's code, whatever its spelling.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,6 +27,7 @@ from thetaone.parametrization.checking._operands import (
     SOFTMAX,
     apply_update,
     as_operand,
+    attention_logits,
     is_gain,
 )
 from thetaone.parametrization.checking.verdict import LOSS
@@ -179,7 +180,7 @@ class Recorder(TorchDispatchMode):
         for tensor in _tensors(result):
             self._note(tensor, origin)
             if maker:
-                self._makers[tensor.untyped_storage()._cdata] = maker
+                self._makers[_memory(tensor)] = maker
         return result
 
     def _watch(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> str:
@@ -191,13 +192,13 @@ class Recorder(TorchDispatchMode):
         elif operation in LOOKUPS or any(self._origin(t).data for t in _tensors(args)):
             self._vectors(operation, args)
         if operation.startswith("_scaled_dot_product"):
-            self._feature(f"{self._where()} logits", _logits(args, kwargs), fresh=args[:2])
+            self._feature(f"{self._where()} logits", attention_logits(args, kwargs), fresh=args[:2])
         elif operation in NONLINEAR or (operation in LOSSES and not self._calls):
             name = "logits" if operation in SOFTMAX else operation.strip("_")
             self._feature(f"{self._where()} {name}", args[0])
         elif operation in ADDED or (operation in SCALED and len([*_tensors(args)]) == 1):
-            features = [t for t in _tensors(args) if self._origin(t) == _FEATURE]
-            maker = self._maker(features[0]) if len(features) == 1 else ""
+            makers = {self._maker(t) for t in _tensors(args) if self._origin(t) == _FEATURE}
+            maker = makers.pop() if len(makers) == 1 else ""
         return maker
 
     def _use(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> str:
@@ -228,7 +229,10 @@ class Recorder(TorchDispatchMode):
             moved = apply_update(operation, func, args, kwargs, index, update)
             uses[key].outputs.append(rms_of(moved))
             if operation not in LOOKUPS and len(places) == 2:
-                uses[key].inputs.append(rms_of(args[places[1 - places.index(index)]]))
+                met = args[places[1 - places.index(index)]]
+                uses[key].inputs.append(
+                    rms_of(met if met.layout == torch.strided else met.to_dense())
+                )
         return label
 
     def _meets_features(self, operation: str, origins: list[Origin]) -> bool:
@@ -254,7 +258,7 @@ class Recorder(TorchDispatchMode):
             return
         if not any(o.data for o in sources) or not any(o.names for o in sources):
             return
-        key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.numel())
+        key = (_memory(tensor), tensor.storage_offset(), tensor.numel())
         if not fresh:  # one computed here is freed at once, and its address used again
             if key in self._features:
                 return
@@ -279,20 +283,20 @@ class Recorder(TorchDispatchMode):
     def _origin(self, tensor: Any) -> Origin:
         if not isinstance(tensor, Tensor):
             return _CONSTANT
-        return self._origins.get(tensor.untyped_storage()._cdata, _BATCH)
+        return self._origins.get(_memory(tensor), _BATCH)
 
     def _maker(self, tensor: Tensor) -> str:
-        return self._makers.get(tensor.untyped_storage()._cdata, "")
+        return self._makers.get(_memory(tensor), "")
 
     def _note(self, tensor: Tensor, origin: Origin) -> None:
-        self._origins[tensor.untyped_storage()._cdata] = origin
+        self._origins[_memory(tensor)] = origin
         self._alive.append(tensor)
 
     def _key(self, label: str, weight: Tensor) -> UseKey:
         """One key a slice of a parameter; one a call for what is computed from parameters."""
         self._counts[label] += 1
-        storage = weight.untyped_storage()._cdata
-        if any(p.untyped_storage()._cdata == storage for p in self._model.parameters()):
+        storage = _memory(weight)
+        if any(_memory(p) == storage for p in self._model.parameters()):
             return (label, weight.storage_offset(), tuple(weight.shape), weight.stride())
         return (label, self._counts[label])
 
@@ -320,6 +324,11 @@ class Recorder(TorchDispatchMode):
         return (self._calls[-1][0] or ROOT) if self._calls else LOSS
 
 
+def _memory(tensor: Tensor) -> int:
+    """What is the same for all views of a tensor; a sparse one has none."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
+
+
 def _name(func: Any) -> str:
     name: str = func.overloadpacket.__name__
     return name.removesuffix("_")  # in place or not
@@ -339,12 +348,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _replaced(args: Sequence[Any], index: int, tensor: Tensor) -> tuple[Any, ...]:
     return (*args[:index], tensor, *args[index + 1 :])
-
-
-def _logits(args: tuple[Any, ...], kwargs: Any) -> Tensor:
-    """``scale · q kᵀ`` of a fused attention."""
-    query, key = args[0], args[1]
-    if key.shape[1] != query.shape[1]:  # heads that share a key
-        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-    scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])
-    return query @ key.transpose(-2, -1) * scale
