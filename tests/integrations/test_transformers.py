@@ -59,6 +59,33 @@ def test_at_the_base_width_it_is_the_trainers_own_training(optim: str, tmp_path:
         assert torch.equal(a, b)
 
 
+class Scaled(torch.nn.Module):
+    """A gain of its own, which ``Trainer`` decays, beside a norm, which it does not."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.norm = torch.nn.Linear(8, width), torch.nn.LayerNorm(width)
+        self.layer_scale, self.head = (
+            torch.nn.Parameter(torch.ones(width)),
+            torch.nn.Linear(width, 4),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.inner(x)).relu() * self.layer_scale)
+
+
+def test_what_the_trainer_decays_by_its_names_is_decayed(tmp_path: Path) -> None:
+    model = Scaled(64)
+    optimizer, _ = trainer_optimizers(model, arguments(tmp_path), base=Scaled(64))
+    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    got = {name for name, p in model.named_parameters() if decays[id(p)]}
+    assert got == {"inner.weight", "layer_scale", "head.weight"}
+    optimizer, _ = trainer_optimizers(
+        Scaled(64), arguments(tmp_path), base=Scaled(16), decay_vectors=True
+    )
+    assert all(group["weight_decay"] for group in optimizer.param_groups)
+
+
 def test_wide_rates_follow_the_schedule_in_the_prescribed_ratio(tmp_path: Path) -> None:
     args = arguments(tmp_path, lr_scheduler_type="linear")
     model = gpt2(64)

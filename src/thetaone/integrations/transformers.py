@@ -29,8 +29,9 @@ def trainer_optimizers(
 
     Class, learning rate (at the base width), weight decay, betas and ε come from ``args``, as in
     ``Trainer`` itself, which also makes the schedule: every kind that ``args`` can name multiplies,
-    and so keeps the prescribed ratios. As in ``Trainer``, vectors are not decayed; at the base
-    width training is bit for bit what ``Trainer`` does by itself.
+    and so keeps the prescribed ratios. What ``Trainer`` does not decay (it goes by names: biases
+    and norms) is not decayed, unless ``decay_vectors`` is among the options; at the base width
+    training is bit for bit what ``Trainer`` does by itself.
 
     Args:
         model: Freshly initialized; its values are rescaled in place.
@@ -63,15 +64,29 @@ def trainer_optimizers(
             f"optim={str(args.optim)!r} is transformers' own Adafactor, whose update has no rule "
             "here: pass optimizer=torch.optim.Adafactor to trainer_optimizers"
         )
-    defaults = {
-        "optimizer": cls,
-        "weight_decay": args.weight_decay,
-        "decay_vectors": False,
-        **defaults,
-    }
+    defaults = {"optimizer": cls, "weight_decay": args.weight_decay, **defaults}
     if "optimizer" in options:  # another class has other options; rate and decay are all classes'
-        defaults = {key: defaults[key] for key in ("lr", "weight_decay", "decay_vectors")}
-    return parametrize(model, base=base, **{**defaults, **options}), None
+        defaults = {key: defaults[key] for key in ("lr", "weight_decay")}
+    optimizer = parametrize(model, base=base, **{**defaults, **options})
+    if "decay_vectors" not in options:
+        _leave_undecayed(model, optimizer)
+    return optimizer, None
+
+
+def _leave_undecayed(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Take out of the decay what ``Trainer`` leaves out, in groups of their own."""
+    trainer: Any = None  # the method asks nothing of it
+    decayed = set(Trainer.get_decay_parameter_names(trainer, model))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for group in list(optimizer.param_groups):
+        free = [p for p in group["params"] if names[id(p)] not in decayed]
+        if not free or not group.get("weight_decay"):
+            continue
+        if len(free) == len(group["params"]):
+            group["weight_decay"] = 0.0
+            continue
+        group["params"] = [p for p in group["params"] if names[id(p)] in decayed]
+        optimizer.add_param_group({**group, "params": free, "weight_decay": 0.0})
 
 
 class SpectralCallback(TrainerCallback):
