@@ -201,3 +201,59 @@ def test_axes_on_the_command_line(tmp_path: Path) -> None:
         ended = CliRunner().invoke(app, ["sweep", "digits", "--axis", wrong])
         assert isinstance(ended.exception, InputError)
         assert message in str(ended.exception)
+
+
+class Attention(nn.Module):
+    """One head that grows with width; q, k and v have weights of their own."""
+
+    def __init__(self, width: int, factor: float, *, fused: bool = False, kernel: bool) -> None:
+        super().__init__()
+        self.factor, self.kernel = factor, kernel
+        self.first, self.last = nn.Linear(4, width), nn.Linear(width, 1)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
+        self.fused = nn.Linear(width, 3 * width) if fused else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))[None]
+        q, k, v = (layer(h) for layer in self.layers)
+        if self.fused is not None:
+            q, k, v = self.fused(h).chunk(3, dim=-1)
+        scale = self.factor / q.shape[-1]
+        if self.kernel:
+            return self.last(nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)[0])
+        logits = (q @ k.mT * scale).masked_fill(torch.zeros(1, dtype=torch.bool), -1e9)
+        return self.last((torch.softmax(logits, -1) @ v)[0])
+
+
+class Attentive(Toy):
+    def __init__(self, factor: float = 1.0, **form: bool) -> None:
+        super().__init__()
+        self.factor, self.form = factor, form
+
+    def model(self, width: int) -> nn.Module:
+        return Attention(width, self.factor, **self.form)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_a_factor_on_attention_logits_is_that_factor_at_every_width(
+    optimizer: str, kernel: bool
+) -> None:
+    asked: dict[str, Any] = {**ONE, "widths": [4, 8], "optimizer": optimizer, "steps": 10}
+    asked["lrs"] = [2.0**-3] if optimizer == "SGD" else [2.0**-6]
+    axes = {"attention_multiplier": [8.0]}
+    for rule in ("mup", "sp"):
+        folded = t1.sweep(Attentive(kernel=kernel), **asked, parametrization=rule, axes=axes)
+        written = t1.sweep(Attentive(8.0, kernel=kernel), **asked, parametrization=rule)
+        plain = t1.sweep(Attentive(kernel=kernel), **asked, parametrization=rule)
+        for one, other, without in zip(folded.trials, written.trials, plain.trials, strict=True):
+            assert one.losses == pytest.approx(other.losses, rel=1e-4)
+            assert one.losses != pytest.approx(without.losses, rel=1e-3)
+
+
+def test_a_factor_on_attention_logits_that_plain_torch_has_no_place_for_is_refused() -> None:
+    axes = {"attention_multiplier": [1.0, 2.0]}
+    with pytest.raises(InputError, match="neither the queries nor the keys of the model are made"):
+        t1.sweep(Attentive(fused=True, kernel=True), **SMALL, axes=axes)
+    with pytest.raises(InputError, match="this model has no attention logits"):
+        t1.sweep(Toy(), **SMALL, axes=axes)

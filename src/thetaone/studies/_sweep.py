@@ -106,9 +106,9 @@ def sweep(
         seeds: Seeds of initialization and batches; two or more give an interval.
         axes: Further axes, trained as a full product: ``{"weight_decay": [0, 0.1]}``. Any number
             among the optimizer's options, ``beta1``, ``beta2``, ``init_scale`` (on the initial
-            values of matrices), ``readout_multiplier``, ``embedding_multiplier`` (factors of the
-            forward pass, folded into weights and rates). Your own parametrization is called with
-            them by keyword.
+            values of matrices), ``readout_multiplier``, ``embedding_multiplier``,
+            ``attention_multiplier`` (factors of the forward pass, folded into weights and rates).
+            Your own parametrization is called with them by keyword.
         steps: Steps of each training [count].
         parametrization: ``"mup"``, ``"sp"`` (plain PyTorch), or your own
             ``(model, width, lr) -> optimizer``.

@@ -101,9 +101,10 @@ def transfer(
         choose: What trials are compared by: ``"loss"`` of training, or the task's ``"evaluate"``.
         tune: What to tune on the proxies with the rate: ``weight_decay``, ``beta1``, ``beta2``,
             ``momentum``, ``eps`` of the optimizer; ``init``, a factor on the initial values of
-            matrices; ``readout`` and ``embedding``, factors on what those put out. Another value is
-            kept where it is better by more than its standard error, at every proxy, and does not
-            move with size. With a factor that is kept the target has parameter groups.
+            matrices; ``readout`` and ``embedding``, factors on what those put out; ``attention``,
+            one on the logits q·k. Another value is kept where it is better by more than its
+            standard error, at every proxy, and does not move with size. With a factor that is kept
+            the target has parameter groups.
         tune_trials: Trainings of proxies that this may take [count].
         engine: How the sweep is run; see ``sweep``.
         storage: Journal file or database URL of the sweeps; None: in ``report``, if given.

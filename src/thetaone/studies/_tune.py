@@ -6,8 +6,8 @@ standard error of the paired seeds, is better at every other proxy too, and the 
 proxies lie within one step of each other: what moves with size is no answer for the target.
 
 An option is a word of the optimizer's constructor, so a tuned target is plain PyTorch still. The
-scale of initial values and the multipliers of readout and embedding, folded into values and rates,
-are parameter groups and a line that rescales: the recipe holds them.
+scale of initial values and the multipliers of readout, embedding and attention logits, folded into
+values and rates, are parameter groups and a line that rescales: the recipe holds them.
 """
 
 import math
@@ -23,6 +23,7 @@ from thetaone.sweeps import seeded
 
 FACTORS = {  # as they are typed -> as an axis of a sweep calls them
     "init": "init_scale", "readout": "readout_multiplier", "embedding": "embedding_multiplier",
+    "attention": "attention_multiplier",
 }  # fmt: skip
 VALUES: Mapping[str, tuple[float, ...]] = {
     "weight_decay": (0.0, 0.01, 0.03, 0.1, 0.3, 1.0),

@@ -3,20 +3,24 @@
 import fnmatch
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from thetaone.errors import InputError
+from thetaone.parametrization._names import wildcard
 from thetaone.parametrization.applying._prescribe import Optimizers, read_members
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import Member
-from thetaone.records import Prescription
+from thetaone.records import Blueprint, Prescription
 
 INIT_SCALE = "init_scale"
-MULTIPLIERS: Mapping[str, str] = {"readout_multiplier": "output", "embedding_multiplier": "input"}
+ATTENTION = "attention_multiplier"
+MULTIPLIERS: Mapping[str, str] = {  # what it is a factor on: weights of a role, attention logits
+    "readout_multiplier": "output", "embedding_multiplier": "input", ATTENTION: "attention",
+}  # fmt: skip
 _BETAS = ("beta1", "beta2")
 
 
@@ -122,16 +126,66 @@ def axis_folds(parts: Mapping[str, Sequence[str]], axes: Mapping[str, float]) ->
     }  # fmt: skip
 
 
-def multiplied(roles: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def multiplied(
+    roles: Mapping[str, str], blueprint: Blueprint, axes: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     """Multiplier to the patterns of the weights that it is a factor on.
 
     Args:
         roles: Pattern to role.
+        blueprint: Of the model.
+        axes: Names of the axes.
+
+    Raises:
+        InputError: A factor on attention logits is asked for and cannot be folded.
     """
-    return {
+    parts = {
         name: tuple(pattern for pattern, its in roles.items() if its == role)
         for name, role in MULTIPLIERS.items()
     }
+    return {**parts, ATTENTION: _of_attention(blueprint)} if ATTENTION in axes else parts
+
+
+def _of_attention(blueprint: Blueprint) -> tuple[str, ...]:
+    """Patterns of the parameters whose factor is one on the attention logits: those of q, or of k.
+
+    Raises:
+        InputError: There are no such logits, or a side of theirs is no parameter of its own.
+    """
+    logits = [product for product in blueprint.products if product.attention]
+    if not logits:
+        raise InputError(
+            f"axis {ATTENTION}: this model has no attention logits, a softmax of sums q·k of "
+            "features; leave the axis out"
+        )
+    trained = {site.name for site in blueprint.sites if site.trainable}
+    names: set[str] = set()
+    for product in logits:
+        whole = [
+            {target.parameter for target in side}
+            for side in product.sides
+            if all(not target.spans and target.parameter in trained for target in side)
+        ]
+        if product.same or not whole:
+            raise InputError(
+                f"axis {ATTENTION}: neither the queries nor the keys of "
+                f"{product.where or 'the model'} are made by trained parameters of their own (rows "
+                "of a fused projection have its one learning rate), so plain PyTorch cannot "
+                "express the factor; give them a weight of their own, or leave the axis out"
+            )
+        names |= whole[0]
+    return _patterns(names, [site.name for site in blueprint.sites])
+
+
+def _patterns(names: Collection[str], others: Iterable[str]) -> tuple[str, ...]:
+    """The names with stars for the numbers of blocks, where that matches no other name."""
+    caught = {
+        pattern: {name for name in others if fnmatch.fnmatchcase(name, pattern)}
+        for pattern in map(wildcard, names)
+    }
+    return tuple(sorted({
+        wildcard(name) if caught[wildcard(name)] <= set(names) else name for name in names
+    }))  # fmt: skip
 
 
 def require_parts(model: nn.Module, parts: Mapping[str, Sequence[str]], axes: Any) -> None:
@@ -151,20 +205,21 @@ def require_parts(model: nn.Module, parts: Mapping[str, Sequence[str]], axes: An
 
 
 def scale_initial_values(model: nn.Module, factor: float, folds: Mapping[str, float]) -> None:
-    """Multiply the initial values of matrices, kernels and embeddings; vectors stay.
+    """Multiply the initial values of matrices, kernels and embeddings.
 
     Args:
         model: Whose values are scaled in place.
-        factor: On all of them.
-        folds: Glob pattern to a further factor.
+        factor: On all of them; vectors stay.
+        folds: Glob pattern to a further factor, on vectors too.
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             fold = math.prod(
                 f for pattern, f in folds.items() if fnmatch.fnmatchcase(name, pattern)
             )
-            if parameter.ndim >= 2 and factor * fold != 1.0:
-                parameter.mul_(factor * fold)
+            scale = fold * (factor if parameter.ndim >= 2 else 1.0)
+            if scale != 1.0:
+                parameter.mul_(scale)
 
 
 def scaled_initial(prescription: Prescription, model: nn.Module, factor: float) -> Prescription:

@@ -248,7 +248,7 @@ def make_parametrization(
         with torch.random.fork_rng():
             other = build_model(task, other_width or 2 * base_width, depth)
         wider = read_blueprint(other, sample=sample, measure=False)
-        parts = multiplied(named_roles(Pair(wider, base), set(MULTIPLIERS.values())))
+        parts = multiplied(named_roles(Pair(wider, base), set(MULTIPLIERS.values())), wider, axes)
         if len(mixed) > 1:
             roles = named_roles(Pair(wider, base), set(mixed))
             options["roles"] = {**roles, **options.get("roles", {})}

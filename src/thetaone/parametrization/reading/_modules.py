@@ -60,6 +60,7 @@ def attentions_by_class(model: nn.Module) -> tuple[FeatureProduct, ...]:
             size=module.head_dim,
             factor=module.head_dim**-0.5,
             sides=(_query(name, module),),
+            attention=True,
         )
         for i, (name, module) in enumerate(model.named_modules())
         if isinstance(module, nn.MultiheadAttention)

@@ -124,6 +124,7 @@ class FeatureProduct(Record):
             parameters, as of a layer that is called several times; ``None`` for one by itself.
         cancels: Whether its size is of no effect, as of a sum that is divided by one like it.
         behind: Parameters that reach the pass's result through its factors alone.
+        attention: Whether a softmax takes it, as the logits q·k of an attention.
     """
 
     where: str
@@ -136,6 +137,7 @@ class FeatureProduct(Record):
     shared: int | None = None
     cancels: bool = False
     behind: tuple[str, ...] = ()
+    attention: bool = False
 
 
 class Reduction(Record):

@@ -191,7 +191,7 @@ class Recipe(Record):
     def __str__(self) -> str:
         low, high = self.lr_interval
         ends = interval_words(low or -math.inf, high, ".3g")
-        head = f"{self.task}, width {self.width}: learning rate {self.lr:.4g} {ends}"
+        head = f"{self.task}, width {self.width}: learning rate {self.lr:.4g}, {ends}"
         columns = ("optimizer", "learning rate", "entries", "options", "parameters")
         rows = [
             (

@@ -171,7 +171,7 @@ class TransferResult(Record):
     started: str
 
     def __str__(self) -> str:
-        return "\n".join(f"{label:<22}{text}" for label, text in summary_lines(self))
+        return "\n".join(f"{label:<21} {text}" for label, text in summary_lines(self))
 
 
 def saving(times_less: float) -> str:

@@ -21,6 +21,9 @@ from thetaone.parametrization.reading.program import (
 )
 from thetaone.records import FeatureProduct, FoldTarget
 
+_SOFTMAX = ("_softmax", "_safe_softmax")  # the second is that of attention without its kernel
+_MASKS = ("masked_fill", "where", "add")  # before a softmax
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sum:
@@ -66,6 +69,7 @@ def read_products(linearity: Linearity) -> tuple[FeatureProduct, ...]:
                 shared=sums[shared].operation.index if shared is not None else None,
                 cancels=_cancels(linearity, one),
                 behind=_behind(linearity, one),
+                attention=_is_attention(linearity, one),
             )
         )
     return tuple(products)
@@ -98,6 +102,21 @@ def _factor(linearity: Linearity, one: _Sum) -> float:
         number, origin = backward_factor(side, linearity.counted)
         factor *= number * normalized_size(origin)
     return factor
+
+
+def _is_attention(linearity: Linearity, one: _Sum) -> bool:
+    """Whether a softmax takes the sum, past numbers, masks and other shapes."""
+    if one.operation.name.startswith("_scaled_dot_product"):
+        return True
+    value = one.operation.output
+    while True:
+        _, value = forward_factor(linearity, value)
+        users = linearity.users(value)
+        if any(user.name in _SOFTMAX for user in users):
+            return True
+        if len(users) != 1 or users[0].name not in _MASKS:
+            return False
+        value = users[0].output
 
 
 def _cancels(linearity: Linearity, one: _Sum) -> bool:
