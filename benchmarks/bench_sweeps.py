@@ -5,22 +5,24 @@ the local engine with ``engine="auto"``, its measurement included. Interleaved, 
 of each. Run: ``python benchmarks/bench_sweeps.py`` (about three minutes on two quiet cores).
 ``--bound`` measures the limit that a step's own kernels set, without Python and autograd.
 ``--tiny 2000`` measures what a sweep of 2 000 tiny trials adds to their training, and its memory.
+``--page PATH`` writes the results page from the newest results of the history.
 """
 
 import argparse
 import functools
+import json
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from origin import record
+from origin import HISTORY, record
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -34,6 +36,8 @@ CASES = [  # task, width, steps
     ("digits", 32, 100), ("digits", 64, 100), ("digits", 128, 100), ("digits", 512, 50),
     ("lm", 32, 20), ("lm", 64, 10), ("lm", 128, 10), ("lm", 256, 5),
 ]  # fmt: skip
+TARGETS = {"digits": 4.0, "lm": 1.8}  # times faster, up to width 128
+LEAST, OVERHEAD = 0.98, 5.0  # times faster, of any sweep; per cent, of tiny trials
 
 
 def adam(model: nn.Module, width: int, lr: float) -> torch.optim.Optimizer:
@@ -181,6 +185,82 @@ def size_of(numbers: Sequence[float]) -> int:
     return sys.getsizeof(numbers) + sum(map(sys.getsizeof, numbers))
 
 
+def newest() -> dict[tuple[str, int], Mapping[str, Any]]:
+    """Task and width -> the newest line of the history."""
+    lines = (HISTORY / "sweeps.jsonl").read_text(encoding="utf-8").splitlines()
+    parsed = [json.loads(line) for line in lines]
+    return {(line["case"]["task"], line["case"]["width"]): line for line in parsed}
+
+
+def page() -> str:
+    """The results page: speedups beside their limits, and what tiny trials cost."""
+    lines = newest()
+    used = [
+        line for (task, _), line in lines.items() if task.partition(",")[0] in TARGETS
+    ]  # fmt: skip
+    said = (f"commit {line['commit']}, torch {line['torch']}, {line['machine']}" for line in used)
+    return "\n".join([
+        "# Sweep throughput", "",
+        "`python benchmarks/bench_sweeps.py`, `--bound`, `--tiny 2000`, `--page PAGE`; "
+        f"{'; '.join(dict.fromkeys(said))}; float32, Adam.", "",
+        "Against one-by-one training in plain torch with its own threads; the engine's own "
+        "measurement is included.",
+        "The speedup is that of the fastest of the interleaved repeats. The limit is what no "
+        "engine can beat: every core",
+        "runs the kernels of a step and nothing else, no Python and no autograd, as one model has "
+        "them or as a stack does.", "",
+        "| task | width | trials × steps | chosen | plain [s] | engine [s] | speedup | of medians "
+        "| limit | of products alone | target |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *(row for name, width, _ in CASES for row in speed_rows(lines, name, width)), "",
+        *tiny_words(lines.get(("digits, tiny trials", 16))),
+    ]) + "\n"  # fmt: skip
+
+
+def speed_rows(
+    lines: Mapping[tuple[str, int], Mapping[str, Any]], name: str, width: int
+) -> Iterator[str]:
+    """The row of a case; none where it was not measured."""
+    line, limit = lines.get((name, width)), lines.get((f"{name}, bound", width))
+    if line is None:
+        return
+    case, figures = line["case"], line["figures"]
+    most = None if limit is None else limit["figures"]["speedup_at_most"]
+    products = "–" if limit is None else limit["figures"]["speedup_of_products_alone"]
+    cells = (
+        name, width, f"{case['trials']} × {case['steps']}", figures["engine"],
+        figures["plain_seconds"], figures["engine_seconds"], figures["speedup"],
+        figures["speedup_median"], "not measured" if most is None else most, products,
+        target_words(TARGETS[name] if width <= 128 else LEAST, figures["speedup"], most),
+    )  # fmt: skip
+    yield f"| {' | '.join(map(str, cells))} |"
+
+
+def target_words(target: float, speedup: float, limit: float | None) -> str:
+    """Whether a target was reached, and whether it can be."""
+    if speedup >= target:
+        return f"{target:g}: reached"
+    beyond = limit is not None and limit < target
+    return f"{target:g}: missed" + (", beyond the limit" if beyond else "")
+
+
+def tiny_words(line: Mapping[str, Any] | None) -> Iterator[str]:
+    """What a sweep of tiny trials costs beside their training."""
+    if line is None:
+        return
+    case, figures = line["case"], line["figures"]
+    reached = "reached" if figures["overhead_percent"] <= OVERHEAD else "missed"
+    memory = ", ".join(map(str, figures["mebibytes_by_tenths"]))
+    yield (
+        f"{case['trials']} trials of {case['steps']} steps at width {case['width']}, kept in a "
+        f"journal: {figures['overhead_percent']} % of processor time beside their training "
+        f"(target {OVERHEAD:g} %: {reached}); memory after each tenth {memory} MiB, "
+        f"{figures['kibibytes_a_trial']} KiB a trial"
+        + (f", {figures['of_its_losses']} of them the losses of the result."
+           if "of_its_losses" in figures else ".")
+    )  # fmt: skip
+
+
 def resident_mebibytes() -> float:
     """Memory of this process that is in RAM."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -192,7 +272,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bound", action="store_true", help="only: the limit of the speedup")
     parser.add_argument("--tiny", type=int, metavar="TRIALS", help="only: so many tiny trials")
+    parser.add_argument("--page", type=Path, help="only: the page, from the newest results")
     options = parser.parse_args()
+    if options.page:
+        options.page.write_text(page(), encoding="utf-8")
+        return
     if options.bound:
         for name, width, _ in CASES:
             bound(name, width, options.repeats)
