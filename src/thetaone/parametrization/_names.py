@@ -75,6 +75,21 @@ def place(name: str, stacks: frozenset[str]) -> str:
     return ".".join(parts)
 
 
+def numbers_in(name: str, stack: str, stacks: frozenset[str]) -> tuple[str, str] | None:
+    """The container of a stack that a name lies in, and its number there; ``None`` for neither.
+
+    Examples:
+        >>> numbers_in("layers.2.heads.3.w", "layers.2.heads", frozenset({"layers.2.heads"}))
+        ('layers.2.heads', '3')
+    """
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        container = ".".join(parts[:i])
+        if part.isdigit() and place(container, stacks) == stack:
+            return container, part
+    return None
+
+
 def block(name: str) -> str:
     """The first numbered block a name lies in; the name itself when it lies in none.
 

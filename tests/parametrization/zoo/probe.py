@@ -7,6 +7,7 @@ no factor can have been folded into those.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -155,6 +156,13 @@ def sizes(one: Watched) -> tuple[Sizes, dict[str, int]]:
     return measured, {name: value.numel() for name, value in first.items()}
 
 
+def _taken_as_one(measured: Sizes, alike: str) -> Sizes:
+    squares: dict[tuple[str, Any], list[float]] = {}
+    for (name, when), size in measured.items():
+        squares.setdefault((re.sub(alike, "*", name), when), []).append(size**2)
+    return {key: math.sqrt(sum(each) / len(each)) for key, each in squares.items()}
+
+
 def rms(value: Tensor) -> float:
     return max(float(value.double().square().mean().sqrt()), 1e-30)
 
@@ -166,8 +174,12 @@ def slopes(
     *,
     slower: float = 1.0,
     seeds: int = 2,
+    alike: str = "",
 ) -> tuple[dict[tuple[str, Any], float], set[str]]:
-    """Exponents in width of the seeds' geometric means, and what has as many entries everywhere."""
+    """Exponents in width of the seeds' geometric means, and what has as many entries everywhere.
+
+    What a pattern says to be alike, such as experts that share the tokens out, is taken as one.
+    """
     torch.set_num_threads(1)
     rows: dict[int, list[Sizes]] = {width: [] for width in WIDTHS}
     counts: list[dict[str, int]] = []
@@ -177,7 +189,7 @@ def slopes(
             measured, entries = sizes(
                 watched(make, kind, width, optimizer, RATES[optimizer] * slower)
             )
-            rows[width].append(measured)
+            rows[width].append(_taken_as_one(measured, alike) if alike else measured)
             counts.append(entries)
     x = torch.tensor(WIDTHS).double().log2()
     x -= x.mean()

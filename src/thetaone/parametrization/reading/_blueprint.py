@@ -27,6 +27,7 @@ from thetaone.parametrization.reading.paths import (
     read_factors,
     read_products,
     read_reductions,
+    read_side_by_side,
 )
 from thetaone.parametrization.reading.program import Program, read_uses, spectral_hooks, trace
 from thetaone.records import Blueprint, Branch, Site
@@ -131,6 +132,7 @@ def _read(model: nn.Module, sample: Sample) -> Blueprint:
         products=read_products(linearity),
         reductions=read_reductions(linearity),
         branches=branches_of(linearity),
+        joined=read_side_by_side(linearity),
     )
     rest = read_factors(linearity)  # what the records before leave
     return blueprint.model_copy(update={"reductions": (*blueprint.reductions, *rest)})

@@ -240,6 +240,7 @@ def _rule(
     role, base, deep = assignment.role, assignment.base, change.depth
     r_in, r_out, fold = assignment.r_in, assignment.r_out, change.fold * change.depth.fold
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
+    s = replace(s, fan_out=s.fan_out / assignment.copies)  # of this matrix alone
     if site.fan_one:
         r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
         s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)

@@ -10,7 +10,7 @@ model returns those numbers, their gradient is the loss's own and Θ(1) from the
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from thetaone.parametrization.rules._pair import Pair, grows
+from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
 from thetaone.parametrization.rules._width import BOTTLENECK, HIDDEN
 from thetaone.records import MATRIX, FeatureProduct
@@ -62,7 +62,7 @@ def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:
     """The sums over products of features that wide features are made from, and their growth."""
     last = 0
     for site in pair.target.sites:
-        if grows(site, pair.bases[site.name]):
+        if pair.grows(site):
             uses = (*site.uses, *([site.readout] if site.readout else []))
             last = max([last, *(use.order for use in uses if use.kind == MATRIX)])
     for product, base in pair.products():

@@ -4,11 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import TypeVar
 
 from thetaone.errors import MismatchError
-from thetaone.parametrization._names import place, read_stacks
+from thetaone.parametrization._names import numbers_in, place, read_stacks
 from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site, Use
+
+_SAME = 1e-9  # relative; what rounding leaves of a ratio of counts
 
 Fact = TypeVar("Fact", FeatureProduct, Reduction)
 
@@ -52,14 +55,34 @@ class Pair:
         return matched
 
     @cached_property
+    def parallel(self) -> dict[str, float]:
+        """The stacks whose blocks stand side by side, as heads do, and the growth of their number.
+
+        They add to width: together they are one layer.
+        """
+        growth: dict[str, float] = {}
+        for stack in self.stacks:
+            sides = (self.target, self.base)
+            if any(self._is_parallel(stack, one) for one in sides):
+                counts = [self._blocks_in(stack, one) for one in sides]
+                growth[stack] = counts[0] / counts[1]
+        return growth
+
+    def copies(self, name: str) -> float:
+        """Growth of the number of a parameter's likes that stand beside it."""
+        place = self.place(name)
+        return prod(r for stack, r in self.parallel.items() if place.startswith(f"{stack}.*."))
+
+    @cached_property
     def depth_growth(self) -> dict[str, float]:
-        """How many times more blocks a place is found in, for those whose number changed."""
+        """How many times more blocks a place is found in one after another, where not as many."""
         if not self.stacks:
             return {}
         sides = (self.target, self.base)
         counts, bases = (Counter(self.place(site.name) for site in b.sites) for b in sides)
         shared = [name for name in counts if name in bases]
-        return {name: counts[name] / bases[name] for name in shared if counts[name] != bases[name]}
+        growth = {name: counts[name] / bases[name] / self.copies(name) for name in shared}
+        return {name: r for name, r in growth.items() if abs(r - 1) > _SAME}
 
     @cached_property
     def factor_growth(self) -> dict[str, float]:
@@ -81,10 +104,9 @@ class Pair:
         fed_by: dict[int, set[int]] = defaultdict(set)
         wide: list[int] = []
         for site in self.target.sites:
-            base = self.bases[site.name]
             for use in _all_uses(site):
                 fed_by[use.order].update(use.after)
-                if grows(site, base) and use.kind in (MATRIX, "vector", "lookup"):
+                if self.grows(site) and use.kind in (MATRIX, "vector", "lookup"):
                     wide.append(use.order)
         reached: set[int] = set()
         front = [order for use in wide for order in fed_by[use]]
@@ -94,6 +116,12 @@ class Pair:
                 reached.add(order)
                 front.extend(fed_by[order])
         return frozenset(reached)
+
+    def grows(self, site: Site) -> bool:
+        """Whether a parameter of the target meets features whose number changes."""
+        base = self.bases[site.name]
+        fans = (site.fan_in, site.fan_out) != (base.fan_in, base.fan_out)
+        return fans or self.copies(site.name) != 1
 
     def behind(self, order: int) -> frozenset[str]:
         """Parameters of the target that are felt through one of its uses alone."""
@@ -157,6 +185,23 @@ class Pair:
             if other is not None:
                 yield fact, other
 
+    def _is_parallel(self, stack: str, blueprint: Blueprint) -> bool:
+        """Whether each part of some concatenation is made by a block of its own."""
+        for sides in blueprint.joined:
+            numbers = [
+                {numbers_in(name, stack, self.stacks) for name in side} - {None} for side in sides
+            ]
+            blocks = [block for block in numbers if block]
+            one_each = all(len(block) == 1 for block in blocks)
+            if one_each and 1 < len(blocks) == len(set().union(*blocks)):
+                return True
+        return False
+
+    def _blocks_in(self, stack: str, blueprint: Blueprint) -> int:
+        """How many blocks the largest container of a stack holds."""
+        pairs = {numbers_in(site.name, stack, self.stacks) for site in blueprint.sites} - {None}
+        return max(Counter(pair[0] for pair in pairs if pair).values())
+
     def _base_of(self, site: Site, groups: dict[str, list[Site]]) -> Site:
         same = self.base.by_name.get(site.name)
         candidates = groups.get(self.place(site.name), [])
@@ -179,11 +224,6 @@ class Pair:
 
 def _all_uses(site: Site) -> tuple[Use, ...]:
     return (*site.uses, site.readout) if site.readout else site.uses
-
-
-def grows(site: Site, base: Site) -> bool:
-    """Whether a parameter meets features whose number changes."""
-    return (site.fan_in, site.fan_out) != (base.fan_in, base.fan_out)
 
 
 def _counted(facts: Iterable[Fact], named: "object") -> Iterator[tuple[tuple[str, str, int], Fact]]:

@@ -30,6 +30,7 @@ class Assignment:
         base: Its counterpart.
         r_in: Growth of its fan-in.
         r_out: Growth of its fan-out.
+        copies: The part of that which other parameters make, as of heads in a list.
         problem: Why the role is not known; empty when it is.
     """
 
@@ -37,6 +38,7 @@ class Assignment:
     base: Site
     r_in: float = 1.0
     r_out: float = 1.0
+    copies: float = 1.0
     problem: str = ""
 
 
@@ -73,22 +75,23 @@ def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     _check_same_code(site, base)
     if forced is not None:
         return _forced(site, base, forced)
-    if text := _open_question(site, base):
+    if text := _open_question(pair, site):
         return _problem(pair, site, base, text)
-    ((r_in, r_out),) = _growth(site, base)
+    ((r_in, r_out),) = _growth(pair, site)
+    copies = pair.copies(site.name)
     if site.kind == VECTOR_SITE:
-        return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out)
+        return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out, copies)
     role = _role(r_in, r_out)
     if role == OUTPUT and any(use.order in pair.wide_below for use in site.uses):
         role = BOTTLENECK
-    return Assignment(role, base, r_in, r_out)
+    return Assignment(role, base, r_in, r_out, copies)
 
 
-def _open_question(site: Site, base: Site) -> str:
+def _open_question(pair: Pair, site: Site) -> str:
     """What uses and shapes leave open of a parameter's role, in words; empty for nothing."""
     if site.kind == RAW:
         return site.problem or "its use is not known"
-    ratios = _growth(site, base)
+    ratios = _growth(pair, site)
     if len(ratios) != 1:
         return "its uses grow differently with width"
     ((r_in, r_out),) = ratios
@@ -133,20 +136,21 @@ def _pattern(pair: Pair, site: Site) -> str:
     """
     pattern = wildcard(site.name)
     hits = {
-        (one.kind, one.module, one.shape, _open_question(one, pair.bases[one.name]))
+        (one.kind, one.module, one.shape, _open_question(pair, one))
         for one in pair.target.sites
         if fnmatchcase(one.name, pattern)
     }
     return pattern if len(hits) == 1 else site.name
 
 
-def _growth(site: Site, base: Site) -> set[tuple[float, float]]:
-    """Growth of the fans in each use."""
+def _growth(pair: Pair, site: Site) -> set[tuple[float, float]]:
+    """Growth of the fans in each use, of all its likes that stand side by side."""
+    base, copies = pair.bases[site.name], pair.copies(site.name)
     ours, theirs = site.uses or (site,), base.uses or (base,)
     if len(ours) != len(theirs):
         ours, theirs = ours[:1], theirs[:1]
     return {
-        (_ratio(a.fan_in, b.fan_in), _ratio(_features(a), _features(b)))
+        (_ratio(a.fan_in, b.fan_in), copies * _ratio(_features(a), _features(b)))
         for a, b in zip(ours, theirs, strict=True)
     }
 

@@ -191,6 +191,7 @@ class Blueprint(Record):
         products: Sums over products of two features.
         reductions: Sums over features as they are.
         branches: Residual branches.
+        joined: Of each concatenation of features, the parameters that make each part alone.
         unread: Why no forward pass was read; empty when one was.
     """
 
@@ -199,6 +200,7 @@ class Blueprint(Record):
     products: tuple[FeatureProduct, ...] = ()
     reductions: tuple[Reduction, ...] = ()
     branches: tuple[Branch, ...] = ()
+    joined: tuple[tuple[tuple[str, ...], ...], ...] = ()
     unread: str = ""
 
     @cached_property

@@ -4,6 +4,7 @@ from ._factors import size_behind_norm as size_behind_norm
 from ._folding import Fold as Fold
 from ._folding import Folding as Folding
 from ._linear import Linearity as Linearity
+from ._parallel import read_side_by_side as read_side_by_side
 from ._products import read_products as read_products
 from ._reductions import read_factors as read_factors
 from ._reductions import read_reductions as read_reductions

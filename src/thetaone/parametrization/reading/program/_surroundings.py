@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
 from thetaone.parametrization._names import canonical
@@ -52,6 +53,31 @@ def decomposed() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before[0])
         torch._C._set_cudnn_enabled(before[1])
         log.disabled = level
+
+
+class Unpacked(TorchFunctionMode):
+    """Packs sequences as if none were shorter than the longest: lengths do not change roles."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Views of all steps in place of kernels that look at the numbers of their inputs."""
+        name = getattr(func, "__name__", "")
+        if name == "_pack_padded_sequence":
+            features, _, batch_first = args
+            by_step = features.transpose(0, 1) if batch_first else features
+            with _disable_current_modes():  # recurrent layers look at these
+                sizes = torch.full(by_step.shape[:1], by_step.shape[1])
+            return by_step.flatten(0, 1), sizes
+        if name == "_pad_packed_sequence":
+            features, sizes, batch_first, _, total = args
+            by_step = features.unflatten(0, (len(sizes), -1))
+            lengths = torch.full(by_step.shape[1:2], len(sizes))
+            if total > len(sizes):
+                missing = (*(0, 0) * (by_step.dim() - 1), 0, total - len(sizes))
+                by_step = nn.functional.pad(by_step, missing)
+            return by_step.transpose(0, 1) if batch_first else by_step, lengths
+        return func(*args, **(kwargs or {}))
 
 
 def constant_of(tensor: Tensor, kind: str) -> Tensor | None:

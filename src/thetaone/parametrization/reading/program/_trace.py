@@ -35,6 +35,7 @@ from thetaone.parametrization.reading.program._program import (
 from thetaone.parametrization.reading.program._surroundings import (
     ANSWERS,
     SMALL,
+    Unpacked,
     attribute_tensors,
     bind,
     constant_of,
@@ -69,7 +70,7 @@ def trace(model: nn.Module, run: Callable[[nn.Module], Any]) -> Program:
     recorder = _Recorder(model, fake)
     with (
         undisturbed(model), _module_calls(model, recorder), decomposed(), unscaled(),
-        torch.random.fork_rng(), torch.enable_grad(), recorder,
+        torch.random.fork_rng(), torch.enable_grad(), recorder, Unpacked(),
     ):  # fmt: skip
         output = run(model)
     outputs = tuple(recorder.value(tensor) for tensor in returned_tensors(output))
