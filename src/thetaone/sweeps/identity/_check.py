@@ -1,14 +1,20 @@
 """Tries a task at every width before anything is trained: what is wrong is an error here."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from thetaone.errors import InputError, MismatchError, TaskError
+from thetaone.errors import InputError, MismatchError, TaskError, first_line
 from thetaone.records import AxisValues, TrialSpec
 from thetaone.sweeps._trials import Work, build_model
 from thetaone.sweeps.identity._start import Place, Start, place_of, start_of
+
+
+class UncountedModelWarning(UserWarning):
+    """A model's size could not be told before it is built."""
+
 
 Starts = Mapping[Place, Start]
 
@@ -108,7 +114,7 @@ def _require_room(work: Work, spec: TrialSpec, starts: Starts, task_name: str) -
     """Refuse a model whose weights alone exceed the memory, before the kernel ends the process.
 
     Counted on the meta device, and only where narrower models leave doubt; a task that cannot be
-    built there is built as it is.
+    built there is built as it is, which a warning says.
     """
     room = _memory_bytes()
     if room is None:
@@ -123,7 +129,14 @@ def _require_room(work: Work, spec: TrialSpec, starts: Starts, task_name: str) -
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model = build_model(work.task, spec)
             weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    except Exception:  # what it says of the meta device is not the user's concern
+    except Exception as error:  # the user's code may raise anything
+        warnings.warn(
+            f"width={spec.width}: the weights of task {task_name} may take {bound:,.0f} bytes of "
+            f"the {room:,} of this machine, and could not be counted before they are built: on the "
+            f"meta device model raised {type(error).__name__}: {first_line(error)}",
+            UncountedModelWarning,
+            stacklevel=2,
+        )
         return
     if weights > room:
         raise InputError(
