@@ -12,7 +12,14 @@ from torch.distributions import constraints
 
 import thetaone as t1
 from thetaone.errors import EstimatorError, EstimatorWarning, InputError
-from thetaone.estimators import ControlVariate, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
+from thetaone.estimators import (
+    ControlVariate,
+    DeltaMethod,
+    LeaveOneOut,
+    MovingAverage,
+    Pathwise,
+    ScoreFunction,
+)
 from thetaone.estimators.distributions import moving_support, trainable
 
 
@@ -44,6 +51,13 @@ def test_f_cut_off_from_the_graph(f: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(EstimatorError, match="cut off from the graph"):
         t1.expectation(f, normal(), estimator=Pathwise())
     t1.expectation(f, normal(), estimator=LeaveOneOut()).backward()
+
+
+def test_the_sample_itself_is_not_cut_off() -> None:
+    location = torch.tensor(0.5, requires_grad=True)
+    e = t1.expectation(lambda x: x, D.Normal(location, 1.0), estimator=DeltaMethod(), n_samples=4)
+    e.backward()
+    assert location.grad == pytest.approx(1.0, abs=1e-6)  # its own expansion: no noise is left
 
 
 def test_f_that_holds_parameters_is_no_excuse_for_a_cut() -> None:

@@ -184,7 +184,9 @@ def differentiable_once(x: Tensor, tensors: Sequence[Tensor]) -> bool:
 
 
 def reaches(values: Tensor, x: Tensor) -> bool:
-    """Whether the graph leads from values back to x."""
+    """Whether the graph leads from values back to x, or they are x itself, as of f(x) = x."""
+    if values is x:
+        return True
     target = x.grad_fn or node_of(x)
     seen: set[Any] = {None}
     stack: list[Any] = [values.grad_fn]
