@@ -17,6 +17,15 @@ Batch = dict[str, Tensor]
 HEAD, LAYERS, VOCABULARY, LENGTH, ROWS = 16, 2, 96, 12, 4
 
 
+RENAMED = ("Mixtral", "ViT")  # by transformers 5; earlier experts are called as tokens hit them
+
+
+def require_names(name: str) -> None:
+    """Skip an architecture whose modules have other names in the release at hand."""
+    if name in RENAMED:
+        pytest.importorskip("transformers", minversion="5")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HuggingFace:
     """A task: one architecture, one configuration at every width.

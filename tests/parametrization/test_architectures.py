@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, require_names
 
 import thetaone as t1
 from thetaone.records import Prescription
@@ -104,6 +104,7 @@ EXPECTED: dict[str, dict[str, tuple[str, float, float]]] = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_roles_by_hand(name: str) -> None:
+    require_names(name)
     found = prescription(name)
     expected = EXPECTED[name]
     assert {
@@ -113,6 +114,7 @@ def test_roles_by_hand(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_trained_parameter_has_a_rule(name: str) -> None:
+    require_names(name)
     found = prescription(name)
     assert all(rule.lr_factor <= 1 for rule in found.rules)
     assert any(rule.role == "hidden" for rule in found.rules)

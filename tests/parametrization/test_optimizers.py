@@ -112,7 +112,7 @@ def test_groups_do_not_share_a_tensor_rate() -> None:
     for loss in (1.0, 2.0):
         plateau.step(loss)
     assert len(built.param_groups) == 4
-    assert [g["lr"].item() / g["lr_factor"] for g in built.param_groups] == [0.25] * 4
+    assert [float(g["lr"]) / g["lr_factor"] for g in built.param_groups] == [0.25] * 4
     assert rate.item() == 0.5
 
 

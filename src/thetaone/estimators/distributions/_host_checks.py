@@ -44,10 +44,9 @@ class HostChecks:
         """Read all numbers and act on them, in the order in which they were added."""
         pending, self._pending = self._pending, []
         numbers = [number for some, _ in pending for number in some]
-        if len(numbers) == 1:
-            read = [numbers[0].item()]
-        else:  # stack promotes: one dtype holds them all
-            read = torch.stack(numbers).tolist() if numbers else []
+        # stack promotes: one dtype holds them all; what torch.func wraps has items but no list
+        together = torch.stack(numbers).cpu() if len(numbers) > 1 else numbers
+        read = [one.item() for one in together]
         start = 0
         for some, act in pending:
             act(read[start : start + len(some)])
