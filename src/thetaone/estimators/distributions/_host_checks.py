@@ -44,10 +44,16 @@ class HostChecks:
         """Read all numbers and act on them, in the order in which they were added."""
         pending, self._pending = self._pending, []
         numbers = [number for some, _ in pending for number in some]
-        # stack promotes: one dtype holds them all; what torch.func wraps has items but no list
-        together = torch.stack(numbers).cpu() if len(numbers) > 1 else numbers
-        read = [one.item() for one in together]
+        read = _numbers(torch.stack(numbers)) if len(numbers) > 1 else [n.item() for n in numbers]
         start = 0
         for some, act in pending:
             act(read[start : start + len(some)])
             start += len(some)
+
+
+def _numbers(promoted: Tensor) -> list[float]:
+    """The entries of a vector, in one read: stacked numbers share one dtype."""
+    try:
+        return promoted.tolist()
+    except RuntimeError:  # what torch.func wraps has no storage to list before torch 2.10
+        return [one.item() for one in promoted]
