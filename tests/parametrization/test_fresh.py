@@ -59,6 +59,11 @@ def mimetic(weight: Tensor) -> None:
     weight.copy_(0.5 * torch.eye(*weight.shape) + 0.3 * torch.randn_like(weight) / len(weight))
 
 
+def low_rank(weight: Tensor) -> None:
+    rows, columns = weight.shape
+    weight.copy_(torch.randn(rows, 4) @ torch.randn(4, columns) / (2 * columns**0.5))
+
+
 DRAWS: dict[str, Callable[[Tensor], object]] = {
     "uniform": lambda w: nn.init.uniform_(w, -0.1, 0.1),
     "positive": lambda w: nn.init.uniform_(w, 0.0, 1 / w.shape[1]),
@@ -69,6 +74,7 @@ DRAWS: dict[str, Callable[[Tensor], object]] = {
     "sparse": lambda w: nn.init.sparse_(w, 0.5, 0.1),
     "identity": nn.init.eye_,
     "mimetic": mimetic,
+    "low rank": lambda w: low_rank(w),
     "half precision": lambda w: w.copy_(w.bfloat16()),
 }
 
@@ -81,3 +87,18 @@ def test_no_initial_values_are_taken_for_trained_ones(
     for seed in range(3):
         torch.manual_seed(seed)
         t1.parametrize(net(width, draw), base=lambda: net(base, draw), lr=0.01)
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 2**-8)])
+def test_weights_trained_from_a_draw_of_low_rank_are_refused(
+    optimizer: type[torch.optim.Optimizer], lr: float
+) -> None:
+    torch.manual_seed(0)
+    model = net(128, low_rank)
+    stepped = optimizer(model.parameters(), lr=lr)  # pyright: ignore[reportCallIssue]
+    for _ in range(5):
+        stepped.zero_grad()
+        model(torch.randn(64, 16)).square().mean().backward()
+        stepped.step()
+    with pytest.raises(PrescriptionError, match=r"looks trained: its spectral norm"):
+        t1.parametrize(model, base=lambda: net(32, low_rank), lr=0.01)

@@ -22,6 +22,7 @@ _ENTRIES = 512  # of so many, normal ones end as early as uniform ones with prob
 _CHANCE = 4.75 * 0.8**0.5  # over √entries: what uniform draws' mean square lacks once in 10⁶
 _BLOCK = 512  # rows and columns that are looked at
 _ITERATIONS = 6
+_ZERO = 1e-5  # a singular value over the largest that is rounding alone
 
 
 def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> None:
@@ -80,9 +81,26 @@ def _mark(rule: Rule, parameter: Tensor, other: Tensor | None) -> str:
     if parameter.dim() < 2 or rule.role in (VECTOR, FIXED):
         return ""
     outlier = spectral_outlier(parameter)
-    if not outlier >= OUTLIER or (other is not None and spectral_outlier(other) >= OUTLIER):
+    if not outlier >= OUTLIER:
+        return ""
+    if other is not None and (spectral_outlier(other) >= OUTLIER or _is_low_rank(parameter, other)):
         return ""
     return f"its spectral norm is {outlier:.2g} times that of independent entries"
+
+
+def _is_low_rank(parameter: Tensor, other: Tensor) -> bool:
+    """Whether both are drawn as products of fewer dimensions, of as many or as large a part.
+
+    Training adds dimensions: what was trained has more than its base's draws.
+    """
+    ranks: list[int] = []
+    sides: list[int] = []
+    for tensor in (parameter, other):
+        block = tensor.detach().flatten(1)[:_BLOCK, :_BLOCK].float()
+        ranks.append(int(torch.linalg.matrix_rank(block, rtol=_ZERO)))
+        sides.append(min(block.shape))
+    fewer = ranks[0] < sides[0] and ranks[1] < sides[1]
+    return fewer and (ranks[0] <= ranks[1] or ranks[0] * sides[1] <= ranks[1] * sides[0])
 
 
 def _has_values(parameter: Tensor) -> bool:
