@@ -1,4 +1,5 @@
 import itertools
+import multiprocessing
 import os
 import re
 import signal
@@ -97,6 +98,18 @@ def test_one_by_one_gives_way_to_workers_when_it_is_slowed(monkeypatch: pytest.M
     assert sorted(trial.spec for trial in trials) == sorted(specs)  # each once, the first one alone
     serial, _ = run(Toy(), specs, "serial")
     assert all(trial.losses == serial[trial.spec].losses for trial in trials)
+
+
+@pytest.mark.parametrize("engine", ["auto", "processes"])
+def test_a_daemonic_process_trains_one_by_one_and_says_why(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(multiprocessing.current_process())["_config"], "daemon", True)
+    specs = toy_grid(widths=[4, 8], n_steps=20)
+    trials, decision = run(Toy(), specs, engine)
+    assert decision.engine == "serial"
+    assert "a daemonic process, which may have no workers" in decision.reason
+    assert set(trials) == set(specs)
 
 
 def test_auto_does_not_measure_what_is_too_short_to_gain() -> None:

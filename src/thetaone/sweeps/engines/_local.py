@@ -1,6 +1,7 @@
 """The local engine: measures at start which mix of processes, threads and stacks is fastest."""
 
 import math
+import multiprocessing
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
@@ -76,6 +77,8 @@ def _serial_reason(work: Work, specs: Sequence[TrialSpec], engine: str) -> str:
     """Why nothing but one-by-one training comes into question; empty when something does."""
     if engine == "serial":
         return "asked for"
+    if multiprocessing.current_process().daemon:  # as a worker of a pool or of a DataLoader is
+        return "this is a daemonic process, which may have no workers of its own"
     unsent = why_not_sent(work)
     if unsent:
         return (
