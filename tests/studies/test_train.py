@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import thetaone as t1
-from thetaone.errors import CheckpointError, InputError, MismatchError
+from thetaone.errors import CheckpointError, InputError, MismatchError, RecordError
 from thetaone.records import Trial
 from thetaone.studies import train_recipe
 from thetaone.studies.target import Checkpoints, require_plain_weights, save_weights
@@ -332,6 +332,32 @@ def test_a_checkpoint_of_another_recipe_is_refused(out: Path, tmp_path: Path) ->
     other.to_json(tmp_path / "recipe.json")
     with pytest.raises(CheckpointError, match=r"is of another recipe .*remove it to train"):
         train_recipe(tmp_path / "recipe.json", folder=tmp_path, on_step=quiet)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"n_steps": 0}, "n_steps"),
+        ({"lr": -1.0}, "lr"),
+        ({"lr": "NaN"}, "lr"),
+        ({"seed": 2**70}, "seed"),
+        ({"loop": {"clip": -1.0}}, "clip"),
+        ({"loop": {"accumulate": 0}}, "accumulate"),
+    ],
+)
+def test_a_recipe_changed_by_hand_is_checked(change, field: str, out: Path, tmp_path: Path) -> None:
+    entries = json.loads((out / "recipe.json").read_text())
+    del entries["digest"]
+    loop = {**entries["loop"], **change.get("loop", {})}
+    (tmp_path / "recipe.json").write_text(json.dumps({**entries, **change, "loop": loop}))
+    with pytest.raises(RecordError, match=field):
+        t1.Recipe.load(tmp_path / "recipe.json")
+
+
+@pytest.mark.parametrize("minutes", [-1.0, float("nan")])
+def test_checkpoints_have_a_time_between_them(minutes: float, out: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"minutes between checkpoints=.*need 0 or more"):
+        trained(out / "recipe.json", folder=tmp_path, checkpoint_minutes=minutes)
 
 
 def test_a_damaged_checkpoint_is_named(out: Path, tmp_path: Path) -> None:

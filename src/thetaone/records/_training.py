@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
+from pydantic import Field
+
 from thetaone.errors import InputError
 from thetaone.records._arguments import did_you_mean
 from thetaone.records._base import Record
@@ -101,9 +103,9 @@ class TrainingLoop(Record):
 
     schedule: str = "constant"
     factors: tuple[float, ...] = ()
-    clip: float | None = None
+    clip: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     precision: Precision = "fp32"
-    accumulate: int = 1
+    accumulate: int = Field(default=1, ge=1)
 
     @property
     def plain(self) -> bool:

@@ -76,13 +76,13 @@ class Recipe(Record):
 
     task: str
     reference: str | None = None
-    width: int
-    depth: int | None = None
-    seed: int = 0
-    n_steps: int
-    lr: float
+    width: int = Field(ge=1)
+    depth: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, le=2**53)
+    n_steps: int = Field(ge=1)
+    lr: float = Field(gt=0, allow_inf_nan=False)
     lr_interval: tuple[float, float]
-    base_width: int
+    base_width: int = Field(ge=1)
     optimizers: dict[str, OptimizerChoice]
     prescription: Prescription
     groups: tuple[GroupRate, ...] = ()

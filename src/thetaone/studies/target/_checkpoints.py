@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thetaone.errors import CheckpointError
+from thetaone.errors import CheckpointError, InputError
 from thetaone.sweeps import GeneratorStates
 
 CHECKPOINT = "checkpoint.pt"
@@ -32,6 +32,10 @@ class Checkpoints:
     folder: Path
     recipe: str
     minutes: float = MINUTES
+
+    def __post_init__(self) -> None:
+        if not self.minutes >= 0:
+            raise InputError(f"minutes between checkpoints={self.minutes}: need 0 or more, e.g. 5")
 
     @property
     def path(self) -> Path:
