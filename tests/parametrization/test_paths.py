@@ -1,5 +1,6 @@
 """Where factors go in spellings that share, slice or normalize: exact factors, computed by hand."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -209,6 +210,49 @@ def test_a_latent_starts_small_so_that_its_change_keeps_its_size() -> None:
     """Initial values r^-1/2 let the aligned change before it add up to √r."""
     assert abs(latent_slope(0.0)) < 0.15
     assert latent_slope(0.5) > 0.25
+
+
+class NormedLatent(nn.Module):
+    """A latent of fixed size, with or without a norm, between wide features."""
+
+    def __init__(self, width: int, norm: bool) -> None:
+        super().__init__()
+        self.inputs, self.down = nn.Linear(3, width), nn.Linear(width, 8)
+        self.norm = nn.LayerNorm(8) if norm else nn.Identity()
+        self.up, self.last = nn.Linear(8, width), nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.up(self.norm(self.down(self.inputs(x).tanh())).tanh()).tanh())
+
+
+def normed_change(width: int) -> float:
+    """The change of what a norm makes of a latent, after steps of Adam, over seeds."""
+    total = 0.0
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, x, seen = NormedLatent(width, True), torch.randn(6, 3), list[Tensor]()
+        optimizer = t1.parametrize(
+            model, base=NormedLatent(64, True), lr=2**-9, sample=x, optimizer="Adam"
+        )
+        model.norm.register_forward_hook(lambda *taken, seen=seen: seen.append(taken[2].detach()))
+        for _ in range(5):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), torch.arange(6) % 5).backward()
+            optimizer.step()
+        total += float((seen[-1] - seen[0]).square().mean().sqrt())
+    return total
+
+
+def test_a_latent_before_a_norm_starts_as_large_at_every_width() -> None:
+    """Its size is of no effect; started smaller, a change of the same size turned it further."""
+    x = torch.randn(6, 3)
+    plain, normed = (
+        t1.prescribe(NormedLatent(256, norm), base=NormedLatent(64, norm), sample=x)["down.weight"]
+        for norm in (False, True)
+    )
+    assert (plain.init_factor, normed.init_factor) == (1 / 4, 1 / 2)
+    assert plain.lr_factor == normed.lr_factor == 1 / 4
+    assert abs(math.log2(normed_change(512) / normed_change(64)) / 3) < 0.15
 
 
 class Normalized(nn.Module):

@@ -37,9 +37,8 @@ REFUSED = {
 SMALL_AT_FIRST = {
     "VAE", "VAE fused", "latent", "Mamba", "Mamba fixed rank", "LoRA frozen", "hyper", "mqa",
 }  # fmt: skip
-# a norm right after a latent turns its growing relative change into one that saturates; weights
-# per sample, a mixture of both scales: no width here is wide enough for their exponents
-UNSETTLED = {"MLA fixed", "fast weights", "norm scale", "norm sphere"}
+# weights per sample, a mixture of both scales: no width here is wide enough for their exponents
+UNSETTLED = {"fast weights", "norm scale", "norm sphere"}
 # falls that fade with width; under Muon a mixture's sum at step 4 (0.2 over six seeds)
 NEARLY = {
     "bahdanau": 0.2, "bahdanau, raw v": 0.2, "gqa fused rotary complex grow": 0.2,

@@ -13,6 +13,7 @@ from thetaone.parametrization.reading.paths import (
     backward_factor,
     forward_factor,
     size_behind_norm,
+    size_cancels,
 )
 from thetaone.parametrization.reading.program import Operation, ParameterUse, Value, factors_of
 from thetaone.records import LOOKUP, MATRIX, RAW, VECTOR, FoldTarget, Site, Use
@@ -90,6 +91,10 @@ def _site(
         trainable=parameter.requires_grad,
         factor=first.factor,
         uses=tuple(main),
+        normed=first.kind == MATRIX
+        and all(
+            size_cancels(linearity, linearity.program.operations[u.order].output) for u in main
+        ),
         norm_of=gain.of if gain else "",
         norm_count=gain.count if gain else 1,
         problem=problem,

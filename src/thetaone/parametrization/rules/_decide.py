@@ -16,6 +16,7 @@ from thetaone.parametrization.rules._folds import Folds, forward_folds
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment, assign, override
 from thetaone.parametrization.rules._width import (
+    BOTTLENECK,
     FIXED,
     MATRIX,
     VECTOR,
@@ -240,6 +241,8 @@ def _rule(
     role, base, deep = assignment.role, assignment.base, change.depth
     r_in, r_out, fold = assignment.r_in, assignment.r_out, change.fold * change.depth.fold
     s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
+    if role == BOTTLENECK and site.normed:  # its size is of no effect, its relative change is
+        s = replace(s, init=s.init * r_in**0.5)
     s = replace(s, fan_out=s.fan_out / assignment.copies)  # of this matrix alone
     if site.fan_one:
         r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)

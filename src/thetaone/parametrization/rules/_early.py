@@ -49,7 +49,8 @@ def small_inputs(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str,
     """
     small: dict[str, float] = {}
     for name, assignment in assignments.items():
-        uses = pair.target.by_name[name].uses
+        site = pair.target.by_name[name]
+        uses = () if site.normed else site.uses
         narrows = assignment.role == HIDDEN and assignment.r_out < assignment.r_in
         if (assignment.role == BOTTLENECK or narrows) and uses:
             growth = assignment.r_in / assignment.r_out

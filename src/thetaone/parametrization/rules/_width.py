@@ -13,6 +13,9 @@ bottleneck 1/r_in         1/r_in   1/r_in      fan_in only, and the result feeds
 fixed      1              1        1           neither
 =========  =============  =======  ==========  =========================
 
+A bottleneck whose result a norm divides by its size starts as r_in^-½: there the size is of no
+effect, and a change of Θ(1) must meet features of Θ(1), not of r_in^-½.
+
 All rows are one formula, the spectral condition (Yang, Simon, Bernstein 2023, arXiv 2310.17813):
 σ ∝ r_in^-½ · min(1, √(r_out/r_in)), sign-like rate ∝ 1/r_in, gradient rate ∝ r_out/r_in. With a
 base of fans 1 and σ = 1 (role ``matrix``) it is that paper's absolute form.

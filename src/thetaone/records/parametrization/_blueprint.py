@@ -83,6 +83,7 @@ class Site(Record):
         readout: Of an embedding that is also a readout's weight: the other use.
         readout_module: The module whose own weight that is; empty when it is used by a function.
         readout_folds: What can be multiplied in place of that readout's input; empty when nothing.
+        normed: Whether what it makes is divided by its own size before anything else is done.
         norm_of: The parameter whose norms this one sets (``weight_norm``).
         norm_count: Entries under each of these norms [count].
         problem: Why its uses are not understood; empty when they are.
@@ -104,6 +105,7 @@ class Site(Record):
     readout: Use | None = None
     readout_module: str = ""
     readout_folds: tuple[FoldTarget, ...] = ()
+    normed: bool = False
     norm_of: str = ""
     norm_count: int = 1
     problem: str = ""

@@ -1,3 +1,4 @@
+from ._degrees import size_cancels as size_cancels
 from ._factors import backward_factor as backward_factor
 from ._factors import forward_factor as forward_factor
 from ._factors import size_behind_norm as size_behind_norm
