@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.rematerialization.loops import peak
 from tests.rematerialization.models import shrinking_cnn, transformer
-from thetaone.rematerialization import Planner, TrainingMemory, profile, rematerialize
+from thetaone.rematerialization import Planner, TrainingMemory, plan, profile, rematerialize
 
 MIB = 2**20
 
@@ -55,3 +56,32 @@ def test_sparse_tensors_count_with_their_indices_and_values(*, compressed: bool)
         assert memory.live_bytes >= values.nbytes
     assert memory.resident_bytes == model.weight.nbytes + values.nbytes + indices
     assert doubled.layout == links.layout
+
+
+class Balanced(nn.Module):
+    """Leaves a loss of its own on itself, as the routers of mixtures do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 64), nn.Linear(64, 16)
+        self.loss = torch.zeros(())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.nn.functional.gelu(self.up(x))
+        self.loss = hidden.square().mean()
+        return x + self.down(hidden)
+
+
+@pytest.mark.parametrize("fraction", [0.6, 1.0])
+def test_losses_that_blocks_leave_on_themselves_are_in_the_plan(fraction: float) -> None:
+    torch.manual_seed(0)
+    blocks = [Balanced() for _ in range(6)]
+    model, x = nn.Sequential(*blocks), torch.randn(256, 16)
+    rematerialize(model, schedule := plan(profile(model, x, repeats=1), fraction))
+
+    def step(model: nn.Module) -> None:
+        loss = model(x).sum()
+        (loss + sum(block.loss for block in blocks)).backward()
+
+    step(model)
+    assert peak(model, step) <= schedule.peak_bytes + x.nbytes

@@ -107,9 +107,15 @@ class Force(nn.Module):
         return x - slope
 
 
+class FunctionalForce(Force):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - torch.func.grad(lambda place: self.energy(place).sum())(x)
+
+
 @pytest.mark.parametrize(
     ("block", "message"),
     [
+        (FunctionalForce(), r"^1 \(FunctionalForce\) computes gradients within its own forward"),
         (Force(), r"^1 \(Force\) computes gradients within its own forward"),
         (Noisy(), r"1 \(Noisy\) is not deterministic"),
         (View(), r"1 \(View\) returns a view of its input"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.rematerialization.loops import peak
 from tests.rematerialization.models import Looping, Residual, planned
-from tests.rematerialization.test_executor import assert_same, backward, batch
+from tests.rematerialization.test_executor import assert_same, backward, batch, state
 from thetaone.records import Chain, Schedule
 from thetaone.rematerialization import Planner, profile, rematerialize
 from thetaone.rematerialization.planning._policies import per_block
@@ -195,3 +195,34 @@ def test_a_sparse_buffer_is_left_alone() -> None:
     expected = plain(x)
     torch.manual_seed(5)
     assert torch.equal(model(x), expected)
+
+
+class Coded(nn.Module):
+    """A buffer that each forward reads and then changes through ``.data``: no version moves."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+        self.codes: torch.Tensor
+        self.register_buffer("codes", torch.ones(rows, 128))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        code = self.codes[0, 0].clone()
+        self.codes.data.mul_(1.1)
+        return x + code * torch.tanh(self.linear(x))
+
+
+@pytest.mark.parametrize("rows", [2, 200])
+def test_a_buffer_that_is_changed_without_a_trace_is_replayed(rows: int) -> None:
+    def twice(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        loss = model(x).square().mean() + model(2 * x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    torch.manual_seed(0)
+    plain, x = nn.Sequential(*[Coded(rows) for _ in range(4)]), batch(64, 16)
+    ours = copy.deepcopy(plain)
+    rematerialize(ours, per_block(profile(ours, x, repeats=1)))
+    for _ in range(2):
+        for a, b in zip(state(plain, twice, x), state(ours, twice, x), strict=True):
+            assert torch.equal(a, b)

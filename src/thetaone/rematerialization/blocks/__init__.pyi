@@ -22,6 +22,7 @@ from ._nested import leaves_of as leaves_of
 from ._nested import mapped as mapped
 from ._nested import replaced as replaced
 from ._registered import Copies as Copies
+from ._registered import differs as differs
 from ._registered import size_of as size_of
 from ._replay import Moment as Moment
 from ._replay import sharded as sharded

@@ -143,12 +143,15 @@ class Copies:
         """Nothing of a step under way."""
         return {"moving": set(self.moving), "_known": {}}
 
-    def of(self, buffer: torch.Tensor) -> torch.Tensor:
-        """A copy that nobody changes; the one made before, if the buffer is still the same."""
+    def of(self, buffer: torch.Tensor, *, compared: bool = False) -> torch.Tensor:
+        """A copy that nobody changes; the one made before, if the buffer is still the same.
+
+        A change through ``.data`` or a NumPy view moves no version: ``compared`` looks at contents.
+        """
         known = self._known.get(id(buffer))
         if known is not None and known[0]() is buffer and known[1] == version_of(buffer):
             value = known[2]()
-            if value is not None:
+            if value is not None and not (compared and differs(value, buffer)):
                 return value
         value = buffer.detach().clone()
         self.note(buffer, value)
@@ -167,6 +170,13 @@ class Copies:
 def size_of(buffer: torch.Tensor) -> int:
     """Bytes of a dense buffer; of another layout, more than are copied unasked."""
     return buffer.nbytes if buffer.layout == torch.strided else SMALL + 1
+
+
+def differs(before: torch.Tensor, now: torch.Tensor) -> bool:
+    """Whether dense tensors differ in a bit that counts; NaN equals itself."""
+    return before.layout == torch.strided and not torch.equal(
+        before.reshape(-1).view(torch.uint8), now.reshape(-1).view(torch.uint8)
+    )
 
 
 @contextmanager

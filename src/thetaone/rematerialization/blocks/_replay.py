@@ -156,12 +156,13 @@ class Moment:
         versions = {name: version_of(one) for name, one in tensors.items() if one is not None}
         values: dict[str, torch.Tensor] = {}
         for name, one in tensors.items():
-            if one is not None and (
-                size_of(one) <= SMALL or (moving and self._where(module, name) in moving)
-            ):
-                # normalization changes its statistics without a trace: those are no one else's
-                untraced = isinstance(module, _NormBase)
-                values[name] = one.detach().clone() if untraced else self.copies.of(one)
+            moves = bool(moving) and self._where(module, name) in moving
+            if one is None or not (moves or size_of(one) <= SMALL):
+                continue
+            # normalization changes its statistics without a trace: those are no one else's
+            untraced = isinstance(module, _NormBase)
+            copied = one.detach().clone() if untraced else self.copies.of(one, compared=moves)
+            values[name] = copied
         return ModuleBuffers(module, tensors, versions, values)
 
     def _where(self, module: nn.Module, name: str) -> str:

@@ -142,9 +142,12 @@ def named_tapes(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except NoTapeError as error:
+    except (NoTapeError, RuntimeError) as error:
+        if not isinstance(error, NoTapeError) and "support saved tensor hooks" not in str(error):
+            raise
         raise ProfileError(
-            f"{name} computes gradients within its own forward (torch.autograd.grad, a backward), "
+            f"{name} computes gradients within its own forward (torch.autograd.grad, a backward, "
+            "torch.func.grad), "
             "for which it needs its tape at once: what keeps no tape and is recomputed later "
             "cannot. Compute them outside of what is rematerialized, on what the model returns, "
             "or name blocks without them: blocks=…"

@@ -54,18 +54,19 @@ def measure_sizes(subject: Subject) -> Sizes:
             del flowing, outputs
         with subject.as_called(), StorageTracker() as tracker:
             high = _Highest(tracker, device)
+            before = subject.watch.now()
             flowing, outputs = subject.run()
             tape, taping_peak = tracker.live_bytes, high.peak
             outputs = [one for one in outputs if one.requires_grad]
+            outputs += subject.watch.left_since(before)  # a loss of its own, which is trained too
             scratch = 0
             if outputs:
                 gradients = list(map(torch.ones_like, outputs))
                 high = _Highest(tracker, device)
-                before = tracker.live_bytes + storage_bytes(
-                    one for one in flowing if one.requires_grad
-                )
+                arrived = storage_bytes(one for one in flowing if one.requires_grad)
+                held = tracker.live_bytes + arrived
                 _backward(outputs, gradients, [*flowing, *leaves])
-                scratch = max(0, high.peak - before)
+                scratch = max(0, high.peak - held)
     return Sizes(
         output=size,
         tape=tape,

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.errors import ProfileError, RecomputationError
 from thetaone.rematerialization.accounting import key
 from thetaone.rematerialization.blocks import (
     SMALL,
     Note,
+    differs,
     generator_state,
     global_generators,
     restored_generators,
@@ -33,7 +35,8 @@ class Repeated:
 
     Attributes:
         random_bytes: Random state that a region keeps for it [bytes].
-        moving: Names of large buffers that it changes, and of large tensors kept in attributes
+        moving: Names of large buffers that it changes, of all that it changes without a trace, and
+            of large tensors kept in attributes
             that it reads before it overwrites them.
         handed_on: Whether it drew random numbers and returned its very input.
     """
@@ -69,6 +72,7 @@ def check_repeatable(subject: Subject) -> Repeated:
     with subject.as_called(), dropped_tapes():
         states = [generator_state(one) for one in generators]
         buffers = subject.watch.buffers()
+        contents = {name: one.detach().clone() for name, _, _, one, _ in buffers}
         note = Note(subject.watch.now())
         first = [one.detach().clone() for one in subject.run()[1]]
         drawn = [
@@ -79,8 +83,11 @@ def check_repeatable(subject: Subject) -> Repeated:
         moving = tuple(
             name
             for name, module, inner, tensor, version in buffers
-            if size_of(tensor) > SMALL
-            and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
+            if _changed_untraced(module, tensor, version, contents[name])
+            or (
+                size_of(tensor) > SMALL
+                and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
+            )
         )
         note.lighten(subject.watch.now(), set())
     with subject.as_called(), dropped_tapes():
@@ -119,6 +126,18 @@ def _run_again(
     except RecomputationError:
         leaves, outputs = subject.run()
         return leaves, outputs, overwritten
+
+
+def _changed_untraced(
+    module: nn.Module, buffer: torch.Tensor, version: int, before: torch.Tensor
+) -> bool:
+    """Whether a buffer was changed through ``.data`` or a NumPy view, which moves no version.
+
+    The statistics of a normalization layer are, and are looked after by their class.
+    """
+    if isinstance(module, _NormBase) or version_of(buffer) != version:
+        return False
+    return differs(before, buffer)
 
 
 def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:

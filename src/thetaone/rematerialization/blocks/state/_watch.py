@@ -324,6 +324,12 @@ class Watch:
                 else:
                     one.value.data.copy_(value)
 
+    def left_since(self, before: Snapshot) -> list[torch.Tensor]:
+        """Tensors with a graph that an execution left on the block, to be used by others."""
+        known = {id(one.value) for one in before.in_place}
+        left = [one.value for one in self.now().in_place if id(one.value) not in known]
+        return [one for one in left if isinstance(one, torch.Tensor) and one.grad_fn is not None]
+
     def changes(self, before: Snapshot) -> list[str]:
         """Paths of what is not as it was at a snapshot of the same holders."""
         return before.changes()
