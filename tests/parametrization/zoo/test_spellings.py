@@ -43,7 +43,7 @@ UNSETTLED = {"fast weights", "norm scale", "norm sphere"}
 NEARLY = {
     "bahdanau": 0.2, "bahdanau, raw v": 0.2, "gqa fused rotary complex grow": 0.2,
     "gqa fused rotary half grow": 0.2, "einsum heads grow": 0.2, "towers vdot": 0.2,
-    "towers sum of product": 0.2, "MoE loop": 0.25,
+    "towers sum of product": 0.2, "MoE loop": 0.25, "MLA fixed": 0.2,
 }  # fmt: skip
 DIVERGES_AT_THE_BASE = {"towers vdot", "towers sum of product"}  # under SGD at the common rate
 # which tokens an expert sees is the router's first draw, another at each width: the experts are
