@@ -140,6 +140,33 @@ def test_a_model_is_read_once_a_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(reads) == [(16, 32), (16, 32), (32, 32), (64, 32)]  # the base, and each width
 
 
+class SharingTask(MlpTask):
+    """Its models go on from each other: by a cache, by their parameters, by their memory."""
+
+    def __init__(self, how: str) -> None:
+        self.how, self.first = how, dict[int, nn.Module]()
+
+    def model(self, width: int) -> nn.Module:
+        first = self.first.setdefault(width, mlp(width))
+        if self.how == "cache":
+            return first
+        if self.how == "part":
+            return nn.Sequential(*first.children(), nn.Linear(10, 10))
+        model = mlp(width)
+        model.load_state_dict(first.state_dict(), assign=self.how == "memory")
+        return model
+
+
+@pytest.mark.parametrize("how", ["cache", "part", "memory"])
+def test_a_model_that_is_not_built_anew_is_refused(how: str) -> None:
+    with pytest.raises(TaskError, match=r"called twice.*0\.weight.*return a fresh model"):
+        t1.coordinate_check(SharingTask(how), widths=[16, 32], lr=0.01)
+
+
+def test_equal_models_of_two_calls_are_built_anew() -> None:
+    assert t1.coordinate_check(SharingTask("copy"), widths=[8, 16], lr=0.01, seeds=1, max_seeds=1)
+
+
 @pytest.mark.parametrize(
     ("option", "meant"), [({"seed": 2}, "seeds"), ({"role": {}}, "roles"), ({"beta": 0}, "betas")]
 )

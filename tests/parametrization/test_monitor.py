@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
@@ -64,6 +64,54 @@ def test_dead_and_exploding_layers_are_named() -> None:
     with SpectralMonitor(model, optimizer, every=1) as monitor:
         train(model, optimizer, 3)
     assert any(r.status == "exploding" for r in monitor.failures)
+
+
+class DecayAtAnyRate(torch.optim.Optimizer):
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.add_(parameter.grad, alpha=-group["lr"]).mul_(0.999)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "dead"),
+    [
+        ("in no group", {"2"}),
+        ("in no group, decayed by hand", {"2"}),
+        ("in a group of rate 0", {"2"}),
+        ("in a group of rate 0 that decays", {"2"}),
+        ("in another optimizer", set[str]()),
+        ("frozen on the way", set[str]()),
+        ("after one step of rate 0", set[str]()),
+    ],
+)
+def test_a_layer_that_is_not_stepped_is_dead(kind: str, dead: set[str], every: int) -> None:
+    torch.manual_seed(0)
+    model = mlp(64)
+    middle = list(model.get_submodule("2").parameters())
+    rest = [p for p in model.parameters() if all(p is not m for m in middle)]
+    decays = kind.endswith("decays")
+    optimizer = (DecayAtAnyRate if decays else torch.optim.SGD)([{"params": rest}], lr=0.01)
+    other = torch.optim.SGD(middle, lr=0.01 if "another" in kind else 0.0)
+    if "no group" not in kind and "another" not in kind:
+        rate = 0.01 if "frozen" in kind else 0.0
+        optimizer.add_param_group({"params": middle, "lr": rate})
+    with SpectralMonitor(model, optimizer, every=every) as monitor:
+        for step in range(4 * every):
+            if "by hand" in kind:
+                middle[0].data.mul_(0.999)
+            if step and kind.startswith("after"):
+                optimizer.param_groups[-1]["lr"] = 0.01
+            train(model, optimizer, 1)
+            other.step()
+            middle[0].requires_grad_(kind != "frozen on the way")
+    assert {reading.layer for reading in monitor.failures} == dead
+    assert {r.step for r in monitor.failures} == ({every, 2 * every, 3 * every} if dead else set())
 
 
 def test_bad_interval() -> None:

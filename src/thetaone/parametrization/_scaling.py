@@ -86,6 +86,38 @@ def set_output_factor(module: nn.Module, factor: float) -> None:
         module.register_forward_hook(ScaleOutput())
 
 
+def input_factor(module: nn.Module) -> float:
+    """What ``set_input_factor`` set, 1 where it set nothing."""
+    return _present(module, module._forward_pre_hooks, ScaleInput, INPUT_FACTOR)
+
+
+def output_factor(module: nn.Module) -> float:
+    """What ``set_output_factor`` set, 1 where it set nothing."""
+    return _present(module, module._forward_hooks, ScaleOutput, OUTPUT_FACTOR)
+
+
+def row_factors(module: nn.Module, name: str) -> Tensor:
+    """What ``set_row_factors`` set, ones where it set nothing; on a parameter's device."""
+    parametrize, factors = nn.utils.parametrize, torch.ones(())
+    if parametrize.is_parametrized(module, name):
+        for step in module.parametrizations[name]:  # pyright: ignore
+            factors = step.factors if isinstance(step, ScaleRows) else factors
+    return factors
+
+
+@torch.no_grad()
+def divide_rows(module: nn.Module, name: str, factors: Tensor | None) -> None:
+    """Change a parameter so that ``set_row_factors`` with these factors leaves what is computed."""
+    present = row_factors(module, name)
+    target = torch.ones(()) if factors is None else factors
+    ratio = present.to(target.device) / target
+    if bool((ratio == 1).all()):
+        return
+    lists: Any = getattr(module, "parametrizations", {})
+    values = lists[name].original if name in lists else getattr(module, name)
+    values.mul_(ratio.to(values.device, values.dtype))
+
+
 def set_row_factors(module: nn.Module, name: str, factors: Tensor | None) -> None:
     """Multiply rows of a module's parameter; ``None`` takes factors away."""
     parametrize = nn.utils.parametrize
@@ -117,6 +149,11 @@ def _drop(module: nn.Module, hooks: dict[int, Any], kind: type, buffer: str) -> 
     for key in [key for key, hook in hooks.items() if isinstance(hook, kind)]:
         del hooks[key]
         del module._buffers[buffer]
+
+
+def _present(module: nn.Module, hooks: dict[int, Any], kind: type, buffer: str) -> float:
+    placed = any(isinstance(hook, kind) for hook in hooks.values())
+    return float(module.get_buffer(buffer)) if placed else 1.0
 
 
 def _scalar(module: nn.Module, factor: float) -> Tensor:

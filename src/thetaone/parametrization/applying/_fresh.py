@@ -6,12 +6,14 @@ at √3 times their RMS; training carries some of them beyond, and a base shows 
 uniform. A bias that starts at zero stays there until it is trained.
 """
 
+import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from thetaone.errors import PrescriptionError
+from thetaone.parametrization.applying._initialize import unheld_factor
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import FIXED, VECTOR
 from thetaone.records import Prescription, Rule
@@ -25,6 +27,10 @@ _ITERATIONS = 6
 _ZERO = 1e-5  # a singular value over the largest that is rounding alone
 
 
+class KeptValuesWarning(UserWarning):
+    """Values are kept, and what they compute is not."""
+
+
 def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> None:
     """Refuse to rescale weights that were trained.
 
@@ -36,6 +42,44 @@ def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> N
     Raises:
         PrescriptionError: Names the parameter and the two ways out.
     """
+    trained = trained_mark(model, prescription, base)
+    if trained:
+        raise PrescriptionError(
+            f"{trained}. Prescribed initial values would overwrite the "
+            "size that it has learned. Pass rescale=False to keep all values (a checkpoint), "
+            "or rescale=True where they are as an initializer made them"
+        )
+
+
+def check_kept(model: nn.Module, prescription: Prescription, base: object) -> None:
+    """Refuse to keep trained values under a factor that no values can make up for.
+
+    Where nothing shows that they were trained (a checkpoint may be loaded next), it is a warning.
+
+    Args:
+        model: Whose values are about to be kept.
+        prescription: Says which factors stay in the forward pass.
+        base: As for ``check_fresh``.
+
+    Raises:
+        PrescriptionError: Names the factor, the parameter that looks trained and the ways out.
+    """
+    factor = unheld_factor(model, prescription)
+    if not factor:
+        return
+    changes = (
+        f"rescale=False keeps the values, and a factor {factor} changes what they compute. A "
+        "checkpoint of a parametrized model is loaded after parametrize; one of a plain model "
+        "needs a model without this factor"
+    )
+    trained = trained_mark(model, prescription, base)
+    if trained:
+        raise PrescriptionError(f"{changes}; {trained}")
+    warnings.warn(changes, KeptValuesWarning, stacklevel=3)
+
+
+def trained_mark(model: nn.Module, prescription: Prescription, base: object) -> str:
+    """The first parameter that looks trained, and by what; empty when none does."""
     parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
     others: Mapping[str, Tensor] = {}
     if isinstance(base, nn.Module):
@@ -43,11 +87,8 @@ def check_fresh(model: nn.Module, prescription: Prescription, base: object) -> N
     for rule in prescription.rules:
         mark = _mark(rule, parameters[rule.name], others.get(rule.name))
         if mark:
-            raise PrescriptionError(
-                f"{rule.name} looks trained: {mark}. Prescribed initial values would overwrite the "
-                "size that it has learned. Pass rescale=False to keep all values (a checkpoint), "
-                "or rescale=True where they are as an initializer made them"
-            )
+            return f"{rule.name} looks trained: {mark}"
+    return ""
 
 
 def spectral_outlier(weight: Tensor) -> float:

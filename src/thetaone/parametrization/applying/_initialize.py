@@ -1,5 +1,6 @@
 """Brings the user's own initial values to the prescribed size. Acts on the model."""
 
+import math
 import re
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor, nn
 
 from thetaone.errors import InputError, PrescriptionError
 from thetaone.parametrization._scaling import (
+    divide_rows,
+    input_factor,
+    output_factor,
     set_input_factor,
     set_output_factor,
     set_row_factors,
@@ -89,26 +93,58 @@ def redraw(
             nn.init.normal_(parameters[rule.name], generator=generator)
 
 
-def place_factors(model: nn.Module, prescription: Prescription) -> None:
+def place_factors(model: nn.Module, prescription: Prescription, *, keep: bool = False) -> None:
     """Set the factors that stay in the forward pass; those set earlier are replaced.
 
     Args:
         model: Gets buffers, a parametrization of fused projections, hooks that read the buffers.
         prescription: Says which; at the base width there are none.
+        keep: Divide the values by the factors on their rows, so that the same is computed.
     """
-    readouts = {rule.readout: rule.multiplier for rule in prescription.rules if rule.readout}
     rows = {rule.name: rule for rule in prescription.rules if rule.rows}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.utils.parametrize.ParametrizationList):
-            continue
-        called = canonical(name + ".")[:-1]
-        set_input_factor(module, readouts.get(called, 1.0))
-        outputs = prescription.outputs.items()
-        set_output_factor(module, next((f for p, f in outputs if _numbered(p, called)), 1.0))
+    for called, module in _modules(model):
+        inner, outer = _around(called, prescription)
+        set_input_factor(module, inner)
+        set_output_factor(module, outer)
         scaled = list(getattr(module, "parametrizations", {}))
         for local in {*module._parameters, *scaled}:
             rule = rows.get(f"{called}.{local}".removeprefix("."))
-            set_row_factors(module, local, None if rule is None else _factors(rule, module, local))
+            factors = None if rule is None else _factors(rule, module, local)
+            if keep:
+                divide_rows(module, local, factors)
+            set_row_factors(module, local, factors)
+
+
+def unheld_factor(model: nn.Module, prescription: Prescription) -> str:
+    """The first factor that ``place_factors`` changes and no values make up for, and its cure.
+
+    Empty when there is none.
+    """
+    for called, module in _modules(model):
+        inner, outer = _around(called, prescription)
+        if not math.isclose(inner, input_factor(module), rel_tol=_ROUNDING):
+            return f"{inner:.4g} on the input of {called} (a readout's own weight needs none)"
+        if not math.isclose(outer, output_factor(module), rel_tol=_ROUNDING):
+            return f"{outer:.4g} on the output of {called} (depth_exponent=None leaves it out)"
+    return ""
+
+
+def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that factors may be placed on, by canonical name."""
+    lists = nn.utils.parametrize.ParametrizationList
+    return [
+        (canonical(name + ".")[:-1], module)
+        for name, module in model.named_modules()
+        if not isinstance(module, lists)
+    ]
+
+
+def _around(called: str, prescription: Prescription) -> tuple[float, float]:
+    """The factors on a module's input and output."""
+    readouts = {rule.readout: rule.multiplier for rule in prescription.rules if rule.readout}
+    outputs = prescription.outputs.items()
+    output = next((f for p, f in outputs if _numbered(p, called)), 1.0)
+    return readouts.get(called, 1.0), output
 
 
 def _factors(rule: Rule, module: nn.Module, local: str) -> Tensor:

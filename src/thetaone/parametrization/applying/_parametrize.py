@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import InputError
-from thetaone.parametrization.applying._fresh import check_fresh
+from thetaone.parametrization.applying._fresh import check_fresh, check_kept
 from thetaone.parametrization.applying._initialize import (
     initialize,
     named,
@@ -60,8 +60,9 @@ def parametrize(
         base: See ``prescribe``.
         optimizer: See ``prescribe``.
         lr: Learning rate at the base width; a tensor keeps its device and type in every group.
-        rescale: ``False`` leaves the values alone (a checkpoint was or will be loaded); unless
-            given, values are brought to size, and refused where they look trained.
+        rescale: ``False`` leaves what the values compute alone (a checkpoint was or will be
+            loaded): rows that get a factor in the forward pass are divided by it. Unless given,
+            values are brought to size, and refused where they look trained.
         init: ``"orthogonal"`` or ``"gaussian"`` draws matrices anew; ``None`` keeps yours.
         generator: For ``init``.
         roles: See ``prescribe``, as for the arguments that follow.
@@ -93,6 +94,9 @@ def parametrize(
         decay_vectors=decay_vectors, depth_exponent=depth_exponent, branches=branches,
         frozen=frozen, sample=sample, **options,
     )  # fmt: skip
+    keep = rescale is False and init is None
+    if keep:
+        check_kept(model, prescription, base)
     built = build_optimizer(model, prescription, members, lr)
     if init is not None:
         redraw(model, prescription, init, generator)
@@ -100,7 +104,7 @@ def parametrize(
         check_fresh(model, prescription, base)
     if rescale is not False:
         initialize(model, prescription)
-    place_factors(model, prescription)
+    place_factors(model, prescription, keep=keep)
     return built
 
 

@@ -12,6 +12,7 @@ from thetaone.errors import InputError, MismatchError, UnknownOptimizerError, in
 from thetaone.parametrization.reading import (
     Sample,
     canonical,
+    check_apart,
     measure_meta,
     named_branches,
     read_blueprint,
@@ -91,6 +92,7 @@ def prescribe(
         roles=roles or {}, folds=folds or {}, decay=decay, decay_vectors=decay_vectors,
         frozen=frozen, depth_exponent=depth_exponent, branches=branches,
     )  # fmt: skip
+    check_apart({canonical(name): parameter for name, parameter in model.named_parameters()})
     if isinstance(base, Prescription):
         check_belongs(base, model)
         return base

@@ -16,7 +16,9 @@ from thetaone.parametrization.checking._operands import NORM_TOLERANCE
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.records import SpectralReading
 
-_DEAD_AFTER = 2  # readings in a row without gradient: behind a zero matrix the first has none
+_DEAD_AFTER = 2  # silent readings in a row: behind a zero matrix the first has no gradient
+_SUMS = 256  # of a weight, by which it is known again at the next reading
+_PARALLEL = 1e-3  # relative; what is off by more did not merely shrink, however it is rounded
 
 
 class MonitorWarning(UserWarning):
@@ -47,7 +49,9 @@ class SpectralMonitor:
     the inputs are not seen and alignment is NaN. A reading that fails is left out with a
     ``MonitorWarning``: a monitor never ends a training.
 
-    A layer is dead when two readings in a row found no gradient, whatever decay does to it.
+    A layer is dead when two readings in a row found no gradient, or no update but decay: its
+    parameter is in no group of the optimizer, or in one of rate 0, and nothing else moved it since
+    the reading before. A parameter that needs no gradient any more is frozen, not dead.
 
     Args:
         model: Being trained.
@@ -85,6 +89,9 @@ class SpectralMonitor:
         self._still: dict[str, int] = {}
         self._before: dict[str, Tensor] = {}
         self._gradients: dict[str, float | None] = {}
+        self._optimizer = optimizer
+        self._rates: dict[int, float] = {}
+        self._sums: dict[str, Tensor] = {}
         self._watched = _matrices(model)
         self._listeners = {id(one.reader): Listener(one.reader) for one in self._watched}
         self._hooks = [
@@ -133,6 +140,11 @@ class SpectralMonitor:
     def _before_step(self) -> None:
         if self._is_due():
             self._before = {one.layer: one.weight.detach().clone() for one in self._watched}
+            self._rates = {
+                id(parameter): float(group.get("lr", 1.0))
+                for group in self._optimizer.param_groups
+                for parameter in group["params"]
+            }
 
     def _after_step(self) -> None:
         try:
@@ -149,12 +161,14 @@ class SpectralMonitor:
     def _read(self) -> None:
         for one in self._watched:
             before = _whole(self._before[one.layer])
-            update = _whole(one.weight.detach()) - before
+            after = _whole(one.weight.detach())
+            update = after - before
             size, moved = _norm(one.module, before), _norm(one.module, update)
             aligned = float("nan")
             if math.isfinite(moved) and moved > 0:
                 listener = self._listeners[id(one.reader)]
                 aligned = listener.alignment(one.read_as, update, moved)
+            silent = self._is_silent(one, moved, _sums(before), _sums(after))
             self.readings.append(
                 SpectralReading(
                     step=self._steps,
@@ -162,17 +176,30 @@ class SpectralMonitor:
                     weight_norm=size,
                     update_norm=moved,
                     alignment=aligned,
-                    status=self._status(one.layer, size, moved),
+                    status=self._status(one.layer, size, moved, silent=silent),
                 )
             )
 
-    def _status(self, layer: str, size: float, moved: float) -> str:
+    def _is_silent(self, one: _Watched, moved: float, before: Tensor, after: Tensor) -> bool:
+        """Whether a layer does not learn: no gradient, or no step since the last reading.
+
+        One that this optimizer does not step may be another's: then it moved in between.
+        """
+        earlier = self._sums.get(one.layer, before)
+        self._sums[one.layer] = after
+        if not one.weight.requires_grad:
+            return False
+        if self._gradients[one.layer] == 0:
+            return True
+        stepped = moved > 0 and self._rates.get(id(one.weight), 0.0) != 0
+        rounding = torch.finfo(one.weight.dtype).eps * 8 * self.every**0.5
+        return not stepped and _only_shrank(earlier, after, min(rounding, _PARALLEL))
+
+    def _status(self, layer: str, size: float, moved: float, *, silent: bool) -> str:
         first = self._first.get(layer, 0.0) or size  # a matrix of zeros grows from its next value
         self._first[layer] = first
         if not math.isfinite(size + moved) or (first > 0 and size + moved > self.limit * first):
             return "exploding"
-        gradient = self._gradients[layer]
-        silent = moved == 0 if gradient is None else gradient == 0
         self._still[layer] = self._still.get(layer, 0) + 1 if silent else 0
         return "dead" if self._still[layer] >= _DEAD_AFTER else "ok"
 
@@ -210,6 +237,22 @@ def _size(gradient: Tensor | None) -> float | None:
     if gradient is None:
         return None
     return rms_of(gradient.coalesce().values() if gradient.is_sparse else gradient)
+
+
+def _sums(weight: Tensor) -> Tensor:
+    """Sums over parts of a weight: they shrink as it does, and change where any entry does."""
+    flat = weight.flatten().to(torch.promote_types(weight.dtype, torch.float32))
+    return torch.stack([part.sum() for part in flat.chunk(_SUMS)])
+
+
+def _only_shrank(earlier: Tensor, later: Tensor, tolerance: float) -> bool:
+    """Whether decay alone, or nothing, leads from one to the other."""
+    if torch.equal(earlier, later):
+        return True
+    size = torch.linalg.vector_norm(earlier)
+    left = torch.linalg.vecdot(earlier, later).real / size**2
+    rest = torch.linalg.vector_norm(later - left * earlier)
+    return bool((left >= 0) & (left < 1) & (rest <= tolerance * size))
 
 
 def _whole(weight: Tensor) -> Tensor:

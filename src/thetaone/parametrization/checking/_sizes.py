@@ -6,8 +6,9 @@ from typing import Self
 
 from torch import nn
 
-from thetaone.errors import InputError, MismatchError
+from thetaone.errors import InputError, MismatchError, TaskError
 from thetaone.parametrization.applying import build_model
+from thetaone.parametrization.reading import overlaps
 from thetaone.records import DEPTH, WIDTH, Task
 
 
@@ -72,18 +73,39 @@ class Sizes:
 
 
 def check_sizes(sizes: Sizes) -> None:
-    """Refuse a task whose model does not depend on its width.
+    """Refuse a task whose models are not built anew, or do not depend on their width.
 
     Raises:
+        TaskError: Two calls return models that train the same parameters.
         MismatchError: All shapes are the same.
     """
+    smallest = sizes.model(0)
+    _check_anew(smallest, sizes.model(0), sizes.width(0))
     if sizes.axis == DEPTH:
         return
-    ends = (0, len(sizes.values) - 1)
-    small, large = ([tuple(p.shape) for p in sizes.model(i).parameters()] for i in ends)
+    largest = sizes.model(len(sizes.values) - 1)
+    small, large = ([tuple(p.shape) for p in one.parameters()] for one in (smallest, largest))
     if small == large:
         raise MismatchError(
             f"model(width={sizes.values[-1]}) has the same shapes as "
             f"model(width={sizes.values[0]}): the model's width does not change. Make task.model "
             "use its width argument"
         )
+
+
+def _check_anew(one: nn.Module, other: nn.Module, width: int) -> None:
+    """Trainings of two calls must not go on from each other: what is trained lies apart."""
+    trained = {
+        f"{call} {name}": parameter
+        for call, model in enumerate((one, other))
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    for pair in overlaps(trained):
+        (first, name), (second, _) = (label.split(" ", 1) for label in pair)
+        if first != second:
+            raise TaskError(
+                f"task.model(width={width}) called twice gives models that train the same {name}, "
+                "so that each training goes on where the one before ended: return a fresh model "
+                "from every call (no cache, no copy of one model that shares its weights)"
+            )

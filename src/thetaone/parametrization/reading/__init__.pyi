@@ -5,5 +5,7 @@ from ._blueprint import read_by_class as read_by_class
 from ._blueprint import rms_of as rms_of
 from ._branches import named_branches as named_branches
 from ._meta import measure_meta as measure_meta
+from ._overlaps import check_apart as check_apart
+from ._overlaps import overlaps as overlaps
 from ._sample_inputs import FirstBatch as FirstBatch
 from ._sample_inputs import Sample as Sample

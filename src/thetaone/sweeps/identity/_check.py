@@ -106,7 +106,7 @@ def _require_repeats(first: Start, second: Start, spec: TrialSpec, task_name: st
         f"task {task_name} does not repeat: built twice at width {spec.width}, seed {spec.seed}, "
         f"it gave different {what}, so its rates cannot be compared. Draw from the global "
         "generators of torch, NumPy or Python (they are seeded), or from generators made from the "
-        "seed"
+        "seed, and return a fresh model from every call of model(width)"
     )
 
 
