@@ -94,3 +94,16 @@ def test_a_factor_that_no_values_make_up_for_is_refused_over_trained_ones() -> N
         t1.parametrize(again, base=base, lr=0.01, rescale=False)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again(TOKENS), model(TOKENS))
+
+
+def test_a_parametrized_model_is_read_as_the_plain_one() -> None:
+    torch.manual_seed(0)
+    model, base = Fused(64), Fused(16)
+    plain = t1.prescribe(model, base=base)
+    t1.parametrize(model, base=base, lr=0.01)
+    once = copy.deepcopy(model.state_dict())
+    again = {rule.name: rule for rule in t1.prescribe(model, base=base).rules}
+    assert again == {rule.name: rule for rule in plain.rules}
+    for rescale in (None, False):
+        t1.parametrize(model, base=base, lr=0.01, rescale=rescale)
+        torch.testing.assert_close(model.state_dict(), once)

@@ -10,9 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
+from torch.nn.utils.parametrize import ParametrizationList
 
 from thetaone.errors import PrescriptionError, RoleError
 from thetaone.parametrization._names import canonical
+from thetaone.parametrization._scaling import ScaleRows
 from thetaone.parametrization.reading._branches import branches_of
 from thetaone.parametrization.reading._modules import (
     attentions_by_class,
@@ -170,13 +172,22 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _leaves(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str, nn.Parameter]]]:
-    """Every name of every parameter, with the module that owns it there."""
+    """Every name of every parameter, with the module that owns it there.
+
+    Rows that this library scales are read as in the plain model: owned by the module itself.
+    """
     leaves: dict[int, list[tuple[str, nn.Module, str, nn.Parameter]]] = defaultdict(list)
-    for prefix, module in model.named_modules(remove_duplicate=False):
-        for local, parameter in module._parameters.items():
+    for prefix, holder in model.named_modules(remove_duplicate=False):
+        scaled = isinstance(holder, ParametrizationList) and all(
+            isinstance(step, ScaleRows) for step in holder
+        )
+        for stored, parameter in holder._parameters.items():
             if parameter is None:
                 continue
-            name = canonical(f"{prefix}.{local}" if prefix else local)
+            name = canonical(f"{prefix}.{stored}" if prefix else stored)
+            owner, _, local = prefix.rpartition("parametrizations.")
+            module = model.get_submodule(owner.removesuffix(".")) if scaled else holder
+            local = local if scaled else stored
             if name not in {entry[0] for entry in leaves[id(parameter)]}:
                 leaves[id(parameter)].append((name, module, local, parameter))
     return leaves

@@ -32,7 +32,10 @@ _OLD_WEIGHT_NORM = {"weight_v": "weight", "weight_g": "bias"}
 
 
 def class_name(module: type) -> str:
-    """The user's class: ``fully_shard`` makes ``Linear`` an ``FSDPLinear``, a class of its own."""
+    """The user's class: ``fully_shard`` makes ``Linear`` an ``FSDPLinear``, a class of its own.
+
+    A parametrization makes it a ``ParametrizedLinear``.
+    """
     return _plain_class(module).__name__
 
 
@@ -80,7 +83,14 @@ def _query(name: str, module: nn.MultiheadAttention) -> tuple[FoldTarget, ...]:
 
 @cache
 def _plain_class(module: type) -> type:
-    return next(cls for cls in module.__mro__ if FSDPModule not in cls.__mro__)
+    return next(
+        cls for cls in module.__mro__ if FSDPModule not in cls.__mro__ and not _of_parametrize(cls)
+    )
+
+
+def _of_parametrize(cls: type) -> bool:
+    """Whether torch made a class to hold parametrized tensors of another class's module."""
+    return cls.__name__ == f"Parametrized{cls.__base__.__name__ if cls.__base__ else ''}"
 
 
 def _site(entries: list[Leaf], owners: Mapping[str, nn.Module], reason: str) -> Site:
