@@ -26,10 +26,13 @@ if mode == "probe":
     print(next(line.split()[1] for line in status if line.startswith("VmSize")))
     sys.exit()
 if mode == "ours":
-    rematerialize(model, sample=x, budget="36MiB", disk=DiskTier(place, cost=cost))
-    schedule = model.blocks[0]._rematerialization[0].schedule
-    assert schedule.disk_writes > 0, schedule
+    tier = DiskTier(place, cost=cost)
+    rematerialize(model, sample=x, budget="36MiB", disk=tier)
+    written = []
+    write, tier.write = tier.write, lambda data: [written.append(data.nbytes), write(data)][1]
 model(x).square().mean().backward()
+if mode == "ours":
+    assert sum(written) > 0
 grads = b"".join(p.grad.numpy().tobytes() for p in model.parameters())
 print(hashlib.sha256(grads).hexdigest())
 """

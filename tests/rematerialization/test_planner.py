@@ -248,7 +248,7 @@ def test_neighbours_planned_as_one_cost_little(size: int, loss: float) -> None:
 def test_a_long_chain_of_unlike_blocks_is_planned_well() -> None:
     chain = unlike(1000)
     known = Planner(chain)
-    assert "2 neighbours as one" in known.policy
+    assert "neighbours as one" in known.policy
     for count in (2, 3, 10, 40):
         rival = segments(chain, count)
         assert known.plan(rival.peak_bytes).total_seconds <= rival.total_seconds
