@@ -36,16 +36,6 @@ _LIBRARY_FOLDERS = tuple(
     }
 )
 
-_BY_ROW, _BY_COLUMN = (
-    ("crow_indices", "col_indices", "values"),
-    ("ccol_indices", "row_indices", "values"),
-)
-_PARTS_OF = {  # the dense tensors that a sparse one consists of
-    torch.sparse_coo: ("_indices", "_values"),
-    torch.sparse_csr: _BY_ROW, torch.sparse_bsr: _BY_ROW,
-    torch.sparse_csc: _BY_COLUMN, torch.sparse_bsc: _BY_COLUMN,
-}  # fmt: skip
-
 Parts = tuple[str, Iterable[Any]]  # what it is in a word, and what it consists of
 
 
@@ -126,16 +116,30 @@ class _Walk:
         return self._done[top.address]
 
 
+def dense_parts(tensor: Tensor) -> list[Tensor]:
+    """The dense tensors that a tensor is made of: itself, or indices and values of a sparse one."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    tensor = tensor.detach()
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []  # a library's own format, whose memory torch does not show
+
+
 def tensor_digest(tensor: Tensor) -> str:
     """Digest of dtype, shape and bytes; of a tensor without storage, dtype and shape alone."""
     if tensor.is_nested:
         return " ".join(["nested", *map(tensor_digest, tensor.unbind())])
     head = f"{tensor.dtype} {tuple(tensor.shape)}"
-    if tensor.device.type != "meta" and tensor.layout in _PARTS_OF:
-        parts = (getattr(tensor.detach(), name)() for name in _PARTS_OF[tensor.layout])
-        return " ".join([f"{head} {tensor.layout}", *map(tensor_digest, parts)])
-    if tensor.device.type == "meta" or tensor.layout != torch.strided:
+    if tensor.device.type == "meta":
         return head
+    if tensor.layout != torch.strided:
+        parts = map(tensor_digest, dense_parts(tensor))
+        return " ".join([f"{head} {tensor.layout}", *parts])
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
     return f"{head} {hashlib.sha256(flat.view(torch.uint8).numpy().tobytes()).hexdigest()}"
 

@@ -12,6 +12,8 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thetaone._contents import dense_parts
+
 
 class StorageTracker(TorchDispatchMode):
     """Counts the bytes of storages born while it is active, until they die.
@@ -117,27 +119,13 @@ def key(tensor: torch.Tensor) -> int:
 
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Bytes of all storages of some tensors, each counted once; sparse ones have several."""
-    parts = (part for tensor in tensors for part in parts_of(tensor))
+    parts = (part for tensor in tensors for part in dense_parts(tensor))
     return sum({key(part): part.untyped_storage().nbytes() for part in parts}.values())
-
-
-def parts_of(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The dense tensors that a tensor is made of: itself, or indices and values of a sparse one."""
-    if tensor.layout == torch.strided:
-        return [tensor]
-    tensor = tensor.detach()
-    if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # a library's own format, whose memory torch does not show
 
 
 def _parts_in(value: Any) -> list[torch.Tensor]:
     leaves = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
-    return [part for leaf in leaves for part in parts_of(leaf)]
+    return [part for leaf in leaves for part in dense_parts(leaf)]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import torch
 
+from thetaone._contents import dense_parts
 from thetaone.records import format_bytes
 from thetaone.rematerialization.accounting._storages import (
     AllocatorPeak,
     StorageTracker,
     key,
     optimizer_tensors,
-    parts_of,
     storage_bytes,
     tensors_in,
 )
@@ -134,7 +134,7 @@ class TrainingMemory(StorageTracker):
 
     def _mark(self, tensors: Iterable[torch.Tensor]) -> None:
         """Count these as state from now on, not as activations."""
-        for part in (part for tensor in tensors for part in parts_of(tensor)):
+        for part in (part for tensor in tensors for part in dense_parts(tensor)):
             entry = self._seen.get(key(part))
             if entry is not None and entry[1] not in self._state:
                 self._state.add(entry[1])

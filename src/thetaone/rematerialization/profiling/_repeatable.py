@@ -36,8 +36,7 @@ class Repeated:
     Attributes:
         random_bytes: Random state that a region keeps for it [bytes].
         moving: Names of large buffers that it changes, of all that it changes without a trace, and
-            of large tensors kept in attributes
-            that it reads before it overwrites them.
+            of large tensors kept in attributes that it reads before it overwrites them.
         handed_on: Whether it drew random numbers and returned its very input.
     """
 
