@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 PIP_OPTIONS ?=
 WORKERS ?= auto
 TESTS ?=
-BENCHES ?= norms estimators estimator_intervals parametrization sweeps disk rematerialization policy verdicts \
-	what_transfers transfer anchor tune
+BENCHES ?= front norms estimators parametrization exponents sweeps disk rematerialization
+STUDIES ?= estimator_intervals optimum_intervals search policy verdicts what_transfers transfer anchor tune
 PYTEST := python -m pytest -n $(WORKERS) -q
 MAKE_VENV := PYTHON=$(PYTHON) PIP_OPTIONS="$(PIP_OPTIONS)" bash scripts/make_venv.sh
 
 .PHONY: help setup demo test test-all campaign test-lower test-newest test-core test-float64 coverage lint types contracts docs check \
-	bench bench-compare gpu-wheels gpu-check gpu-dry-run release clean
+	bench bench-all bench-compare gpu-wheels gpu-check gpu-dry-run release clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -82,9 +82,12 @@ check: lint types contracts docs coverage gpu-dry-run ## everything that the gat
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/requirements.txt
 	touch $@
 
-bench: .venv-bench/.installed ## measures beside the pinned peers, an hour; BENCHES="norms sweeps" for some
+bench: .venv-bench/.installed ## speed and memory beside the pinned peers, half an hour; BENCHES="norms sweeps" for some
 	set -e; for name in $(BENCHES); do .venv-bench/bin/python benchmarks/bench_$$name.py; done
 	.venv-bench/bin/python benchmarks/targets.py
+
+bench-all: ## what the rates, searches, verdicts and intervals are worth too, hours
+	$(MAKE) bench BENCHES="$(BENCHES) $(STUDIES)"
 
 bench-compare: setup ## which figures of benchmarks/history moved since the run before
 	$(BIN)/python benchmarks/compare.py

@@ -1,19 +1,19 @@
-"""Do limits and intervals hold at small samples? False "biased" and coverage, as one JSON line.
+"""Do limits and intervals hold at small samples? False "biased" and coverage: one JSON line each.
 
 False alarms: pathwise and leave-one-out on a Normal mean, f = Σx², judged against the exact
 gradient; both are unbiased by proof, so that every "biased" is false. Coverage: Student's 95 %
 intervals of mean gradients (``EstimatorRow.interval``) and of values (``Expectation.interval``).
 
-    python benchmarks/bench_estimator_intervals.py [--trials 500] > result.json
+Run: ``python benchmarks/bench_estimator_intervals.py`` (about seven minutes on one core;
+``--trials 300`` for a shorter run).
 """
 
 import argparse
-import json
-import platform
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from origin import record
 from torch import distributions as D
 
 import thetaone as t1
@@ -37,9 +37,9 @@ def setting(d: int, repeats: int, n_samples: int, generator: torch.Generator) ->
     return Setting(lambda x: (x**2).sum(-1), bound, n_samples, repeats, generator, True, 2**27)
 
 
-def false_alarms(trials: int, generator: torch.Generator) -> list[dict[str, float]]:
+def false_alarms(trials: int, generator: torch.Generator) -> list[dict[str, Any]]:
     """Share of rows called biased at each (repeats, d)."""
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     for repeats in REPEATS:
         for d in DIMENSIONS:
             where = setting(d, repeats, 16, generator)
@@ -54,9 +54,9 @@ def false_alarms(trials: int, generator: torch.Generator) -> list[dict[str, floa
     return rows
 
 
-def coverage_of_means(trials: int, generator: torch.Generator) -> list[dict[str, object]]:
+def coverage_of_means(trials: int, generator: torch.Generator) -> list[dict[str, Any]]:
     """Share of coordinates of the mean gradient whose interval holds the truth."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for estimator in (Pathwise(), LeaveOneOut()):
         for repeats in ESTIMATES:
             inside = 0
@@ -87,9 +87,9 @@ def cases() -> dict[str, Case]:
     }
 
 
-def coverage_of_values(trials: int, generator: torch.Generator) -> list[dict[str, object]]:
+def coverage_of_values(trials: int, generator: torch.Generator) -> list[dict[str, Any]]:
     """Share of intervals of E f that hold it."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     with torch.no_grad():
         for name, (make, f, truth) in cases().items():
             for n in SAMPLES:
@@ -105,24 +105,20 @@ def coverage_of_values(trials: int, generator: torch.Generator) -> list[dict[str
 
 
 def main() -> None:
-    """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=500)
     options = parser.parse_args()
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    start = time.perf_counter()
-    result = {
-        "benchmark": "estimator_intervals",
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "trials": options.trials,
-        "false_alarms": false_alarms(options.trials, generator),
+    tables: dict[str, list[dict[str, Any]]] = {
+        "false alarms": false_alarms(options.trials, generator),
         "means": coverage_of_means(4 * options.trials, generator),
         "values": coverage_of_values(10 * options.trials, generator),
-        "wall_seconds": round(time.perf_counter() - start, 1),
     }
-    print(json.dumps(result, ensure_ascii=False))
+    for what, rows in tables.items():
+        for row in rows:
+            figures = {key: row.pop(key) for key in ("biased", "covered") if key in row}
+            record("estimator_intervals", {"what": what, "trials": options.trials} | row, figures)
 
 
 if __name__ == "__main__":

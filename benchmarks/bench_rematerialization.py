@@ -178,6 +178,7 @@ def training(options: argparse.Namespace) -> None:
         line = {
             "budget_mib": mib(budget), "planned_mib": mib(plans[name].peak_bytes),
             "peak_mib": mib(peaks[name]), "forwards": plans[name].forwards,
+            "off_plan_mib": mib(abs(peaks[name] - plans[name].peak_bytes)),
         }  # fmt: skip
         fitting = sorted((one for one in names if peaks[one] <= budget), key=medians.__getitem__)
         close = [one for one in fitting if medians[one] <= 1.03 * medians[fitting[0]]][:2]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cover_optimum import OCTAVES, PER_OCTAVE, truth_of
+from bench_optimum_intervals import OCTAVES, PER_OCTAVE, truth_of
 from origin import record
 
 import thetaone as t1

@@ -116,6 +116,22 @@ TARGETS = (
         "median_ms", 700, case={"what": "coordinate check", "who": "thetaone"},
     ),
     Target(
+        "exponent of feature updates over widths 64 to 2048, input", "exponents", "input", 0.05,
+        case={"parametrization": "mup"}, absolute=True,
+    ),
+    Target(
+        "the same, hidden", "exponents", "hidden", 0.05, case={"parametrization": "mup"},
+        absolute=True,
+    ),
+    Target(
+        "the same, readout", "exponents", "readout", 0.06, case={"parametrization": "mup"},
+        absolute=True,
+    ),
+    Target(
+        "the same in standard parametrization, hidden: it must fail", "exponents", "hidden", 0.25,
+        at_least=True, case={"parametrization": "sp"}, absolute=True,
+    ),
+    Target(
         "`rms_operator_norm`, 4096 × 4096: times faster than the exact norm", "norms",
         "ratio_of_medians", 30, at_least=True, case={"shape": [4096, 4096]},
     ),
@@ -140,6 +156,19 @@ TARGETS = (
         "the same at 75 % of store-all", "rematerialization", "ratio", 0.96,
         case={"scheme": "ours", "budget": "75 % of store-all"},
     ),
+    Target("its peak beside the planned one [MiB]", "rematerialization", "off_plan_mib", 1),
+    Target(
+        "seconds to plan 100 unlike blocks, 500 memory units", "planner", "wall_s", 0.5,
+        case={"case": "ours, 100 unlike blocks, 500 units"}, script="bench_rematerialization.py",
+    ),
+    Target(
+        "the same, 1000 equal blocks", "planner", "wall_s", 1,
+        case={"case": "ours, 1000 equal blocks, 500 units"}, script="bench_rematerialization.py",
+    ),
+    Target(
+        "the same, 1000 unlike blocks", "planner", "wall_s", 10,
+        case={"case": "ours, 1000 unlike blocks, 500 units"}, script="bench_rematerialization.py",
+    ),
     Target(
         "estimators, 10 000 × 100, against the best by hand", "estimators", "ratio", 1.2,
         case={"version": "thetaone"},
@@ -152,6 +181,27 @@ TARGETS = (
         "faults planted in 70 set-ups and found in the right layer", "verdicts", "right layer", 67,
         at_least=True, case={"part": "faults"},
     ),
+    Target(
+        "search for the rate against the grid: share of its compute", "search", "share_median", 0.4
+    ),
+    Target(
+        "the same: of eight draws within 1/4 octave of the truth", "search", "near_search", 8,
+        at_least=True, case={"octaves_between_rates": 0.5},
+    ),
+    Target(
+        "95 % intervals of the best rate, on real losses: share that holds it",
+        "optimum_intervals", "covered", 0.9, at_least=True,
+    ),
+    Target(
+        "95 % intervals of mean gradients: share that holds the truth", "estimator_intervals",
+        "covered", 0.93, at_least=True, case={"what": "means"},
+    ),
+    Target(
+        "unbiased estimators called biased", "estimator_intervals", "biased", 0,
+        case={"what": "false alarms"},
+    ),
+    Target("`thetaone --help` [s]", "front", "seconds", 0.3, case={"what": "--help"}),
+    Target("page of `make demo` [kB]", "front", "kilobytes", 600, case={"what": "demo"}),
     Target("CartPole-v1: mean return of the last 80 episodes", "policy", "last_80_mean", 475,
            at_least=True, case={"environment": "CartPole-v1"}),
     Target("Acrobot-v1, the same", "policy", "last_80_mean", -100, at_least=True,

@@ -3,15 +3,16 @@
 Truth: the vertex of the mean curve of all seeds on a dense grid. Each draw is what a user would
 have trained: an octave grid at one of the offsets of the dense one, and a few of the seeds.
 
-    python benchmarks/cover_optimum.py --seeds 40 --storage coverage.journal
+Run: ``python benchmarks/bench_optimum_intervals.py`` (about five minutes on two cores; with
+``--storage coverage.journal`` a stopped run goes on).
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from origin import record
 
 import thetaone as t1
 from thetaone.laws import fit_vertex
@@ -64,7 +65,7 @@ def coverage(x: np.ndarray, losses: np.ndarray, n_seeds: int) -> dict[str, float
         if not best.flat and not best.at_edge:
             widths.append(best.interval[1] - best.interval[0])
     return {
-        "seeds": n_seeds, "truth": round(truth, 3), "covered": float(np.mean(hits)),
+        "truth": round(truth, 3), "covered": float(np.mean(hits)),
         "flat": flat / DRAWS, "edge": edge / DRAWS,
         "median_width_told": float(np.median(widths)) if widths else float("nan"),
     }  # fmt: skip
@@ -82,8 +83,11 @@ def main() -> None:
     for optimizer in OCTAVES:
         x, losses = curve(optimizer, arguments)
         for n_seeds in (2, 3, 5, 10):
-            row = {"task": "digits", "optimizer": optimizer, **coverage(x, losses, n_seeds)}
-            print(json.dumps(row))
+            case = {
+                "task": "digits", "width": arguments.width, "steps": arguments.steps,
+                "optimizer": optimizer, "seeds": n_seeds,
+            }  # fmt: skip
+            record("optimum_intervals", case, coverage(x, losses, n_seeds))
 
 
 if __name__ == "__main__":
