@@ -1,5 +1,6 @@
 """``thetaone init``: every task file runs as it is written, and nothing is overwritten."""
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,3 +62,40 @@ def test_an_unknown_kind_is_answered_with_the_one_meant(
     assert run("tranformer", str(tmp_path / "task.py")) == 2
     assert "Did you mean 'transformer'?" in capsys.readouterr().err
     assert not (tmp_path / "task.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["class.py"], "write e.g. thetaone init mlp class.py"),
+        (["mlp", "folder"], "folder is a folder: name a file in it, e.g. folder/task.py"),
+        (["mlp", ""], ". is a folder: name a file in it, e.g. task.py"),
+        (["mlp", "../absent/mine.py"], "../absent/mine.py: its folder does not exist"),
+        (["mlp", "notes.txt"], "notes.txt: a task's file ends with .py; name it e.g. notes.py"),
+        (["mlp", "x" * 300 + ".py"], "no name of a file"),
+    ],
+)
+def test_a_name_that_is_no_new_python_file_is_refused(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    assert run(*words) == 2
+    assert told in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["my task.py", "class.py", "a;b.py", "-x.py", 'a"""\\n.py'])
+def test_an_odd_name_can_be_typed_as_the_next_steps_print_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("mlp", "--", name) == 0
+    (check,) = [line for line in capsys.readouterr().out.splitlines() if "thetaone check" in line]
+    _, _, typed = shlex.split(check)
+    assert load_task(typed).defaults["widths"]
+    assert Path(name).read_text(encoding="utf-8")

@@ -7,13 +7,14 @@ BYTES = [
     ("2GiB", 2**31), ("64 MB", 64_000_000), ("1.5kib", 1536), (17, 17), ("1e6", 10**6),
     ("2G", 2**31), ("512m", 2**29), ("1.5 Gi", 3 * 2**29), ("1_000_000", 10**6), (".5K", 512),
     ("1PiB", 2**50), ("1e18", 10**18),
+    ("10MB", 10**7), ("10mb", 10**7), ("10Mb", 10**7), ("10mib", 10 * 2**20),
 ]  # fmt: skip
 SECONDS = [
     ("20ns", 2e-8), ("1.5ms", 1.5e-3), ("3", 3.0), (0.25, 0.25), ("2min", 120), ("20 μs", 2e-5),
 ]  # fmt: skip
 NO_BYTES = [
     "", "GiB", "-2GiB", "2 parsecs", "0", "nan", "0.4", "1e400", "1e400 GiB", "1e-400", "2,5GiB",
-    "1e99999999999", 10**40, -3,
+    "1e99999999999", 10**40, -3, "10Mbit", "80 bits",
 ]  # fmt: skip
 
 
@@ -22,33 +23,12 @@ def test_parse_bytes(text: str, value: int) -> None:
     assert parse_bytes(text) == value
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("20ns", 2e-8), ("1.5ms", 1.5e-3), ("3", 3.0), (0.25, 0.25), ("2min", 120), ("20 μs", 2e-5)],
-)
+@pytest.mark.parametrize(("text", "value"), SECONDS)
 def test_parse_seconds(text: str, value: float) -> None:
     assert parse_seconds(text) == pytest.approx(value, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "GiB",
-        "-2GiB",
-        "2 parsecs",
-        "0",
-        "nan",
-        "0.4",
-        "1e400",
-        "1e400 GiB",
-        "1e-400",
-        "2,5GiB",
-        "1e99999999999",
-        10**40,
-        -3,
-    ],
-)
+@pytest.mark.parametrize("text", NO_BYTES)
 def test_bad_bytes_say_what_to_write(text: str | int) -> None:
     with pytest.raises(InputError, match=r"budget=.*(write e\.g\. 512MiB)"):
         parse_bytes(text)

@@ -212,13 +212,18 @@ def test_batches_that_differ_later_are_seen_when_the_second_trial_ends(engine: s
 
 
 class OfGlobals(Toy):
-    """Draws from the global generators of NumPy and Python."""
+    """Draws from the global generators of torch, NumPy and Python."""
 
     def model(self, width: int) -> nn.Module:
         net = super().model(width)
         with torch.no_grad():
             next(net.parameters()).add_(np.random.randn() + random.random())  # noqa: NPY002
         return net
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        for x, y in super().batches(seed):
+            noise = np.random.randn() + random.random()  # noqa: NPY002
+            yield x + torch.randn(()) + noise, y
 
 
 def test_numpys_and_pythons_global_generators_are_seeded_and_put_back() -> None:

@@ -8,7 +8,7 @@ from thetaone.cli import _results as r
 
 
 def doctor(
-    folder: Path = typer.Argument(Path(), metavar="[DIR]", help="Where a job would write."),
+    folder: Path = typer.Argument(Path(), metavar="DIR", help="Where a job would write."),
     as_json: r.Json = False,
     output: r.Output = None,
 ) -> None:

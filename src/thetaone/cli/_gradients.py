@@ -16,7 +16,7 @@ PROBLEMS = ("tucker", "grathwohl", "quadratic", "quadratic-100", "cos", "exp", "
 Problems = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PROBLEM]...", autocompletion=completing(*PROBLEMS),
+        metavar="PROBLEM", autocompletion=completing(*PROBLEMS),
         help=f"{', '.join(PROBLEMS)}; all when none is given.",
     ),
 ]  # fmt: skip

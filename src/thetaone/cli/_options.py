@@ -12,7 +12,7 @@ import typer
 
 from thetaone.cli._numbers import parse_integers
 from thetaone.errors import InputError
-from thetaone.records import did_you_mean
+from thetaone.records import did_you_mean, local_path
 
 TUNING = "How it is trained"
 TASKS = ("lm", "digits", "cartpole")
@@ -31,7 +31,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        entries = tomllib.loads(local_path(path).read_text(encoding="utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--config={path}: cannot be read: {error}") from error
     options = _options_of(context.command)
@@ -292,7 +292,10 @@ def prescription_choices(pairs: Iterable[str] | None) -> dict[str, Any]:
     chosen = _pairs(pairs, "--choice", "frozen=skip")
     for name in chosen:
         if name not in CHOICES:
-            raise InputError(f"--choice={name}: there is none of that name; {', '.join(CHOICES)}")
+            raise InputError(
+                f"--choice={name}: there is none of that name; choose {', '.join(CHOICES)}"
+                f"{did_you_mean(name, CHOICES)}"
+            )
     return chosen
 
 

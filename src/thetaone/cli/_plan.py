@@ -32,7 +32,7 @@ def plan(
     optimizer: o.Optimizer = None,
     memory_units: int = typer.Option(500, help="Least levels of memory in the planner's table."),
     load_plan: Path | None = typer.Option(
-        None, "--from", help="A plan that --output wrote earlier; --budget plans it anew."
+        None, "--from", help="A plan that --output or --report wrote; --budget plans it anew."
     ),
     as_json: r.Json = False,
     output: r.Output = None,
@@ -46,7 +46,7 @@ def plan(
     """Plan the memory of a training step: time against bytes, and the fastest plan that fits."""
     if load_plan is not None:
         _require_only(context, STORED, "--from holds its own measurement: with it go --budget")
-        record = _stored(load_plan, budget, memory_units)
+        record = _stored(r.in_folder(load_plan, "result.json"), budget, memory_units)
     elif length is not None:
         _require_only(context, LAYERS, "--length plans equal layers by hand: with it go "
                       "--keep-every, --forward, --load")  # fmt: skip

@@ -9,15 +9,17 @@ from typing import Annotated, Protocol
 import typer
 
 from thetaone.errors import InputError, MissingExtraError
+from thetaone.records import local_path
 
 
 def in_folder(path: Path, name: str) -> Path:
     """The file that is meant: a folder stands for the one of that name in it."""
+    path = local_path(path)
     # a name too long for a file is no folder; who reads the file says what is wrong with it
     return path / name if os.path.isdir(path) else path  # noqa: PTH112
 
 
-def require_writable(path: Path | None) -> Path | None:
+def require_writable(path: Path | None, example: str = "result.json") -> Path | None:
     """The path of an output, refused before the work when it cannot be written.
 
     Raises:
@@ -25,13 +27,14 @@ def require_writable(path: Path | None) -> Path | None:
     """
     if path is None:
         return None
+    path = local_path(path)
     try:
         folder = path.resolve().parent
         is_folder, exists, has_folder = path.is_dir(), path.exists(), folder.is_dir()
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
         raise InputError(f"{str(path)[:40]!r}…: no name of a file: {error}") from error
     if is_folder:
-        raise InputError(f"{path} is a folder: name a file in it, e.g. {path / 'result.json'}")
+        raise InputError(f"{path} is a folder: name a file in it, e.g. {path / example}")
     if not has_folder:
         raise InputError(f"{path}: its folder does not exist; create it first")
     try:
@@ -49,7 +52,8 @@ def _require_own(path: Path | None) -> Path | None:
     Raises:
         InputError: It cannot be written, or holds something else, such as the task or a journal.
     """
-    if require_writable(path) is None or path is None or not path.is_file():
+    path = require_writable(path)
+    if path is None or not path.is_file():
         return path
     try:
         held = path.read_bytes()
@@ -67,7 +71,7 @@ def require_apart(output: Path | None, storage: str) -> None:
     Raises:
         InputError: The two are one file.
     """
-    if output is not None and output.resolve() == Path(storage).resolve():
+    if output is not None and output.resolve() == local_path(storage).resolve():
         raise InputError(f"--output and --storage are both {output}: name another file")
 
 
@@ -83,8 +87,8 @@ def _require_folder(path: Path | None) -> Path | None:
     if path is not None:
         from thetaone.report import ensure_writable
 
-        ensure_writable(path)
-    return path
+        return ensure_writable(path)
+    return None
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thetaone.errors import MissingExtraError
-from thetaone.records import SweepResult, Trial
+from thetaone.records import SweepResult, Trial, local_path
 
 
 def run_name(trial: Trial) -> str:
@@ -55,7 +55,7 @@ class TensorBoard:
         except ImportError as error:
             raise MissingExtraError("tensorboard", "tensorboard") from error
         self._writer = SummaryWriter
-        self._folder = Path(folder)
+        self._folder = local_path(folder)
 
     def __call__(self, result: SweepResult, trial: Trial) -> None:
         """Write the trial."""

@@ -2,6 +2,7 @@ from ._arguments import check_options as check_options
 from ._arguments import did_you_mean as did_you_mean
 from ._arguments import takes_option as takes_option
 from ._base import Record as Record
+from ._paths import local_path as local_path
 from ._secrets import hide_passwords as hide_passwords
 from ._secrets import passwords_in as passwords_in
 from ._statistics import FALSE_ALARM as FALSE_ALARM

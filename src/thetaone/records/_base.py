@@ -12,6 +12,7 @@ from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
 from thetaone.errors import RecordError
 from thetaone.records._notebook import notebook_html
+from thetaone.records._paths import local_path
 
 
 class Record(BaseModel):
@@ -102,7 +103,7 @@ class Record(BaseModel):
         data = json.loads(self.model_dump_json())
         text = json.dumps({**data, "digest": _digest(data)}, indent=2, ensure_ascii=False)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            local_path(path).write_text(text + "\n", encoding="utf-8")
         return text
 
     @classmethod
@@ -120,7 +121,7 @@ class Record(BaseModel):
         if not text.lstrip().startswith("{"):
             where = str(source)
             try:
-                text = Path(source).read_text(encoding="utf-8")
+                text = local_path(source).read_text(encoding="utf-8")
             except (OSError, ValueError, MemoryError) as error:  # absent, not UTF-8, or too large
                 raise RecordError(f"cannot read {cls.__name__} from {where}: {error}") from error
         try:
@@ -135,9 +136,10 @@ class Record(BaseModel):
             ) from None
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            place = "".join(f"{part}." for part in first["loc"])[:-1]
+            problem = first["msg"].removeprefix("Value error, ")
             raise RecordError(
-                f"{where} is not a {cls.__name__} record: {place}: {first['msg']}"
+                f"{where} is not a {cls.__name__} record: {place}{': ' if place else ''}{problem}"
             ) from error
         except (ValueError, MemoryError) as error:  # not JSON, or a number of too many digits
             raise RecordError(f"{where} is not JSON: {error}") from error

@@ -70,7 +70,8 @@ def parse_bytes(text: str | int, *, where: str = "budget") -> int:
 
     Args:
         text: A number of bytes, or a number with a unit: B; kB, MB, GB, TB, PB are powers of 1000;
-            K, M, G, T, P are powers of 1024, alone or as KiB, Gi.
+            K, M, G, T, P are powers of 1024, alone or as KiB, Gi. Capitals and small letters mean
+            the same, and b is a byte: memory is not counted in bits.
         where: What the quantity is, for the message.
 
     Raises:

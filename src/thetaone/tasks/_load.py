@@ -12,7 +12,7 @@ from torch import nn
 
 from thetaone._contents import contents_digest, module_digest
 from thetaone.errors import STOPS, TaskError, ThetaOneError, first_line
-from thetaone.records import did_you_mean
+from thetaone.records import did_you_mean, local_path
 from thetaone.tasks._source_files import load_file
 
 # cartpole joins a task with an estimator, so it lives where rooms may meet; found by name only
@@ -114,7 +114,7 @@ def _find(ref: str) -> ModuleType:
     if ref in BUNDLED:
         return importlib.import_module(BUNDLED[ref])
     if _is_path(ref):
-        return load_file(Path(ref).resolve())
+        return load_file(local_path(ref).resolve())
     try:
         return importlib.import_module(ref)
     except (ThetaOneError, *STOPS):
@@ -134,7 +134,7 @@ def _is_path(ref: str) -> bool:
 def _identity(ref: str) -> tuple[str, str]:
     """Name and reference of a task given as text."""
     if _is_path(ref):
-        return Path(ref).stem, str(Path(ref).resolve())
+        return Path(ref).stem, str(local_path(ref).resolve())
     return ref.rpartition(".")[2], ref
 
 

@@ -104,7 +104,7 @@ class Parametrization:
         prescription = self.prescription(model)
         if prescription is None:
             (member,) = read_members(self.optimizer, self.options).values()
-            return member.cls(model.parameters(), **{"lr": lr, **member.options})
+            return member.build(model.parameters(), lr)
         if self.base is not None and width != self.base_width:
             check_grows(self.base, model, self.base_width, width)
         options = {"rescale": True, **self.options}  # a task's models are fresh

@@ -136,7 +136,7 @@ def build_optimizer(
         if "lr" in member.options:  # so that lr · lr_factor is a group's rate in a mixture too
             for group in groups:
                 group["lr_factor"] *= float(rate) / float(lr)
-        part = member.cls(groups, lr=rate, **options)
+        part = without_lr.build(groups, rate)
         if member.family.sums_squares:
             _scale_sums(part, rules, parameters)
         parts.append(part)
@@ -203,7 +203,7 @@ def _plain_group(member: Member, lr: float | Tensor, parameter: Tensor) -> Group
         parameter: Whose rank, type and device the number has.
     """
     number = nn.Parameter(parameter.detach().new_zeros((1,) * parameter.dim()))
-    return member.cls([number], lr=lr, **member.options).param_groups[0]
+    return member.build([number], lr).param_groups[0]
 
 
 def _scale_sums(

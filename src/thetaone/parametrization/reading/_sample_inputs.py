@@ -3,12 +3,15 @@
 Only the shape of the computation is read from such a pass, never its values; a wrong guess fails.
 """
 
+import contextlib
 import functools
 import itertools
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +35,7 @@ def passes(model: nn.Module, sample: Sample = None) -> Iterator[Callable[[nn.Mod
     """Ways to run a model: with the user's sample, else with guesses, likeliest first."""
     if isinstance(sample, FirstBatch):
         task = sample.task
-        with blamed_on_task("task.batches(0)"):  # none, where the task has none
+        with blamed_on_task("task.batches(0)"), _generators_kept():  # none, where the task has none
             first = list(itertools.islice(task.batches(0), 1))
         yield from (functools.partial(_loss, task, batch) for batch in first)
     if sample is None or isinstance(sample, FirstBatch):
@@ -41,6 +44,22 @@ def passes(model: nn.Module, sample: Sample = None) -> Iterator[Callable[[nn.Mod
         yield sample
     else:
         yield _call(sample)
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leave torch's, NumPy's and Python's global generators where they were.
+
+    A prescription is made once and kept: what it draws must not move the batches of the first
+    training alone.
+    """
+    numpy, python = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        np.random.set_state(numpy)  # noqa: NPY002
+        random.setstate(python)
 
 
 def _loss(task: Task, batch: Any, model: nn.Module) -> Tensor:

@@ -1,6 +1,6 @@
+from ._choices import Choices as Choices
 from ._decay import INDEPENDENT as INDEPENDENT
 from ._decay import SHRINKAGE as SHRINKAGE
-from ._decide import Choices as Choices
 from ._decide import Member as Member
 from ._decide import decide as decide
 from ._families import GRADIENT as GRADIENT

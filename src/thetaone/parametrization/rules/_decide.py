@@ -1,14 +1,15 @@
 """From two blueprints to a prescription: the pure heart of the room. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from math import inf, prod
 from typing import Any
 
-from thetaone.errors import InputError, PrescriptionError, RoleError
-from thetaone.parametrization.rules._decay import POLICIES, SHRINKAGE, decay_factor
+from thetaone.errors import InputError, PrescriptionError, RoleError, first_line
+from thetaone.parametrization.rules._choices import Choices, check_choices
+from thetaone.parametrization.rules._decay import decay_factor
 from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth_rules
 from thetaone.parametrization.rules._early import late_products, late_sums, small_inputs
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
@@ -41,30 +42,21 @@ class Member:
         """Its update family."""
         return update_family(self.cls)
 
+    def build(self, parameters: Iterable[Any], lr: Any) -> Any:
+        """The optimizer of some parameters or groups, at ``lr`` unless its options say a rate.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What the user decides about a prescription.
-
-    Attributes:
-        roles: Glob pattern of names to role; wins over what shapes say.
-        folds: Glob pattern to a forward factor folded into the parameter.
-        decay: Weight-decay policy.
-        decay_vectors: Whether vectors are decayed.
-        depth_exponent: α of the factor depth^-α on residual branches, 1/2 to 1; ``None`` leaves
-            depth alone.
-        branches: Glob patterns of the parameters or modules that end residual branches, when a
-            forward pass cannot show them.
-        frozen: ``error`` or ``skip``: what to do with parameters without gradient.
-    """
-
-    roles: Mapping[str, str] = field(default_factory=dict[str, str])
-    folds: Mapping[str, float] = field(default_factory=dict[str, float])
-    decay: str = SHRINKAGE
-    decay_vectors: bool = True
-    depth_exponent: float | None = 1.0
-    branches: Sequence[str] = ()
-    frozen: str = "error"
+        Raises:
+            InputError: The class does not take an option's value, such as a text for a number.
+        """
+        options = {"lr": lr, **self.options}
+        try:
+            return self.cls(parameters, **options)
+        except Exception as error:  # of any class, also the user's own
+            written = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            raise InputError(
+                f"{self.cls.__name__}({written}) raises {type(error).__name__}: "
+                f"{first_line(error)}; give each option a value that the class takes"
+            ) from error
 
 
 def decide(
@@ -84,8 +76,7 @@ def decide(
     Raises:
         PrescriptionError: See its subclasses for each cause.
     """
-    if choices.decay not in POLICIES:
-        raise InputError(f"decay={choices.decay!r}: choose one of {', '.join(POLICIES)}")
+    check_choices(choices, {site.name for part in (target, base) if part for site in part.sites})
     sites = [site for site in target.sites if _is_trained(site, choices)]
     forced = {site.name: override(site.name, choices.roles) for site in sites}
     late: Mapping[str, float] = {}

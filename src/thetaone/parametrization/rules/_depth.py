@@ -64,9 +64,9 @@ def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:
         RoleError: A stack grew and has no residual branch.
         MismatchError: Parameters of one branch grew differently, or play two parts.
     """
-    if exponent is not None and not 0.5 <= exponent <= 1:
+    if exponent is not None and not (isinstance(exponent, int | float) and 0.5 <= exponent <= 1):
         raise InputError(
-            f"depth_exponent={exponent}: choose a number from 0.5 to 1 (CompleteP), or None to "
+            f"depth_exponent={exponent!r}: choose a number from 0.5 to 1 (CompleteP), or None to "
             "leave depth alone"
         )
     growth = pair.depth_growth

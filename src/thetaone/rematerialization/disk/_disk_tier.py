@@ -11,7 +11,7 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from thetaone.errors import DiskTierError, InputError
-from thetaone.records import DiskCost, parse_bytes
+from thetaone.records import DiskCost, local_path, parse_bytes
 from thetaone.rematerialization.disk._background import Answer, Background
 from thetaone.rematerialization.disk._losses import Losses
 from thetaone.rematerialization.disk._spill_files import (
@@ -88,7 +88,7 @@ class DiskTier:
     ) -> None:
         if not str(path):
             raise InputError(f"disk={path!r} is empty: name a directory")
-        self.path = Path(path).absolute()
+        self.path = local_path(path).absolute()
         if not self.path.is_dir():
             raise DiskTierError(f"disk={str(path)!r} is not a directory: create it first")
         self.quota = None if quota is None else parse_bytes(quota, where="quota")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from thetaone.errors import RecordError, ReportError
+from thetaone.records import local_path
 from thetaone.report.page._html import render
 from thetaone.report.page._pages import Result
 
@@ -25,7 +26,7 @@ def ensure_writable(directory: str | Path) -> Path:
     Raises:
         ReportError: It cannot be made or written to; says why and what to do.
     """
-    folder = Path(directory)
+    folder = local_path(directory)
     try:
         absent = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ def load_result(path: str | Path) -> Result:
         RecordError: It cannot be read, or is none of the kinds that have a page.
     """
     try:
-        stored: object = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored: object = json.loads(local_path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"cannot read a result from {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError, MemoryError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from thetaone.errors import first_line, install_command
-from thetaone.records import Diagnosis, Finding, format_bytes
+from thetaone.records import Diagnosis, Finding, format_bytes, local_path
 from thetaone.rematerialization import disk_cost
 from thetaone.studies._memory_frontier import memory_frontier
 from thetaone.studies._sweep import sweep
@@ -40,7 +40,7 @@ def diagnose(folder: str | Path = ".") -> Diagnosis:
     Returns:
         The findings; ``.passed`` is False when a sweep, a plan or the folder fails.
     """
-    return Diagnosis(findings=(*_machine(), *_jobs(Path(folder)), *_extras()))
+    return Diagnosis(findings=(*_machine(), *_jobs(local_path(folder)), *_extras()))
 
 
 def _machine() -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from thetaone.estimators.policy import (
     generalized_advantages,
     make_environments,
 )
-from thetaone.records import PolicyRun, PolicyUpdate
+from thetaone.records import PolicyRun, PolicyUpdate, local_path
 from thetaone.studies.policies._actor import Actor, perceptron, require_width
 from thetaone.studies.policies._flat_environments import FlatEnvironments
 from thetaone.sweeps import whole_numbers
@@ -121,7 +121,7 @@ def _named(environment: str | Path | Callable[[], Any]) -> tuple[str, str | Call
     """Name of the environment, and what ``make_environments`` takes."""
     if callable(environment):
         return getattr(environment, "__name__", type(environment).__name__), environment
-    path = Path(environment)
+    path = local_path(environment)
     if path.suffix != ".py":
         return str(environment), str(environment)
     factory = getattr(load_file(path.resolve()), "make_environment", None)

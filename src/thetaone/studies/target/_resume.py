@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from thetaone.errors import InputError
-from thetaone.records import Recipe, Trial, TrialSpec
+from thetaone.records import Recipe, Trial, TrialSpec, local_path
 from thetaone.studies.target._checkpoints import MINUTES, Checkpoints
 from thetaone.studies.target._observe import CURVE, Observing
 from thetaone.studies.target._recipe import RecipeOptimizer
@@ -62,7 +62,7 @@ def train_recipe(
             "into a file and run transfer on that"
         )
     loaded = load_task(reference)
-    target = Path(path).resolve().parent if folder is None else Path(folder)
+    target = local_path(path).resolve().parent if folder is None else local_path(folder)
     target.mkdir(parents=True, exist_ok=True)
     work = Work(task=loaded, make_optimizer=RecipeOptimizer(recipe), loop=recipe.loop)
     spec = TrialSpec(

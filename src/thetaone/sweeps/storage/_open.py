@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from thetaone.errors import InputError, MissingExtraError, StorageError, first_line
-from thetaone.records import hide_passwords, passwords_in
+from thetaone.records import hide_passwords, local_path, passwords_in
 from thetaone.sweeps.identity import Starts
 from thetaone.sweeps.storage._boards import FileBoard, TableBoard
 from thetaone.sweeps.storage._journal import Journal
@@ -44,7 +44,7 @@ def open_store(
     """
     if storage is None:
         return NoStore()
-    where = str(storage)
+    where = str(storage) if "://" in str(storage) else str(local_path(storage))
     translated = functools.partial(_translated, where)
     with translated():
         from optuna.storages import JournalStorage

@@ -21,7 +21,7 @@ from thetaone.estimators.policy.objectives._toy import (
 from thetaone.estimators.policy.objectives._trainers import TrainerReading
 from thetaone.estimators.policy.objectives._trl import read_grpo, read_rloo
 from thetaone.estimators.policy.objectives._verl import read_verl
-from thetaone.records import ObjectiveAudit
+from thetaone.records import ObjectiveAudit, local_path
 
 
 def audit(args: Any, *, trainer: str = "") -> ObjectiveAudit:
@@ -80,7 +80,7 @@ def audit(args: Any, *, trainer: str = "") -> ObjectiveAudit:
 
 def _options(args: Any) -> tuple[Mapping[str, Any], str]:
     if isinstance(args, str | Path):
-        path = Path(args)
+        path = local_path(args)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:  # absent, a folder, no name of a file, not UTF-8
