@@ -113,13 +113,28 @@ def divide_rows(module: nn.Module, name: str, factors: Tensor | None) -> None:
     ratio = present.to(target.device) / target
     if bool((ratio == 1).all()):
         return
-    lists: Any = getattr(module, "parametrizations", {})
-    values = lists[name].original if name in lists else getattr(module, name)
+    values = values_under_factors(module, name)
     values.mul_(ratio.to(values.device, values.dtype))
+
+
+def values_under_factors(module: nn.Module, name: str) -> Tensor:
+    """A parameter itself, without what a parametrization does to it."""
+    lists: Any = getattr(module, "parametrizations", {})
+    return lists[name].original if name in lists else getattr(module, name)
+
+
+def has_row_factors(module: nn.Module, name: str, factors: Tensor | None) -> bool:
+    """Whether ``set_row_factors`` with these factors would change nothing."""
+    present = row_factors(module, name)
+    target = torch.ones(()) if factors is None else factors
+    same = present.shape == target.shape
+    return same and bool((present == target.to(present.device, present.dtype)).all())
 
 
 def set_row_factors(module: nn.Module, name: str, factors: Tensor | None) -> None:
     """Multiply rows of a module's parameter; ``None`` takes factors away."""
+    if has_row_factors(module, name, factors):
+        return
     parametrize = nn.utils.parametrize
     if parametrize.is_parametrized(module, name):
         steps = list(module.parametrizations[name])  # pyright: ignore[reportIndexIssue, reportArgumentType]

@@ -2,18 +2,22 @@
 
 import math
 import re
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from thetaone.errors import InputError, PrescriptionError
 from thetaone.parametrization._scaling import (
     divide_rows,
+    has_row_factors,
     input_factor,
     output_factor,
     set_input_factor,
     set_output_factor,
     set_row_factors,
+    values_under_factors,
 )
 from thetaone.parametrization.reading import canonical, rms_of
 from thetaone.parametrization.rules import FIXED, VECTOR
@@ -101,18 +105,54 @@ def place_factors(model: nn.Module, prescription: Prescription, *, keep: bool = 
         prescription: Says which; at the base width there are none.
         keep: Divide the values by the factors on their rows, so that the same is computed.
     """
-    rows = {rule.name: rule for rule in prescription.rules if rule.rows}
     for called, module in _modules(model):
         inner, outer = _around(called, prescription)
         set_input_factor(module, inner)
         set_output_factor(module, outer)
+    for _, module, local, factors in _with_rows(model, prescription):
+        if keep:
+            divide_rows(module, local, factors)
+        set_row_factors(module, local, factors)
+
+
+def check_placeable(model: nn.Module, prescription: Prescription) -> None:
+    """Refuse factors on rows that ``place_factors`` cannot set any more.
+
+    Raises:
+        PrescriptionError: The module is scripted, or its parameters are sharded.
+    """
+    for name, module, local, factors in _with_rows(model, prescription):
+        if has_row_factors(module, local, factors):
+            continue
+        what = ""
+        if isinstance(module, torch.jit.ScriptModule):
+            what = "scripted or traced: parametrize the model first and script t1.export(model)"
+        elif isinstance(values_under_factors(module, local), DTensor):
+            what = (
+                "sharded: parametrize the plain model first (base=prescription, on a device with "
+                "memory), then shard it, then build the optimizer with parametrize(model, "
+                "base=prescription, rescale=False)"
+            )
+        if what:
+            raise PrescriptionError(
+                f"{name} wants a factor on some of its rows (queries of a fused projection, whose "
+                f"heads grow), which cannot be set on a module that is already {what}. With a "
+                "weight of its own for queries and keys, no such factor is needed"
+            )
+
+
+def _with_rows(
+    model: nn.Module, prescription: Prescription
+) -> Iterator[tuple[str, nn.Module, str, Tensor | None]]:
+    """Every parameter's name, module and name there, with the factors on its rows."""
+    rows = {rule.name: rule for rule in prescription.rules if rule.rows}
+    for called, module in _modules(model):
         scaled = list(getattr(module, "parametrizations", {}))
-        for local in {*module._parameters, *scaled}:
-            rule = rows.get(f"{called}.{local}".removeprefix("."))
-            factors = None if rule is None else _factors(rule, module, local)
-            if keep:
-                divide_rows(module, local, factors)
-            set_row_factors(module, local, factors)
+        plain = module.named_parameters(recurse=False, remove_duplicate=False)
+        for local in dict.fromkeys([*(local for local, _ in plain), *scaled]):
+            name = f"{called}.{local}".removeprefix(".")
+            factors = _factors(rows[name], module, local) if name in rows else None
+            yield name, module, local, factors
 
 
 def unheld_factor(model: nn.Module, prescription: Prescription) -> str:
@@ -148,8 +188,8 @@ def _around(called: str, prescription: Prescription) -> tuple[float, float]:
 
 
 def _factors(rule: Rule, module: nn.Module, local: str) -> Tensor:
-    parameter = getattr(module, local)
-    factors = torch.ones(parameter.shape[rule.rows[0].axis], device=parameter.device)
+    device = values_under_factors(module, local).device
+    factors = torch.ones(rule.shape[rule.rows[0].axis], device=device)
     for row in rule.rows:
         factors[row.start : row.stop] *= row.factor
     shape = [1] * len(rule.shape)

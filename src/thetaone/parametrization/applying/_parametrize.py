@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from thetaone.errors import InputError
 from thetaone.parametrization.applying._fresh import check_fresh, check_kept
 from thetaone.parametrization.applying._initialize import (
+    check_placeable,
     initialize,
     named,
     place_factors,
@@ -94,6 +95,7 @@ def parametrize(
         decay_vectors=decay_vectors, depth_exponent=depth_exponent, branches=branches,
         frozen=frozen, sample=sample, **options,
     )  # fmt: skip
+    check_placeable(model, prescription)
     keep = rescale is False and init is None
     if keep:
         check_kept(model, prescription, base)

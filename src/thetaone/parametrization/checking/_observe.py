@@ -158,8 +158,7 @@ def train_and_observe(
         trains, looks = step < steps[-1], step == 0 or step in steps
         loss = None
         if looks or descent is None:
-            with torch.set_grad_enabled(trains and descent is None):
-                loss, record = training.loss(recorded=looks)
+            loss, record = training.loss(recorded=looks)
             training.enter(record, step, now, last=not trains)
         if trains and descent is not None:
             seed_forward(seed)

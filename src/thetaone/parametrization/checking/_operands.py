@@ -5,13 +5,15 @@ stack of experts, a slice of a fused projection and ``weight_norm`` are each rea
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
+from torch.utils._pytree import tree_leaves
 
 from thetaone.laws import rms_operator_norm
 from thetaone.parametrization.reading import rms_of
@@ -165,3 +167,30 @@ def attention_logits(args: tuple[Any, ...], kwargs: Any) -> Tensor:
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     scale = kwargs.get("scale") or 1 / math.sqrt(query.shape[-1])
     return query @ key.transpose(-2, -1) * scale
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors of arguments or of an output, also of an object's attributes.
+
+    Inside ``vmap`` and its like, those below: all samples at once.
+    """
+    if isinstance(value, Tensor):
+        while is_functorch_wrapped_tensor(value):
+            value = get_unwrapped(value)
+        yield value
+        return
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            yield from tensors_of(leaf)
+        elif hasattr(leaf, "__dataclass_fields__"):
+            yield from (v for v in vars(leaf).values() if isinstance(v, Tensor))
+
+
+def entries_of(tensor: Any) -> Any:
+    """What a tensor holds: of a nested one the rows of all its parts, one after another."""
+    return tensor.values() if getattr(tensor, "layout", None) is torch.jagged else tensor
+
+
+def memory_of(tensor: Tensor) -> int:
+    """What is the same for all views of a tensor; a sparse one has none."""
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)

@@ -6,7 +6,7 @@ counts whatever factors come before. Both are seen below the model's code, whate
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Self
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from thetaone.parametrization.checking._operands import (
     ADDED,
@@ -28,8 +27,12 @@ from thetaone.parametrization.checking._operands import (
     apply_update,
     as_operand,
     attention_logits,
+    entries_of,
     is_gain,
+    memory_of,
+    tensors_of,
 )
+from thetaone.parametrization.checking._task_calls import check_hooks
 from thetaone.parametrization.checking.verdict import LOSS
 from thetaone.parametrization.reading import canonical, rms_of
 
@@ -121,6 +124,7 @@ class Recorder(TorchDispatchMode):
         self._origins: dict[int, Origin] = {}
         self._alive: list[Tensor] = []  # so that no storage's address is used twice in a pass
         self._features: set[tuple[Any, ...]] = set()
+        self._derived: set[int] = set()  # storages of derivatives, no features themselves
         self._makers: dict[int, str] = {}  # storage -> label of the weight that made it
         self._calls: list[tuple[str, nn.Module]] = []
         self._counts: dict[str, int] = defaultdict(int)
@@ -129,6 +133,7 @@ class Recorder(TorchDispatchMode):
         self._paused = False
 
     def __enter__(self) -> Self:
+        check_hooks(self._model)
         for name, parameter in self._model.named_parameters():
             names = frozenset({canonical(name)} if parameter.requires_grad else ())
             self._note(parameter, Origin(False, names))
@@ -160,7 +165,7 @@ class Recorder(TorchDispatchMode):
             self._calls.pop()
             if isinstance(module, ParametrizationList):
                 return
-            for number, tensor in enumerate(_tensors(output)):
+            for number, tensor in enumerate(tensors_of(output)):
                 name = label or f"{ROOT} output"
                 self._feature(f"{name} [{number}]" if number else name, tensor)
 
@@ -175,12 +180,16 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         operation = _name(func)
         origin = self._merged(operation, args, kwargs)
-        maker = self._watch(operation, func, args, kwargs)
+        by_autograd = torch._C._current_graph_task_id() != -1  # a gradient that the loss takes
+        maker = "" if by_autograd else self._watch(operation, func, args, kwargs)
+        derived = by_autograd or operation.endswith("_backward") or self._is_derived(args)
         result = func(*args, **kwargs)
-        for tensor in _tensors(result):
+        for tensor in tensors_of(result):
             self._note(tensor, origin)
+            if derived:
+                self._derived.add(memory_of(tensor))
             if maker:
-                self._makers[_memory(tensor)] = maker
+                self._makers[memory_of(tensor)] = maker
         return result
 
     def _watch(self, operation: str, func: Any, args: tuple[Any, ...], kwargs: Any) -> str:
@@ -189,15 +198,16 @@ class Recorder(TorchDispatchMode):
         if maker:
             addends = [arg for i, arg in enumerate(args) if i not in FACTORS[operation]]
             self._vectors(operation, addends)
-        elif operation in LOOKUPS or any(self._origin(t).data for t in _tensors(args)):
+        elif operation in LOOKUPS or any(self._origin(t).data for t in tensors_of(args)):
             self._vectors(operation, args)
+        features = NONLINEAR if self._calls else NONLINEAR | LOSSES
         if operation.startswith("_scaled_dot_product"):
             self._feature(f"{self._where()} logits", attention_logits(args, kwargs), fresh=args[:2])
-        elif operation in NONLINEAR or (operation in LOSSES and not self._calls):
+        elif operation in features and (self._calls or not self._is_derived(args)):
             name = "logits" if operation in SOFTMAX else operation.strip("_")
             self._feature(f"{self._where()} {name}", args[0])
-        elif operation in ADDED or (operation in SCALED and len([*_tensors(args)]) == 1):
-            makers = {self._maker(t) for t in _tensors(args) if self._origin(t) == _FEATURE}
+        elif operation in ADDED or (operation in SCALED and len([*tensors_of(args)]) == 1):
+            makers = {self._maker(t) for t in tensors_of(args) if self._origin(t) == _FEATURE}
             maker = makers.pop() if len(makers) == 1 else ""
         return maker
 
@@ -245,7 +255,7 @@ class Recorder(TorchDispatchMode):
     def _vectors(self, operation: str, args: Sequence[Any]) -> None:
         """Enter the parameters that meet features one by one."""
         for index, arg in enumerate(args):
-            for origin in map(self._origin, _tensors(arg)):
+            for origin in map(self._origin, tensors_of(arg)):
                 for name in () if origin.data else origin.names:
                     self.record.see(name)
                     kind = GAIN if is_gain(operation, index) else SHIFT
@@ -254,11 +264,12 @@ class Recorder(TorchDispatchMode):
     def _feature(self, label: str, tensor: Any, fresh: tuple[Any, ...] = ()) -> None:
         """Enter a feature, once, under the first label it has."""
         sources = [self._origin(t) for t in (fresh or (tensor,))]
+        tensor = entries_of(tensor)
         if not (isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.numel()):
             return
         if not any(o.data for o in sources) or not any(o.names for o in sources):
             return
-        key = (_memory(tensor), tensor.storage_offset(), tensor.numel())
+        key = (memory_of(tensor), tensor.storage_offset(), tensor.numel())
         if not fresh:  # one computed here is freed at once, and its address used again
             if key in self._features:
                 return
@@ -273,30 +284,34 @@ class Recorder(TorchDispatchMode):
 
     def _merged(self, operation: str, args: tuple[Any, ...], kwargs: Any) -> Origin:
         """What the outputs of an operation depend on."""
-        origins = [self._origin(t) for t in _tensors((args, kwargs))]
+        origins = [self._origin(t) for t in tensors_of((args, kwargs))]
         names = frozenset[str]().union(*(o.names for o in origins))
         data = any(o.data for o in origins)
         if operation in FACTORS and names and not data:
             data = self._meets_features(operation, origins)
         return (_FEATURE if names else _BATCH) if data else Origin(False, names)
 
+    def _is_derived(self, args: tuple[Any, ...]) -> bool:
+        """Whether a tensor is a derivative of features: by an input of the model, say."""
+        return any(memory_of(tensor) in self._derived for tensor in tensors_of(args))
+
     def _origin(self, tensor: Any) -> Origin:
         if not isinstance(tensor, Tensor):
             return _CONSTANT
-        return self._origins.get(_memory(tensor), _BATCH)
+        return self._origins.get(memory_of(tensor), _BATCH)
 
     def _maker(self, tensor: Tensor) -> str:
-        return self._makers.get(_memory(tensor), "")
+        return self._makers.get(memory_of(tensor), "")
 
     def _note(self, tensor: Tensor, origin: Origin) -> None:
-        self._origins[_memory(tensor)] = origin
+        self._origins[memory_of(tensor)] = origin
         self._alive.append(tensor)
 
     def _key(self, label: str, weight: Tensor) -> UseKey:
         """One key a slice of a parameter; one a call for what is computed from parameters."""
         self._counts[label] += 1
-        storage = _memory(weight)
-        if any(_memory(p) == storage for p in self._model.parameters()):
+        storage = memory_of(weight)
+        if any(memory_of(p) == storage for p in self._model.parameters()):
             return (label, weight.storage_offset(), tuple(weight.shape), weight.stride())
         return (label, self._counts[label])
 
@@ -324,26 +339,9 @@ class Recorder(TorchDispatchMode):
         return (self._calls[-1][0] or ROOT) if self._calls else LOSS
 
 
-def _memory(tensor: Tensor) -> int:
-    """What is the same for all views of a tensor; a sparse one has none."""
-    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
-
-
 def _name(func: Any) -> str:
     name: str = func.overloadpacket.__name__
     return name.removesuffix("_")  # in place or not
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of arguments or of an output, also of an object's attributes."""
-    if isinstance(value, Tensor):
-        yield value
-        return
-    for leaf in tree_leaves(value):
-        if isinstance(leaf, Tensor):
-            yield leaf
-        elif hasattr(leaf, "__dataclass_fields__"):
-            yield from (v for v in vars(leaf).values() if isinstance(v, Tensor))
 
 
 def _replaced(args: Sequence[Any], index: int, tensor: Tensor) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils.parametrize import ParametrizationList
 
 from thetaone.errors import PrescriptionError, RoleError
@@ -142,6 +143,13 @@ def _read(model: nn.Module, sample: Sample) -> Blueprint:
 
 def _program(model: nn.Module, sample: Sample) -> tuple[Program | None, str]:
     """The program of the first pass that works, or why none does."""
+    if any(isinstance(module, FSDPModule) for module in model.modules()):
+        if sample is not None:
+            raise RoleError(
+                "sample= cannot be run on a model whose parameters fully_shard has sharded: "
+                "prescribe the plain model, shard it, and pass base=prescription"
+            )
+        return None, "its parameters are sharded: a pass gathers them into other tensors"
     reasons: list[str] = []
     for run in passes(model, sample):
         try:
@@ -181,9 +189,8 @@ def _leaves(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str, nn.Pa
         scaled = isinstance(holder, ParametrizationList) and all(
             isinstance(step, ScaleRows) for step in holder
         )
-        for stored, parameter in holder._parameters.items():
-            if parameter is None:
-                continue
+        held = holder.named_parameters(recurse=False, remove_duplicate=False)
+        for stored, parameter in held:
             name = canonical(f"{prefix}.{stored}" if prefix else stored)
             owner, _, local = prefix.rpartition("parametrizations.")
             module = model.get_submodule(owner.removesuffix(".")) if scaled else holder

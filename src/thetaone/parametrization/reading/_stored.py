@@ -64,19 +64,20 @@ class Signature:
 
     def _module(self, name: str, module: nn.Module) -> tuple[Any, ...]:
         held = vars(module)
-        if held["_forward_hooks"] or held["_forward_pre_hooks"]:
+        hooks = (*held["_forward_hooks"], *held["_forward_pre_hooks"])
+        if hooks:
             self.whole = False
-        parameters = tuple(
-            (local, None if p is None else self._parameter(p))
-            for local, p in held["_parameters"].items()
-        )
+        own = module.named_parameters(recurse=False, remove_duplicate=False)
+        parameters = tuple((local, self._parameter(p)) for local, p in own)
+        if isinstance(module, torch.jit.ScriptModule):  # its code is no Python that says the rest
+            self.whole = False
+            return name, type(module), self._number(module), parameters, hooks
         buffers = tuple((local, self._value(b)) for local, b in held["_buffers"].items())
         rest = tuple(
             (key, value if type(value) in _SIMPLE else self._value(value))
             for key, value in held.items()
             if key not in _OF_EVERY_MODULE
         )
-        hooks = (*held["_forward_hooks"], *held["_forward_pre_hooks"])
         return name, type(module), self._number(module), parameters, buffers, rest, hooks
 
     def _number(self, thing: Any) -> int:

@@ -10,6 +10,7 @@ from thetaone.parametrization.reading.program import (
     Value,
     adds_number,
     factors_of,
+    is_zero,
 )
 
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0}
@@ -71,6 +72,4 @@ def _is_tiny(value: Value) -> bool:
     """Whether a term of a sum is zero, or an ε."""
     if value.kind != DATA:
         return False
-    if value.source is not None and value.source.name.startswith(("zeros", "new_zeros")):
-        return True
-    return value.number is not None and abs(value.number) < TINY
+    return is_zero(value) or (value.number is not None and abs(value.number) < TINY)

@@ -75,8 +75,12 @@ class Linearity:
         return (one for one in self.program.operations if self.is_live(one))
 
     def users(self, value: Value) -> list[Operation]:
-        """The operations that take a value and on which the pass's result depends."""
-        return [user for user in value.users if self._live >> user.index & 1]
+        """The operations that take a value and on which the pass's result depends.
+
+        Gradients that the pass takes are not among them: they change as what they are of.
+        """
+        users = (user for user in value.users if self._live >> user.index & 1)
+        return [user for user in users if not user.is_gradient]
 
     def path(self, value: Value, *, homogeneous: bool = True) -> Path | None:
         """The parameters in which features are linear, one in every product.

@@ -19,6 +19,7 @@ from thetaone.parametrization.reading.program import (
     DATA,
     MOVES,
     Operation,
+    is_zero,
     scalar,
     summed_axes,
 )
@@ -97,7 +98,7 @@ def _reduced(linearity: Linearity, operation: Operation) -> int:
     if operation.name in ("mm", "bmm", "addmm", "baddbmm") and pairs:
         first, second, size = pairs[0]
         fixed = DATA in (first.kind, second.kind) and not hold_parameters(linearity, first, second)
-        return size if fixed else 0
+        return size if fixed and not (is_zero(first) or is_zero(second)) else 0
     if operation.name not in _REDUCTIONS or operation.index in linearity.uses.summed:
         return 0
     source = operation.inputs[0]

@@ -6,6 +6,7 @@ from ._contractions import TINY as TINY
 from ._contractions import adds_number as adds_number
 from ._contractions import attention_scale as attention_scale
 from ._contractions import factors_of as factors_of
+from ._contractions import is_zero as is_zero
 from ._contractions import kept_axes as kept_axes
 from ._contractions import scalar as scalar
 from ._contractions import summed_axes as summed_axes

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from thetaone.parametrization.reading.program._axes import Axes
+from thetaone.parametrization.reading.program._axes import MOVES, Axes
 from thetaone.parametrization.reading.program._program import DATA, Operation, Value
 
 PRODUCTS = ("mul", "div")
+_ZEROS = ("zeros", "new_zeros", "zeros_like", "_efficientzerotensor")
 TINY = 1e-3  # an ε that only guards against a division by zero
 
 
@@ -146,6 +147,15 @@ def adds_number(operation: Operation) -> bool:
     """Whether a sum adds one number, larger than an ε that guards a division, to all entries."""
     other = operation.arguments.get("other") if operation.name in ("add", "sub", "rsub") else None
     return isinstance(other, (int, float)) and abs(other) >= TINY
+
+
+def is_zero(value: Value) -> bool:
+    """Whether all entries are known to be 0, as of the derivative of what is held."""
+    source = value.source
+    if value.number == 0 or source is None:
+        return value.number == 0
+    moved = source.name in MOVES or source.name == "to"
+    return source.name in _ZEROS or (moved and is_zero(source.inputs[0]))
 
 
 def attention_scale(operation: Operation) -> float:

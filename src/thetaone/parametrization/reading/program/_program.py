@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+GRADIENT = "gradient of "  # before the name of what autograd does
 PARAMETER, DATA, INPUT, ACTIVATION = "parameter", "data", "input", "activation"
 
 CONTRACTIONS = frozenset(
@@ -52,7 +53,8 @@ class Operation:
 
     Attributes:
         index: Its place in the order of execution.
-        name: Of the aten operation, without ``_`` for a write in place.
+        name: Of the aten operation, without ``_`` for a write in place; after ``GRADIENT`` where
+            a gradient is taken inside the pass, which follows from what was done forward.
         arguments: By the schema's names; tensors are values.
         inputs: The values among its arguments.
         outputs: What it returns or writes.
@@ -72,6 +74,11 @@ class Operation:
     def output(self) -> Value:
         """Its first output."""
         return self.outputs[0]
+
+    @property
+    def is_gradient(self) -> bool:
+        """Whether autograd ran it."""
+        return self.name.startswith(GRADIENT)
 
 
 @dataclass(eq=False)

@@ -22,12 +22,17 @@ SMALL = 4096  # entries of a constant that is worth knowing
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; attributes that the pass sets are taken back."""
-    before = [(module, dict(vars(module))) for module in model.modules()]
+    """Evaluation mode inside; attributes that the pass sets are taken back.
+
+    A scripted or traced module keeps its state outside Python, where a pass sets none of it.
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    before = [(m, dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     registries = ("_buffers", "_parameters", "_modules")
     inner = [{key: dict(vars(m)[key]) for key in registries} for m, _ in before]
     try:
-        for module, _ in before:  # not eval(): a user may have overridden it
+        for module in modules:  # not eval(): a user may have overridden it
             module.training = False
         yield
     finally:
@@ -37,6 +42,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for key, entries in registered.items():
                 vars(module)[key].clear()
                 vars(module)[key].update(entries)
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
 
 
 @contextlib.contextmanager
@@ -48,7 +55,8 @@ def decomposed() -> Iterator[None]:
     torch._C._set_mkldnn_enabled(False)
     torch._C._set_cudnn_enabled(False)
     try:
-        yield
+        with torch.jit.optimized_execution(should_optimize=False):  # nor those of scripts
+            yield
     finally:
         torch._C._set_mkldnn_enabled(before[0])
         torch._C._set_cudnn_enabled(before[1])
@@ -78,6 +86,34 @@ class Unpacked(TorchFunctionMode):
                 by_step = nn.functional.pad(by_step, missing)
             return by_step.transpose(0, 1) if batch_first else by_step, lengths
         return func(*args, **(kwargs or {}))
+
+
+class StandIns:
+    """A fake tensor for each that an operation takes and must not touch."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Tensor] = {}
+        self._alive: list[Tensor] = []  # so that no other tensor gets its id
+
+    def of(self, tensor: Tensor, *, written: bool) -> Tensor:
+        """A fake one, on the CPU for the meta device: its operations' results are remembered.
+
+        Args:
+            tensor: An argument of an operation; what is neither a parameter nor on the meta device
+                stays as it is.
+            written: Whether the operation writes: then not into a buffer either.
+        """
+        if isinstance(tensor, FakeTensor) or id(tensor) in self._by_id:
+            return self._by_id.get(id(tensor), tensor)
+        meta = tensor.device.type == "meta"
+        kinds = (nn.Parameter, Tensor, nn.Buffer) if written else (nn.Parameter,)
+        if not meta and (type(tensor) not in kinds or tensor.layout is not torch.strided):
+            return tensor
+        like = {"dtype": tensor.dtype, "device": "cpu" if meta else tensor.device}
+        stand_in = torch.empty_strided(tensor.shape, tensor.stride(), **like)
+        self._by_id[id(tensor)] = stand_in
+        self._alive.append(tensor)
+        return stand_in
 
 
 def constant_of(tensor: Tensor, kind: str) -> Tensor | None:
@@ -179,6 +215,19 @@ def written_tensors(func: Any, arguments: Mapping[str, Any]) -> list[Tensor]:
         return []
     names = [a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write]
     return [leaf for leaf in flat(arguments.get(n) for n in names) if isinstance(leaf, Tensor)]
+
+
+def replaced(entry: Any, by: Callable[[Tensor], Any]) -> Any:
+    """An argument with another one for each tensor in it, and the CPU for the meta device."""
+    if isinstance(entry, Tensor):
+        return by(entry)
+    if isinstance(entry, (list, tuple)):
+        return [replaced(one, by) for one in entry]
+    if isinstance(entry, dict):
+        return {key: replaced(one, by) for key, one in entry.items()}
+    if isinstance(entry, torch.device) and entry.type == "meta":
+        return torch.device("cpu")
+    return entry
 
 
 def flat(entries: Any) -> Iterator[Any]:

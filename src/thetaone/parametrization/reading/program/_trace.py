@@ -24,6 +24,7 @@ from thetaone.parametrization.reading.program._program import (
     ACTIVATION,
     CONTRACTIONS,
     DATA,
+    GRADIENT,
     INPUT,
     PARAMETER,
     Operation,
@@ -35,6 +36,7 @@ from thetaone.parametrization.reading.program._program import (
 from thetaone.parametrization.reading.program._surroundings import (
     ANSWERS,
     SMALL,
+    StandIns,
     Unpacked,
     attribute_tensors,
     bind,
@@ -42,6 +44,7 @@ from thetaone.parametrization.reading.program._surroundings import (
     decomposed,
     entries,
     flat,
+    replaced,
     returned_tensors,
     spectral_hooks,
     tensors_in,
@@ -95,7 +98,7 @@ class _Recorder(TorchDispatchMode):
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []
         self._bases: dict[int, Tensor] = {}
-        self._stand_ins: dict[int, Tensor] = {}
+        self._stand_ins = StandIns()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -107,7 +110,7 @@ class _Recorder(TorchDispatchMode):
         if len(self.operations) > _LONGEST:
             raise RuntimeError(f"more than {_LONGEST} operations in one pass")
         arguments = bind(func, args, kwargs)
-        values = {name: self._replaced(entry, self.value) for name, entry in arguments.items()}
+        values = {name: replaced(entry, self.value) for name, entry in arguments.items()}
         inputs = tuple(leaf for leaf in flat(values.values()) if isinstance(leaf, Value))
         with self.fake if self._is_faked(arguments) else contextlib.nullcontext():
             output, constants = self._execute(func, args, kwargs, inputs)
@@ -151,7 +154,8 @@ class _Recorder(TorchDispatchMode):
         if name in ANSWERS:
             real = self._real(func, args, kwargs) if constant else None
             return ANSWERS[name](args, real), real
-        away = self._replaced(args, self._stand_in), self._replaced(kwargs, self._stand_in)
+        stand_in = functools.partial(self._stand_ins.of, written=func._schema.is_mutable)
+        away = replaced(args, stand_in), replaced(kwargs, stand_in)
         output = func(*away[0], **away[1])
         if not constant or sum(t.numel() for t in tensors_in(output)) > SMALL:
             return output, None
@@ -164,32 +168,7 @@ class _Recorder(TorchDispatchMode):
 
         kwargs = {k: v for k, v in kwargs.items() if k not in ("device", "pin_memory")}
         with _disable_current_modes(), torch.no_grad():
-            return func(*self._replaced(args, constant), **self._replaced(kwargs, constant))
-
-    def _stand_in(self, tensor: Tensor) -> Tensor:
-        """A fake one, on the CPU for the meta device: its operations' results are remembered."""
-        meta = tensor.device.type == "meta"
-        plain = type(tensor) is torch.nn.Parameter and tensor.layout is torch.strided
-        if isinstance(tensor, FakeTensor) or not (meta or plain):
-            return tensor
-        stand_in = self._stand_ins.get(id(tensor))
-        if stand_in is None:
-            like = {"dtype": tensor.dtype, "device": "cpu" if meta else tensor.device}
-            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), **like)
-            self._stand_ins[id(tensor)] = stand_in
-            self._alive.append(tensor)
-        return stand_in
-
-    def _replaced(self, entry: Any, by: Callable[[Tensor], Any]) -> Any:
-        if isinstance(entry, Tensor):
-            return by(entry)
-        if isinstance(entry, (list, tuple)):
-            return [self._replaced(one, by) for one in entry]
-        if isinstance(entry, dict):
-            return {key: self._replaced(one, by) for key, one in entry.items()}
-        if isinstance(entry, torch.device) and entry.type == "meta":
-            return torch.device("cpu")
-        return entry
+            return func(*replaced(args, constant), **replaced(kwargs, constant))
 
     def _write_down(
         self,
@@ -206,7 +185,10 @@ class _Recorder(TorchDispatchMode):
         if len(constants) != len(results):
             constants = [None] * len(results)
         kind = kind_of(inputs, random=_RANDOM in func.tags)
-        if name.endswith(_SHAPE_ONLY):
+        if torch._C._current_graph_task_id() != -1:  # autograd's, for a gradient in the loss
+            name = GRADIENT + name
+            kind = ACTIVATION if kind == PARAMETER else kind
+        elif name.endswith(_SHAPE_ONLY):
             kind, inputs = ACTIVATION if _RANDOM in func.tags else DATA, ()
         elif name == "lift_fresh":
             kind = DATA  # torch.tensor(number)

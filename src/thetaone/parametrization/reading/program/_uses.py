@@ -76,6 +76,8 @@ class _Reader:
 
     def take(self, operation: Operation) -> None:
         """Follow the parameters through one operation."""
+        if operation.is_gradient:
+            return
         held = [v for v in dict.fromkeys(operation.inputs) if v in self.uses.weights]
         if operation.where in self.spectral and operation.output.kind == PARAMETER:
             self.weights.take_spectral(operation, held)
