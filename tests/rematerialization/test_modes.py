@@ -144,3 +144,45 @@ def test_hooks_of_torch_that_keep_values_are_let_through(models: Models) -> None
     expected = gradients(plain, nullcontext())
     offloaded = torch.autograd.graph.save_on_cpu()
     assert all(map(torch.equal, expected, gradients(ours, offloaded)))
+
+
+class Denormal(Tanh):
+    """Scales its branch by one, computed by way of a number that is flushed to zero if asked."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tiny = torch.full((), 1e-310, dtype=torch.float64) * 1.0
+        return x + torch.tanh(self.linear(x)) * (tiny * 1e300 * 1e10).float()
+
+
+def set_precision(value: str) -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = value  # pyright: ignore
+
+
+SETTINGS: dict[str, tuple[type[nn.Module], Any, Any]] = {
+    "denormals": (Denormal, lambda: torch.set_flush_denormal(True), None),
+    "precision": (Tanh, lambda: set_precision("bf16"), lambda: set_precision("none")),
+    "all precisions": (
+        Tanh,
+        lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+        lambda: setattr(torch.backends, "fp32_precision", "none"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_of_the_forward_is_that_of_the_recomputation(name: str) -> None:
+    block, put, back = SETTINGS[name]
+    back = back or (lambda: torch.set_flush_denormal(False))
+    torch.manual_seed(0)
+    plain = Looping(6, block)
+    ours = rematerialized(copy.deepcopy(plain))
+    for model in (plain, ours):
+        try:
+            put()
+            loss = model(batch()).square().mean()
+        finally:
+            back()
+        loss.backward()
+    for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)  # pyright: ignore
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -75,6 +75,37 @@ def _set_attention_order(order: tuple[int, ...]) -> None:
     torch._C._set_sdp_priority_order(list(order))
 
 
+_read_precision = torch._C._get_fp32_precision_getter
+_ALL_PRECISIONS = ("generic", "all")  # what other settings of a precision start from
+_CPU_PRECISIONS = tuple(("mkldnn", operation) for operation in ("all", "matmul", "conv", "rnn"))
+
+
+def _precisions() -> tuple[str | None, ...]:
+    """Precisions of float32: the older setting, None where newer ones disagree; those in turn."""
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        older = None
+    return (older, *[_read_precision(*one) for one in (_ALL_PRECISIONS, *_CPU_PRECISIONS)])
+
+
+def _set_precisions(values: tuple[str | None, ...]) -> None:
+    """Set what differs, the general before the particular: a setting changes those below it."""
+    older, *newer = values
+    if older is not None and _precisions()[0] != older:
+        torch.set_float32_matmul_precision(older)
+    for one, value in zip((_ALL_PRECISIONS, *_CPU_PRECISIONS), newer, strict=True):
+        if _read_precision(*one) != value:
+            torch._C._set_fp32_precision_setter(*one, value)  # pyright: ignore
+
+
+_smallest = [2.0**-1074]  # a list, so that Python does not compute with it beforehand
+
+
+def _flushes_denormals() -> bool:
+    return _smallest[0] * 1.0 == 0.0
+
+
 with warnings.catch_warnings():
     # torch 2.9 says once a process, even to whoever only reads it, that a newer setting exists
     warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
@@ -84,11 +115,8 @@ _cuda, _cudnn, _mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backen
 _EVERYWHERE = (
     Flag("torch.get_default_dtype()", torch.get_default_dtype, torch.set_default_dtype),
     Flag("torch.get_num_threads()", torch.get_num_threads, torch.set_num_threads),
-    Flag(
-        "torch.get_float32_matmul_precision()",
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
+    Flag("a precision of float32, torch.backends.….fp32_precision", _precisions, _set_precisions),
+    Flag("torch.set_flush_denormal(…)", _flushes_denormals, torch.set_flush_denormal),
     Flag("torch.use_deterministic_algorithms(…)", _deterministic, _set_deterministic),
     Flag("flash attention", _cuda.flash_sdp_enabled, _cuda.enable_flash_sdp),
     Flag(

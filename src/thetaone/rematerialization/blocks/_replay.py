@@ -107,11 +107,12 @@ class Moment:
         """Note what the region wrote, and forget what it did not use."""
         for watch, note in zip(self.watches, self.notes, strict=True):
             note.lighten(watch.now(), self.copies.moving)
-        self.drawn = [
-            (one, old)
-            for one, old in self.drawn
-            if not same_generator_state(old, generator_state(one))
-        ]
+        if not any(watch.reached.rewinds for watch in self.watches):
+            self.drawn = [
+                (one, old)
+                for one, old in self.drawn
+                if not same_generator_state(old, generator_state(one))
+            ]
         noted = {id(one.module) for one in self.buffers}
         for module in self.modules:
             if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):

@@ -16,6 +16,13 @@ GENERATORS = (
     random.Random,
 )
 
+# what code names that reads or sets the state of a generator: it may draw and put it back
+_REWINDING = (
+    "fork_rng get_rng_state set_rng_state get_state set_state getstate setstate state clone_state "
+    "initial_seed seed manual_seed bit_generator graphsafe_get_state graphsafe_set_state"
+)
+REWINDING = frozenset(_REWINDING.split())
+
 
 def replayable(generator: Any) -> bool:
     """Whether a generator has a state to come back to; the operating system's has none."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from thetaone.rematerialization.blocks.state._code import origin
+from thetaone.rematerialization.blocks.state._generators import REWINDING
 from thetaone.rematerialization.blocks.state._holders import Holder
 
 ATOMS = (
@@ -39,6 +40,11 @@ class Reached:
     refused: dict[str, str] = field(default_factory=dict[str, str])
     caches: list[Any] = field(default_factory=list[Any])
     names: set[str] = field(default_factory=set[str])
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether a generator may be drawn from and be put back, so that no draw is seen of it."""
+        return not REWINDING.isdisjoint(self.names)
 
 
 def is_shallow(value: Any) -> bool:
