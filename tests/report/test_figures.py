@@ -133,7 +133,7 @@ def test_drift_survives_a_sweep_in_which_nothing_trained(result: TransferResult)
     empty = result.sp.model_copy(update={"optima": {}, "drift": None})
     figure = drift_figure([result.mup, empty])
     assert figure.panels[0].series[1].x == ()
-    assert "fewer than two optima" in figure.alt
+    assert "fewer than two sizes have a best rate" in figure.alt
 
 
 def test_coordinate_check_marks_failing_layers_by_name_and_shape(result: TransferResult) -> None:

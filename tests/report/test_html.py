@@ -3,10 +3,11 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -273,14 +274,44 @@ def with_drift(result: TransferResult, **changes: object) -> TransferResult:
 
 
 def test_a_drift_that_is_too_large_is_the_headline(result: TransferResult) -> None:
-    moved = with_drift(result, octaves=-0.81)
+    moved = with_drift(result, octaves=-0.81, interval=(-0.95, -0.67))
     assert headline(moved).startswith("The best learning rate moves with width")
     assert describe(moved).verdicts.rows[0][-1] == Verdict("fails", "does not hold")
 
 
-def test_a_bound_is_not_a_proof(result: TransferResult) -> None:
-    bound = with_drift(result, bounded_only=True)
-    assert "not yet proved" in headline(bound)
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"interval": (-0.4, math.inf), "bounded_only": True}, "on the edge of the grid: widen it"),
+        ({"interval": (-0.73, 1.27)}, "reaches beyond 0.5 octave: more seeds or steps would tell"),
+    ],
+)
+def test_an_interval_that_reaches_beyond_the_strip_is_not_a_proof(
+    result: TransferResult, changes: Any, advice: str
+) -> None:
+    """Whatever the point in its middle says."""
+    open_drift = with_drift(result, octaves=0.02, **changes)
+    assert "not yet proved" in headline(open_drift)
+    assert describe(open_drift).verdicts.rows[0][-1] == Verdict("open", "undecided")
+    page = Page(render(open_drift))
+    assert advice in page.words
+    assert "unknown" not in page.words
+
+
+def test_the_fall_of_the_plain_rate_is_judged_by_its_interval(result: TransferResult) -> None:
+    def verdict(low: float, high: float) -> Verdict:
+        drift = result.sp.drift
+        assert drift is not None
+        sp = drift.model_copy(update={"interval": (low, high), "bounded_only": True})
+        changed = result.model_copy(update={"sp": result.sp.model_copy(update={"drift": sp})})
+        row = describe(changed).verdicts.rows[1]
+        assert row[0] == "SP: the best rate falls with width"
+        assert isinstance(row[-1], Verdict)
+        return row[-1]
+
+    assert verdict(-math.inf, -0.87) == Verdict("holds", "holds")
+    assert verdict(-math.inf, 0.2) == Verdict("open", "undecided")
+    assert verdict(-0.3, math.inf) == Verdict("fails", "does not hold")
 
 
 def test_a_model_without_a_chain_says_so(result: TransferResult) -> None:

@@ -172,8 +172,10 @@ def test_asked_twice_it_trains_only_the_target(found) -> None:
 def test_the_summary_begins_with_what_to_do(found) -> None:
     lines = str(found[0]).splitlines()
     assert "train your model as it is, at rate" in lines[0]
-    bounded = math.isfinite(found[0].recipe.lr_interval[1]) and found[0].recipe.lr_interval[0] > 0
-    assert f"{found[0].chosen_lr:.3g}{' ±' if bounded else ''}" in lines[0]
+    low, high = found[0].recipe.lr_interval
+    ends = {f"{end:.2g}" for end in (low, high) if 0 < end < math.inf}
+    assert f"{found[0].chosen_lr:.3g}{' (' if ends else ''}" in lines[0]
+    assert all(end in lines[0] for end in ends)
 
 
 def test_json_of_the_result_is_strict(found) -> None:

@@ -82,7 +82,7 @@ def test_auto_measures_and_says_so() -> None:
     assert {"width 4, one thread", "width 8, one thread", "width 8, 1 threads"} <= set(
         decision.seconds
     )
-    assert "faster than one by one on 1 threads" in decision.reason
+    assert "faster than one by one on 1 thread" in decision.reason
     assert decision.stacks.get(4, 1) in (1, 3)  # six trials on two workers
 
 

@@ -216,9 +216,7 @@ def advice(result: TransferResult) -> str:
     rate = f"{result.chosen_lr:.3g}"
     recipe = result.recipe
     if recipe is not None:
-        low, high = recipe.lr_interval
-        if low > 0 and math.isfinite(high):
-            rate += f" ± {(high - low) / 2:.2g}"
+        rate += _ends(*recipe.lr_interval)
     optimum = result.mup.optima.get(max(result.mup.optima, default=0))
     if optimum is not None and optimum.at_edge:
         rate += " (the edge of the grid: sweep further before you trust it)"
@@ -232,13 +230,30 @@ def advice(result: TransferResult) -> str:
     return f"train your model by recipe.json, at rate {rate}"
 
 
+def _ends(low: float, high: float) -> str:
+    """The interval of a rate in brackets; nothing where no end is known.
+
+    Examples:
+        >>> _ends(0.001, 0.004), _ends(0.0, 0.004), _ends(0.0, math.inf)
+        (' (0.001 to 0.004)', ' (at most 0.004)', '')
+    """
+    if low > 0 and math.isfinite(high):
+        return f" ({low:.2g} to {high:.2g})"
+    if math.isfinite(high):
+        return f" (at most {high:.2g})"
+    return f" (at least {low:.2g})" if low > 0 else ""
+
+
 def _times_narrower(result: TransferResult) -> float:
     """The width at which rates are meant over the widest proxy's; 1 where depth alone grows."""
     return result.base_width / max(trial.width for trial in result.mup.trials)
 
 
 def _level_line(level: LevelVerdict) -> str:
-    text = f"{level.claim}: {level.what} {level.loss:.4f}, {level.against} {level.reference:.4f}"
+    text = (
+        f"{level.claim}: loss {level.loss:.4f} ({level.what}) against {level.reference:.4f} "
+        f"({level.against})"
+    )
     return f"{text}; {level.advice}" if level.advice else text
 
 

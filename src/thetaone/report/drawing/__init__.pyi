@@ -19,6 +19,7 @@ from ._palette import ramp as ramp
 from ._plotly import plotly_spec as plotly_spec
 from ._svg import SYMBOLS as SYMBOLS
 from ._svg import svg_panel as svg_panel
+from ._wording import between as between
 from ._wording import bytes_words as bytes_words
 from ._wording import clock as clock
 from ._wording import parametrization_name as parametrization_name

@@ -36,7 +36,21 @@ def signed(value: float, digits: int = 2) -> str:
         >>> signed(-0.224), signed(0.0)
         ('−0.22', '+0.00')
     """
-    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "unknown"
+    return f"{value:+.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def between(low: float, high: float, digits: int = 2) -> str:
+    """An interval; in words where an end is open.
+
+    Examples:
+        >>> between(-0.73, 1.27), between(float("-inf"), -0.87)
+        ('−0.73 … +1.27', 'at most −0.87')
+    """
+    if math.isfinite(low) and math.isfinite(high):
+        return f"{signed(low, digits)} … {signed(high, digits)}"
+    if math.isfinite(high):
+        return f"at most {signed(high, digits)}"
+    return f"at least {signed(low, digits)}" if math.isfinite(low) else "no bound"
 
 
 def percent(value: float, digits: int = 1) -> str:

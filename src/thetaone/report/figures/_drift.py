@@ -86,7 +86,7 @@ def _strip(anchor: float, tolerance: float, width: int) -> tuple[Reference, ...]
 def _sentence(sweep: SweepResult) -> str:
     name = short_name(sweep.parametrization)
     if sweep.drift is None:
-        return f"{name}: no drift can be told from fewer than two optima."
+        return f"{name}: fewer than two sizes have a best rate, so there is no drift."
     drift = sweep.drift
     first, last = (
         format_value(2.0 ** sweep.optima[width].log2_lr, "rate")

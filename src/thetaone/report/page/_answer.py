@@ -1,7 +1,7 @@
 """The sections one acts on: the level of the loss, and the block to paste."""
 
 from thetaone.records import LevelVerdict, Recipe, TransferResult
-from thetaone.report.drawing import signed
+from thetaone.report.drawing import between, signed
 from thetaone.report.figures import levels_figure
 from thetaone.report.page._contents import Code, Paragraph, Section, Table, Verdict
 
@@ -70,7 +70,7 @@ def interval_words(level: LevelVerdict) -> str:
     low, high = level.interval
     if low == float("-inf"):
         return f"{signed(level.difference, 4)} (one seed: no interval)"
-    return f"{signed(level.difference, 4)} ({signed(low, 4)} … {signed(high, 4)})"
+    return f"{signed(level.difference, 4)} ({between(low, high, 4)})"
 
 
 def level_verdict(level: LevelVerdict) -> Verdict:

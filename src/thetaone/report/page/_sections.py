@@ -15,7 +15,7 @@ from thetaone.records import (
     counted,
     listed,
 )
-from thetaone.report.drawing import bytes_words, clock, percent, signed
+from thetaone.report.drawing import between, bytes_words, clock, percent, signed
 from thetaone.report.figures import (
     TOLERANCE_OCTAVES,
     account_figure,
@@ -57,14 +57,14 @@ def drift_section(result: TransferResult) -> Section:
     """Best rate against width."""
     mup, sp = result.mup.drift, result.sp.drift
     if mup is None or sp is None:
-        sees = "A drift needs two widths with an optimum; at least one side has fewer."
+        sees = "A drift needs two sizes with a best rate; at least one side has fewer."
     else:
         sees = (
             f"The same minima against width: {signed(mup.octaves)} octaves in µP (95 % interval "
-            f"{signed(mup.interval[0])} … {signed(mup.interval[1])}), {signed(sp.octaves)} in SP "
-            f"({signed(sp.interval[0])} … {signed(sp.interval[1])}). The strip is half an octave "
-            f"to either side of µP's best rate at {mup.axis} {result.mup.reference_size}: "
-            f"µP {_stays(mup)} it and SP {_stays(sp)} it."
+            f"{between(*mup.interval)}), {signed(sp.octaves)} in SP ({between(*sp.interval)}). "
+            f"The strip is half an octave to either side of µP's best rate at {mup.axis} "
+            f"{result.mup.reference_size}: the line of µP {_stays(mup)} it, that of SP "
+            f"{_stays(sp)} it."
         )
     figure = drift_figure([result.mup, result.sp])
     return Section(

@@ -10,7 +10,7 @@ from thetaone.records import (
     SweepResult,
     counted,
 )
-from thetaone.report.drawing import Figure, bytes_words, clock, percent, short_name, signed
+from thetaone.report.drawing import Figure, between, bytes_words, clock, percent, short_name, signed
 from thetaone.report.figures import (
     drift_figure,
     exponent_figure,
@@ -31,8 +31,9 @@ def describe_sweep(sweep: SweepResult) -> Page:
     """Loss against learning rate, the best rate of each size, how far it moves."""
     name = short_name(sweep.parametrization)
     drift = sweep.drift
-    moves = "no drift: fewer than two optima" if drift is None else (
-        f"{signed(drift.octaves)} octaves from {drift.axis} {drift.from_width} to {drift.to_width}"
+    moves = "no drift: fewer than two sizes have a best rate" if drift is None else (
+        f"{signed(drift.octaves)} octaves ({between(*drift.interval)}) from {drift.axis} "
+        f"{drift.from_width} to {drift.to_width}"
     )  # fmt: skip
     facts = (
         Fact(label="Best learning rate", value=f"{sweep.best_lr:.3g}",

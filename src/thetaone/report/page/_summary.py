@@ -3,22 +3,25 @@
 import math
 
 from thetaone.records import CoordinateCheck, Drift, TransferResult, saving
-from thetaone.report.drawing import bytes_words, clock, percent, signed
+from thetaone.report.drawing import between, bytes_words, clock, percent, signed
 from thetaone.report.figures import TOLERANCE_OCTAVES
 from thetaone.report.page._answer import interval_words, level_verdict
 from thetaone.report.page._contents import Cell, Fact, Table, Verdict
 
 
 def transfers(drift: Drift | None) -> bool | None:
-    """Whether the best rate stayed within the tolerance; None when the data do not decide.
+    """Whether all of the drift's interval lies within the tolerance; None where it does not tell.
 
     Examples:
         >>> transfers(None) is None
         True
     """
-    if drift is None or not math.isfinite(drift.octaves) or drift.bounded_only:
+    if drift is None:
         return None
-    return abs(drift.octaves) <= TOLERANCE_OCTAVES
+    low, high = drift.interval
+    if low >= -TOLERANCE_OCTAVES and high <= TOLERANCE_OCTAVES:
+        return True
+    return False if low > TOLERANCE_OCTAVES or high < -TOLERANCE_OCTAVES else None
 
 
 def headline(result: TransferResult) -> str:
@@ -42,12 +45,13 @@ def lead(result: TransferResult) -> str:
     """Two sentences: the drift with and without the parametrization, and the target's memory."""
     mup, sp = result.mup.drift, result.sp.drift
     if mup is None or sp is None:
-        first = "A drift needs an optimum at two widths or more, and one side has fewer."
+        first = "A drift needs a best rate at two sizes or more, and one side has fewer."
     else:
         first = (
-            f"From width {mup.from_width} to {mup.to_width} the best rate moves by "
-            f"{signed(mup.octaves)} octaves in the maximal update parametrization and by "
-            f"{signed(sp.octaves)} in the standard one."
+            f"From {mup.axis} {mup.from_width} to {mup.to_width} the best rate moves by "
+            f"{signed(mup.octaves)} octaves ({between(*mup.interval)}) in the maximal update "
+            f"parametrization and by {signed(sp.octaves)} ({between(*sp.interval)}) in the "
+            f"standard one.{_what_would_tell(mup)}"
         )
     n_parameters = f" ({result.target.n_parameters:,} parameters)"
     if result.target.status != "finished":
@@ -171,20 +175,34 @@ def worst_penalty(result: TransferResult) -> float:
     return max(result.mup.penalties.values(), default=math.nan)
 
 
+def _what_would_tell(drift: Drift) -> str:
+    """A sentence where the interval leaves open whether the rate transfers; else nothing."""
+    if transfers(drift) is not None:
+        return ""
+    if drift.bounded_only:
+        return " An optimum lies on the edge of the grid: widen it to tell how far the rate moves."
+    return (
+        f" The interval reaches beyond {TOLERANCE_OCTAVES:g} octave: more seeds or steps would "
+        "tell whether the rate stays."
+    )
+
+
 def _drift_fact(drift: Drift | None) -> Fact:
+    label = "Drift of the best rate (µP)"
     if drift is None:
-        return Fact(label="Drift", value="unknown", note="fewer than two optima")
-    note = f"octaves, width {drift.from_width} → {drift.to_width}"
-    if math.isfinite(drift.stderr):
-        note += f"; interval {signed(drift.interval[0])} … {signed(drift.interval[1])}"
-    return Fact(label="Drift of the best rate (µP)", value=signed(drift.octaves), note=note)
+        return Fact(label=label, value="–", note="fewer than two sizes have a best rate")
+    note = f"octaves, {drift.axis} {drift.from_width} → {drift.to_width}"
+    return Fact(
+        label=label, value=signed(drift.octaves), note=f"{note}; {between(*drift.interval)}"
+    )
 
 
 def _drift_words(drift: Drift | None) -> str:
     if drift is None:
-        return "fewer than two optima"
-    words = f"{signed(drift.octaves)} octaves, width {drift.from_width} → {drift.to_width}"
-    return words + (" (a bound: edge of the grid)" if drift.bounded_only else "")
+        return "fewer than two sizes have a best rate"
+    words = f"{signed(drift.octaves)} octaves ({between(*drift.interval)}), "
+    words += f"{drift.axis} {drift.from_width} → {drift.to_width}"
+    return words + ("; edge of the grid" if drift.bounded_only else "")
 
 
 def _as_sentence(claim: str) -> str:
@@ -233,9 +251,12 @@ def _law_rows(result: TransferResult) -> list[tuple[Cell, ...]]:
 
 
 def _falls(drift: Drift | None) -> Verdict:
-    if drift is None or not math.isfinite(drift.octaves):
+    if drift is None:
         return _standing(None)
-    return _standing(drift.octaves < -TOLERANCE_OCTAVES)  # a bound from the edge only adds to it
+    low, high = drift.interval
+    if high < -TOLERANCE_OCTAVES:
+        return _standing(True)
+    return _standing(False if low >= -TOLERANCE_OCTAVES else None)
 
 
 def _standing(holds: bool | None) -> Verdict:

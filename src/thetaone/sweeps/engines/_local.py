@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import torch
 
 from thetaone.errors import InputError
-from thetaone.records import EngineDecision, Trial, TrialSpec
+from thetaone.records import EngineDecision, Trial, TrialSpec, counted
 from thetaone.sweeps._machine import available_cores
 from thetaone.sweeps._trials import Work, failed_trial
 from thetaone.sweeps.engines._makespan import MARGIN, chunks, makespan, stack_size
@@ -265,7 +265,7 @@ def _compare(
         for spec in specs
     )
     ratio = serial_time / worker_time
-    gain = f"{_times(ratio)} than one by one on {n_threads} threads"
+    gain = f"{_times(ratio)} than one by one on {counted(n_threads, 'thread')}"
     if worker_time > MARGIN * serial_time:
         return _serial(f"{n_processes} workers would be {gain}", seconds)
     why = f"measured {gain}" + (f"; no stacks: {why_not}" if not stacks and why_not else "")

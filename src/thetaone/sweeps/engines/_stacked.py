@@ -8,6 +8,7 @@ Shapes: k models, p parameters of one model.
 
 import copy
 import random
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -211,6 +212,9 @@ class stackable:
         self._caught.__exit__(kind, error, trace)
         if isinstance(error, RuntimeError | UserWarning | TypeError | ValueError):
             first = first_line(error).split(". ")[0]
+            slow = re.search(r"batching rule for (?:aten::)?_?(\w+)", first)
+            if isinstance(error, UserWarning) and slow:
+                raise NotStackableError(f"vmap would run {slow[1]} model by model") from error
             raise NotStackableError(f"vmap cannot batch this model: {first}") from error
 
 

@@ -21,7 +21,7 @@ TEXT: Path | None = None  # CHANGE: Path(__file__).with_name("input.txt"), your 
 # What is swept when the command line says nothing. Small models are enough: the rate transfers.
 defaults = {
     "widths": (32, 64, 128),
-    "lrs": tuple(2.0**power for power in range(-11, -4)),  # a grid in octaves
+    "lrs": tuple(2.0**power for power in range(-10, -3)),  # a grid in octaves
     "seeds": (0, 1),  # two or more give an interval
     "steps": 60,
 }
