@@ -31,6 +31,7 @@ REFUSED = {
     "normalized tanh": FUNCTION,
     "tied auto": NO_LAYER,
     "tied auto deep": NO_LAYER,
+    "memory tied": NO_LAYER,
     "StyleGAN2": "used by convolution",
 }
 # features behind a latent, or made by a product of two, start as r^-1/2; SGD through both as r^-1

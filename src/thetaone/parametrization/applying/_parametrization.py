@@ -30,14 +30,8 @@ from thetaone.parametrization.applying._prescribe import (
     prescribe,
     read_members,
 )
-from thetaone.parametrization.reading import (
-    FirstBatch,
-    Sample,
-    canonical,
-    read_blueprint,
-    rms_of,
-)
-from thetaone.parametrization.rules import Pair, assign
+from thetaone.parametrization.reading import FirstBatch, Sample, canonical, read_blueprint, rms_of
+from thetaone.parametrization.rules import Pair, assign, pair_of
 from thetaone.records import AxisValues, Blueprint, Prescription, Task
 
 Builder = Callable[..., torch.optim.Optimizer]  # (model, width, lr, **axes)
@@ -248,9 +242,10 @@ def make_parametrization(
         with torch.random.fork_rng():
             other = build_model(task, other_width or 2 * base_width, depth)
         wider = read_blueprint(other, sample=sample, measure=False)
-        parts = multiplied(named_roles(Pair(wider, base), set(MULTIPLIERS.values())), wider, axes)
+        pair = pair_of(wider, base)
+        parts = multiplied(named_roles(pair, set(MULTIPLIERS.values())), wider, axes)
         if len(mixed) > 1:
-            roles = named_roles(Pair(wider, base), set(mixed))
+            roles = named_roles(pair, set(mixed))
             options["roles"] = {**roles, **options.get("roles", {})}
     if parametrization == "sp":
         if len(mixed) == 1:

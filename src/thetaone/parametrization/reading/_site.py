@@ -12,6 +12,7 @@ from thetaone.parametrization.reading.paths import (
     Linearity,
     backward_factor,
     forward_factor,
+    leaf_rows,
     size_behind_norm,
     size_cancels,
 )
@@ -64,21 +65,35 @@ def _site(
     linearity: Linearity,
     after: Mapping[int, tuple[int, ...]],
 ) -> Site:
-    name, module, _, parameter = entries[0]
-    gain = linearity.uses.gains.get(name)
+    name = entries[0][0]
     live = [use for use in uses if linearity.is_live(use.operation)]
     records = [_record(use, linearity, after) for use in live or uses]
-    main, readout, problem = _main_uses(records)
+    main, readouts, problem = _main_uses(records, _axis_of_results(live, linearity))
     if not records and name in linearity.uses.penalized:
         problem = "no feature depends on it: it is in a penalty of the loss alone"
     if not problem and any(_repeats(use, linearity) for use in main):
         problem = (
             f"one weight in {main[0].where or 'the model'} holds each of its entries many times"
         )
-    if gain is not None:
-        main, problem = [Use(kind=VECTOR, fan_out=parameter.numel())], ""
+    if name in linearity.uses.gains:
+        main, problem = [Use(kind=VECTOR, fan_out=entries[0][3].numel())], ""
+    site = _with_uses(entries, main, readouts, problem, linearity)
+    if not readouts or problem or main[0].kind != MATRIX:
+        return site
+    turned = _with_uses(entries, readouts, main, problem, linearity)
+    return site.unchecked_copy(turned=turned)
+
+
+def _with_uses(
+    entries: list[tuple[str, nn.Module, str, nn.Parameter]],
+    main: list[Use],
+    readouts: list[Use],
+    problem: str,
+    linearity: Linearity,
+) -> Site:
+    name, module, _, parameter = entries[0]
+    gain = linearity.uses.gains.get(name)
     first = main[0] if main else Use(kind=RAW)
-    tied = _readout_fields(entries, uses, readout, linearity) if readout else {}
     return Site(
         name=name,
         aliases=tuple(entry[0] for entry in entries[1:]),
@@ -98,7 +113,7 @@ def _site(
         norm_of=gain.of if gain else "",
         norm_count=gain.count if gain else 1,
         problem=problem,
-        **tied,
+        **_readout_fields(entries, readouts, linearity),
     )
 
 
@@ -111,32 +126,50 @@ def _repeats(use: Use, linearity: Linearity) -> bool:
     return use.fan_in * use.fan_out * use.copies > sum(prod(leaves[n].shape) for n in names)
 
 
-def _main_uses(records: list[Use]) -> tuple[list[Use], Use | None, str]:
-    """The uses of one kind, that of a tied readout, and what does not go together."""
+def _main_uses(records: list[Use], axes: Mapping[int, int]) -> tuple[list[Use], list[Use], str]:
+    """The uses of one kind, those of tied readouts, and what does not go together."""
     if not records:
-        return [], None, "it has no effect on what the forward pass returns"
+        return [], [], "it has no effect on what the forward pass returns"
     bad = [use for use in records if use.kind == RAW or (use.kind == MATRIX and use.how in _UNRULY)]
     if bad:
         what = _UNRULY.get(bad[0].how, "")
-        return [], None, f"it is used by {bad[0].operation}{what} in {bad[0].where or 'the model'}"
+        return [], [], f"it is used by {bad[0].operation}{what} in {bad[0].where or 'the model'}"
     by_kind: dict[str, list[Use]] = {}
     for use in records:
         by_kind.setdefault(use.kind, []).append(use)
     if by_kind.keys() == {LOOKUP, MATRIX}:
-        return by_kind[LOOKUP], by_kind[MATRIX][0], ""
+        width = by_kind[LOOKUP][0].fan_out
+        mixing = [u for u in by_kind[MATRIX] if u.fan_out == width != u.fan_in]  # weighted rows
+        readouts = [u for u in by_kind[MATRIX] if u not in mixing]
+        return [*by_kind[LOOKUP], *mixing], readouts, ""
     if by_kind.keys() == {MATRIX}:
-        return _turned(by_kind[MATRIX])
+        return *_turned(by_kind[MATRIX], axes), ""
     if len(by_kind) > 1:
         ways = " and ".join(f"{uses[0].operation} ({kind})" for kind, uses in by_kind.items())
-        return [], None, f"it is used by {ways}, for which no single learning rate is right"
-    return records, None, ""
+        return [], [], f"it is used by {ways}, for which no single learning rate is right"
+    return records, [], ""
 
 
-def _turned(uses: list[Use]) -> tuple[list[Use], Use | None, str]:
+def _turned(uses: list[Use], axes: Mapping[int, int]) -> tuple[list[Use], list[Use]]:
     """A matrix, perhaps used transposed too, as in a tied autoencoder."""
-    first = (uses[0].fan_in, uses[0].fan_out)
-    turned = [use for use in uses if (use.fan_in, use.fan_out) == first[::-1] != first]
-    return [use for use in uses if use not in turned], (turned or [None])[0], ""
+    first = uses[0]
+    if first.fan_in == first.fan_out:  # both ways alike: told by the axis that results lie along
+        turned = [u for u in uses if axes.get(u.order, -1) != axes.get(first.order, -1)]
+        turned = turned if all(use.order in axes for use in uses) else []
+    else:
+        turned = [u for u in uses if (u.fan_out, u.fan_in) == (first.fan_in, first.fan_out)]
+    return [use for use in uses if use not in turned], turned
+
+
+def _axis_of_results(uses: list[ParameterUse], linearity: Linearity) -> dict[int, int]:
+    """Of each square use of a matrix, by order: the axis of it that its results lie along."""
+    axes: dict[int, int] = {}
+    for use in uses if len(uses) > 1 else []:
+        if use.kind == MATRIX and use.fan_in == use.fan_out:
+            leaf = linearity.program.parameters[use.parameter]
+            rows = leaf_rows(linearity.uses, leaf, use.operation)
+            axes |= {use.operation.index: rows[0]} if rows else {}
+    return axes
 
 
 def _record(use: ParameterUse, linearity: Linearity, after: Mapping[int, tuple[int, ...]]) -> Use:
@@ -197,17 +230,23 @@ def _is_product(linearity: Linearity, operation: Operation) -> bool:
 
 def _readout_fields(
     entries: list[tuple[str, nn.Module, str, nn.Parameter]],
-    uses: list[ParameterUse],
-    readout: Use,
+    readouts: list[Use],
     linearity: Linearity,
 ) -> dict[str, Any]:
-    """Where the factor of a tied readout can go."""
-    operation = next(u.operation for u in uses if u.operation.index == readout.order)
-    features = [v for v in factors_of(operation) if v not in linearity.uses.weights]
+    """Where the factor of tied readouts can go."""
+    if not readouts:
+        return {}
+    operations = [linearity.program.operations[use.order] for use in readouts]
+    weights = linearity.uses.weights
+    features = [v for one in operations for v in factors_of(one) if v not in weights]
     folds: tuple[FoldTarget, ...] = ()
     if features:
-        fold = Folding(linearity).fold((features[0],), operation)
+        fold = Folding(linearity).fold(tuple(dict.fromkeys(features)), *operations)
         folds = fold.targets if fold is not None and not fold.elsewhere else ()
     names = {name.rpartition(".")[0] for name, *_ in entries[1:]}
-    module = readout.where if readout.where in names else ""
-    return {"readout": readout, "readout_folds": folds, "readout_module": module}
+    (where, *others) = dict.fromkeys(use.where for use in readouts)
+    module = where if where in names and not others else ""
+    return {
+        "readout": readouts[0], "readouts": tuple(readouts[1:]),
+        "readout_folds": folds, "readout_module": module,
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from ._families import UpdateFamily as UpdateFamily
 from ._families import register_update_family as register_update_family
 from ._families import update_family as update_family
 from ._pair import Pair as Pair
+from ._pair import pair_of as pair_of
 from ._roles import Assignment as Assignment
 from ._roles import assign as assign
 from ._roles import override as override

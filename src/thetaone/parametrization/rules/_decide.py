@@ -14,7 +14,7 @@ from thetaone.parametrization.rules._depth import DepthRules, DepthScales, depth
 from thetaone.parametrization.rules._early import late_products, late_sums, small_inputs
 from thetaone.parametrization.rules._families import UpdateFamily, update_family
 from thetaone.parametrization.rules._folds import Folds, forward_folds
-from thetaone.parametrization.rules._pair import Pair
+from thetaone.parametrization.rules._pair import Pair, pair_of
 from thetaone.parametrization.rules._roles import Assignment, assign, override
 from thetaone.parametrization.rules._width import (
     BOTTLENECK,
@@ -87,7 +87,8 @@ def decide(
         folds, depth = Folds(), DepthRules()
         _check_assigned(assignments, folds)
     else:
-        pair = Pair(target, base)
+        pair = pair_of(target, base)
+        sites = [site for site in pair.target.sites if _is_trained(site, choices)]
         assignments, folds, depth = _from_pair(pair, sites, forced, choices)
         late, small = late_sums(pair, assignments), small_inputs(pair, assignments)
     at_base = base is not None and _shapes(base) == _shapes(target)

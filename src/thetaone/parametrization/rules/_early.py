@@ -64,8 +64,7 @@ def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:
     last = 0
     for site in pair.target.sites:
         if pair.grows(site):
-            uses = (*site.uses, *([site.readout] if site.readout else []))
-            last = max([last, *(use.order for use in uses if use.kind == MATRIX)])
+            last = max([last, *(use.order for use in site.all_uses if use.kind == MATRIX)])
     for product, base in pair.products():
         if product.order < last:
             yield product, product.size / base.size

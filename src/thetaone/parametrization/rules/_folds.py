@@ -16,8 +16,17 @@ from dataclasses import dataclass, field
 
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
-from thetaone.parametrization.rules._width import FIXED, INPUT, VECTOR, init_factor
-from thetaone.records import FACTOR, TERMS, FeatureProduct, FoldTarget, Reduction, RowFactor
+from thetaone.parametrization.rules._width import INPUT, VECTOR, init_factor
+from thetaone.records import (
+    FACTOR,
+    TERMS,
+    FeatureProduct,
+    FoldTarget,
+    Reduction,
+    RowFactor,
+    Site,
+    Use,
+)
 
 _SAME = 1e-6  # relative; factors are products of a few rounded numbers
 
@@ -161,13 +170,21 @@ def _reduction_problem(reduction: Reduction, base: Reduction) -> str:
 
 def _fold_readout(pair: Pair, name: str, assignment: Assignment, folds: Folds) -> None:
     site, base = pair.target.by_name[name], pair.bases[name]
-    if site.readout is None or base.readout is None or assignment.role in (FIXED,):
+    if base.readout is None or assignment.role not in (INPUT, VECTOR):
         return
-    if assignment.role not in (INPUT, VECTOR):
+    where = site.readout.where if site.readout else ""
+    each = {
+        ours.fan_in / theirs.fan_in * ours.factor / theirs.factor
+        for ours, theirs in zip(_readouts(site), _readouts(base), strict=False)
+    }
+    growth = max(each)
+    if len(_readouts(site)) != len(_readouts(base)) or not _same(growth / min(each)):
+        folds.problems.append(
+            f"{name} is also the weight of several readouts in {where or 'the model'}, whose "
+            "inputs want different factors: put a factor base width / width on each of them"
+        )
         return
-    growth = site.readout.fan_in / base.readout.fan_in
-    ratio = site.readout.factor / base.readout.factor
-    missing = 1 / growth / folds.parameters[name] / ratio
+    missing = 1 / growth / folds.parameters[name]
     if _same(missing):
         return
     trained = {one.name for one in pair.target.sites if one.trainable}
@@ -178,10 +195,14 @@ def _fold_readout(pair: Pair, name: str, assignment: Assignment, folds: Folds) -
         folds.readouts[name] = missing
     else:
         folds.problems.append(
-            f"{name} is also the weight of a readout in {site.readout.where or 'the model'}, whose "
+            f"{name} is also the weight of a readout in {where or 'the model'}, whose "
             f"input wants a factor {missing:.4g}, which can be moved into no layer before it: put "
             "a norm before the readout, or a factor base width / width on its input"
         )
+
+
+def _readouts(site: Site) -> tuple[Use, ...]:
+    return (*([site.readout] if site.readout else []), *site.readouts)
 
 
 def _same(ratio: float) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from thetaone.errors import MismatchError
 from thetaone.parametrization._names import numbers_in, place, read_stacks
-from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site, Use
+from thetaone.records import MATRIX, Blueprint, Branch, FeatureProduct, Reduction, Site
 
 _SAME = 1e-9  # relative; what rounding leaves of a ratio of counts
 
@@ -104,7 +104,7 @@ class Pair:
         fed_by: dict[int, set[int]] = defaultdict(set)
         wide: list[int] = []
         for site in self.target.sites:
-            for use in _all_uses(site):
+            for use in site.all_uses:
                 fed_by[use.order].update(use.after)
                 if self.grows(site) and use.kind in (MATRIX, "vector", "lookup"):
                     wide.append(use.order)
@@ -126,7 +126,7 @@ class Pair:
     def behind(self, order: int) -> frozenset[str]:
         """Parameters of the target that are felt through one of its uses alone."""
         takers: dict[int, set[int]] = defaultdict(set)
-        uses = [(site.name, use) for site in self.target.sites for use in _all_uses(site)]
+        uses = [(site.name, use) for site in self.target.sites for use in site.all_uses]
         for _, use in uses:
             for fed in use.after:
                 takers[fed].add(use.order)
@@ -139,7 +139,7 @@ class Pair:
 
     def fed_alone(self, order: int) -> frozenset[str]:
         """Matrices of the target that take in what one use makes and nothing else, up to a norm."""
-        uses = [(site, use) for site in self.target.sites for use in _all_uses(site)]
+        uses = [(site, use) for site in self.target.sites for use in site.all_uses]
         through, names = {order}, set[str]()
         for site, use in sorted(uses, key=lambda entry: entry[1].order):
             if use.after and through.issuperset(use.after):
@@ -222,8 +222,25 @@ class Pair:
         return same if same is not None else candidates[0]
 
 
-def _all_uses(site: Site) -> tuple[Use, ...]:
-    return (*site.uses, site.readout) if site.readout else site.uses
+def pair_of(target: Blueprint, base: Blueprint) -> Pair:
+    """Two blueprints, each matrix that is used transposed too read as what makes wide features."""
+    pair = Pair(target, base)
+    turned = {
+        pair.place(site.name)
+        for site in target.sites
+        if site.turned and (other := pair.bases[site.name]).turned
+        and site.fan_in != other.fan_in and site.fan_out == other.fan_out
+    }  # fmt: skip
+    if not turned:
+        return pair
+    sides = [
+        one.unchecked_copy(sites=tuple(
+            site.turned if site.turned and pair.place(site.name) in turned else site
+            for site in one.sites
+        ))
+        for one in (target, base)
+    ]  # fmt: skip
+    return Pair(*sides)
 
 
 def _counted(facts: Iterable[Fact], named: "object") -> Iterator[tuple[tuple[str, str, int], Fact]]:

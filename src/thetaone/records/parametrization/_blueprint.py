@@ -80,9 +80,12 @@ class Site(Record):
         trainable: Whether it requires a gradient.
         factor: What the forward pass multiplies it with.
         uses: Those of its kind in the order of execution; empty when no pass was read.
-        readout: Of an embedding that is also a readout's weight: the other use.
+        readout: Of an embedding that is also a readout's weight: the first such use.
+        readouts: Further ones, as of early exits.
         readout_module: The module whose own weight that is; empty when it is used by a function.
-        readout_folds: What can be multiplied in place of that readout's input; empty when nothing.
+        readout_folds: What can be multiplied in place of all readouts' inputs; empty when nothing.
+        turned: Of a matrix that is used transposed too: the same with that use as the first. Which
+            of them makes features and which reads them out is told by what grows.
         normed: Whether what it makes is divided by its own size before anything else is done.
         norm_of: The parameter whose norms this one sets (``weight_norm``).
         norm_count: Entries under each of these norms [count].
@@ -103,12 +106,19 @@ class Site(Record):
     constant: bool = False
     uses: tuple[Use, ...] = ()
     readout: Use | None = None
+    readouts: tuple[Use, ...] = ()
     readout_module: str = ""
     readout_folds: tuple[FoldTarget, ...] = ()
     normed: bool = False
     norm_of: str = ""
     norm_count: int = 1
     problem: str = ""
+    turned: "Site | None" = None
+
+    @property
+    def all_uses(self) -> tuple[Use, ...]:
+        """Those of its kind, and those as the weight of a readout."""
+        return (*self.uses, *([self.readout] if self.readout else []), *self.readouts)
 
 
 class FeatureProduct(Record):

@@ -11,3 +11,4 @@ from ._reductions import read_factors as read_factors
 from ._reductions import read_reductions as read_reductions
 from ._residuals import Residual as Residual
 from ._residuals import Residuals as Residuals
+from ._rows import leaf_rows as leaf_rows

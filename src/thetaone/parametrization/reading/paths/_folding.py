@@ -41,12 +41,12 @@ class Folding:
     def __init__(self, linearity: Linearity) -> None:
         self.linearity, self.program, self.uses = linearity, linearity.program, linearity.uses
 
-    def fold(self, values: tuple[Value, ...], consumer: Operation) -> Fold | None:
-        """What to multiply so that ``consumer`` sees ``values`` multiplied; ``None`` for nothing.
+    def fold(self, values: tuple[Value, ...], *consumers: Operation) -> Fold | None:
+        """What to multiply so that ``consumers`` see ``values`` multiplied; ``None`` for nothing.
 
         Args:
             values: Features; of several, all.
-            consumer: The operation that is to see them multiplied, and no other.
+            consumers: The operations that are to see them multiplied, and no others.
         """
         path = self.linearity.joint_path(values)
         if path is None:
@@ -54,7 +54,7 @@ class Folding:
         if any(use.how.startswith("normalized") for name in path.parameters
                for use in self.uses.all if use.parameter == name):  # fmt: skip
             return self._gains(path)
-        leaks = list(self._leaks(path, consumer))
+        leaks = list(self._leaks(path, consumers))
         rows: Rows = None
         if leaks:
             rows = self._rows(path, values[0], leaks) if len(values) == 1 else None
@@ -71,14 +71,14 @@ class Folding:
             return None
         return Fold(tuple(FoldTarget(parameter=name) for name in rest), frozenset(path.taken))
 
-    def _leaks(self, path: Path, consumer: Operation) -> Iterator[Leak]:
-        """Where values on the way go beside the consumer."""
+    def _leaks(self, path: Path, consumers: tuple[Operation, ...]) -> Iterator[Leak]:
+        """Where values on the way go beside the consumers."""
         on_path = {id(v) for v in path.values}
         for value in path.values:
             if self.program.is_output(value):
-                yield value, consumer
+                yield value, consumers[0]
             for user in self.linearity.users(value):
-                if user is consumer:
+                if user in consumers:
                     continue
                 if not any(id(out) in on_path for out in user.outputs):
                     yield value, user

@@ -1,5 +1,8 @@
 """Entries followed through operations that move them: which row of a parameter a feature is."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from thetaone.parametrization.reading.program import MOVES, Operation, Uses, Value, kept_axes
@@ -84,12 +87,20 @@ def _replayed(operation: Operation, value: Value, numbers: torch.Tensor) -> Numb
         return numbers.reshape(value.shape)
     if operation.name in ("view_as_complex", "view_as_real"):
         numbers = numbers.contiguous()
-    source = operation.inputs[0]
-    arguments = {k: numbers if a is source else a for k, a in operation.arguments.items()}
-    if operation.call is None or any(isinstance(a, Value) for a in arguments.values()):
+    known = {value: value.constant for value in operation.inputs} | {operation.inputs[0]: numbers}
+    if operation.call is None or any(tensor is None for tensor in known.values()):
         return None
-    result = operation.call(**arguments)
+    result = operation.call(**_filled(operation.arguments, known))
     return result if isinstance(result, torch.Tensor) else result[operation.outputs.index(value)]
+
+
+def _filled(entry: Any, known: Mapping[Value, Numbers]) -> Any:
+    """Arguments with tensors for values."""
+    if isinstance(entry, Value):
+        return known[entry]
+    if isinstance(entry, (list, tuple)):
+        return [_filled(one, known) for one in entry]
+    return {k: _filled(v, known) for k, v in entry.items()} if isinstance(entry, dict) else entry
 
 
 def _shortened(numbers: torch.Tensor, but: int | None = None) -> torch.Tensor:

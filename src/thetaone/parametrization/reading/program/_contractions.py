@@ -72,7 +72,9 @@ def _convolution(operation: Operation) -> dict[str, Factor]:
         if groups == 1:
             return {"weight": Factor((), (1,), (0,), (), times=taps, wide=wide)}
         return {"weight": Factor((), (1,), (), (), times=taps * shape[0] // groups, wide=wide)}
-    return {"weight": Factor((), (0,), (1,), (), times=taps, wide=taps)}
+    met = zip(shape[2:], operation.output.shape[2:], strict=True)
+    wide = prod(n for n, places in met if places > 1)  # with one place, each tap is one entry
+    return {"weight": Factor((), (0,), (1,), (), times=taps, wide=wide)}
 
 
 def _trilinear(_: Operation) -> dict[str, Factor]:

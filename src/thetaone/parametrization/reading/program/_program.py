@@ -32,9 +32,9 @@ class Value:
     shape: tuple[int, ...]
     kind: str
     name: str = ""
-    source: "Operation | None" = None
+    source: "Operation | None" = field(default=None, repr=False)
     constant: Tensor | None = None
-    users: "list[Operation]" = field(default_factory=list["Operation"])
+    users: "list[Operation]" = field(default_factory=list["Operation"], repr=False)
 
     @property
     def number(self) -> float | None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, ValuesView
+from math import prod
 from types import SimpleNamespace
 from typing import Any
 
@@ -164,6 +165,18 @@ def _nonzero(args: Any, real: Any) -> Any:
     return torch.zeros(rows, mask.dim(), dtype=torch.long, device=place_of(mask))
 
 
+def _masked_select(args: Any, real: Any) -> Any:
+    both = torch.broadcast_shapes(args[0].shape, args[1].shape)
+    count = len(real) if real is not None else prod(both)
+    return torch.empty(count, dtype=args[0].dtype, device=place_of(args[0]))
+
+
+def _ctc_loss(args: Any, _: Any) -> Any:
+    (steps, *batch, _classes), labels = args[0].shape, args[1].shape[-1]
+    like = {"dtype": args[0].dtype, "device": place_of(args[0])}
+    return torch.empty(batch, **like), torch.empty(*batch, steps, 2 * labels + 1, **like)
+
+
 def _equal(args: Any, real: Any) -> Any:
     return bool(real)
 
@@ -178,6 +191,8 @@ def _grouped_mm(args: Any, real: Any) -> Any:
 ANSWERS: Mapping[str, Callable[[Any, Any], Any]] = {
     "_local_scalar_dense": _item,
     "nonzero": _nonzero,
+    "masked_select": _masked_select,
+    "_ctc_loss": _ctc_loss,
     "equal": _equal,
     "_grouped_mm": _grouped_mm,
 }
