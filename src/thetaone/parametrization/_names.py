@@ -26,7 +26,8 @@ def canonical(name: str) -> str:
     for wrapper in _WRAPPERS:
         if wrapper in name:
             name = name.replace(wrapper, "")
-    name = _SCALED.sub(r"\1", name)
+    if "parametrizations." in name:
+        name = _SCALED.sub(r"\1", name)
     return name.removeprefix("module.")
 
 

@@ -91,9 +91,10 @@ class Record(BaseModel):
             >>> Point(x=1.0).unchecked_copy(x=2.0)
             Point(x=2.0)
         """
-        # Not pydantic's copy: it keeps what cached properties made of the fields before.
-        fields = {name: getattr(self, name) for name in self.model_fields_set}
-        return self.model_construct(**{**fields, **update})
+        same = super().model_copy(update=update)
+        for name in vars(same).keys() - type(self).model_fields.keys():
+            del vars(same)[name]  # what cached properties made of the fields before
+        return same
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The record as JSON text; also written to ``path`` when one is given.

@@ -221,7 +221,8 @@ def _with_size(site: Site, parameter: Tensor) -> Site:
         raise PrescriptionError(
             f"{site.name} holds NaN or inf (RMS {value}): initialize the model before prescribing"
         )
-    constant = 0 < parameter.numel() <= _SMALL and _is_one_number(parameter)
+    small = 0 < parameter.numel() <= _SMALL
+    constant = small and (value == 0 or _is_one_number(parameter))
     return site.unchecked_copy(rms=value, constant=constant)
 
 

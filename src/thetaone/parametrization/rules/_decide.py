@@ -26,7 +26,16 @@ from thetaone.parametrization.rules._width import (
     bilinear_init,
     scales,
 )
-from thetaone.records import LOOKUP, RAW, Blueprint, Prescription, RowFactor, Rule, Site
+from thetaone.records import (
+    LOOKUP,
+    RAW,
+    Blueprint,
+    FeatureProduct,
+    Prescription,
+    RowFactor,
+    Rule,
+    Site,
+)
 from thetaone.records import VECTOR as VECTOR_SITE
 
 
@@ -79,9 +88,7 @@ def decide(
     check_choices(choices, {site.name for part in (target, base) if part for site in part.sites})
     sites = [site for site in target.sites if _is_trained(site, choices)]
     forced = {site.name: override(site.name, choices.roles) for site in sites}
-    late: Mapping[str, float] = {}
-    small: Mapping[str, float] = {}
-    pair: Pair | None = None
+    late, small, early_logits = dict[str, float](), dict[str, float](), dict[str, float]()
     if base is None:
         assignments = {site.name: _spectral(site, forced[site.name]) for site in sites}
         folds, depth = Folds(), DepthRules()
@@ -90,7 +97,8 @@ def decide(
         pair = pair_of(target, base)
         sites = [site for site in pair.target.sites if _is_trained(site, choices)]
         assignments, folds, depth = _from_pair(pair, sites, forced, choices)
-        late, small = late_sums(pair, assignments), small_inputs(pair, assignments)
+        products, small = list(late_products(pair)), small_inputs(pair, assignments)
+        late, early_logits = late_sums(pair, assignments, products, small), _early_logits(products)
     at_base = base is not None and _shapes(base) == _shapes(target)
     rules: list[Rule] = []
     roles: set[str] = set()
@@ -117,7 +125,7 @@ def decide(
         decay_policy=choices.decay,
         spectral=base is None,
         outputs=dict(depth.outputs),
-        early_logits={} if pair is None else _early_logits(pair),
+        early_logits=early_logits,
     )
 
 
@@ -125,13 +133,13 @@ def _shapes(blueprint: Blueprint) -> list[tuple[int, ...]]:
     return [site.shape for site in blueprint.sites]
 
 
-def _early_logits(pair: Pair) -> dict[str, float]:
+def _early_logits(products: Iterable[tuple[FeatureProduct, float]]) -> dict[str, float]:
     """By module: what sums of products of random signs change by, over those of aligned ones.
 
     Of r times as many products, each divided by r, the first is r^-½ and the second 1.
     """
     early: dict[str, float] = {}
-    for product, growth in late_products(pair):
+    for product, growth in products:
         if growth != 1.0:
             early[product.where] = min(growth**-0.5, early.get(product.where, inf))
     return early
@@ -230,16 +238,8 @@ class Change:
 def _rule(
     site: Site, assignment: Assignment, member: Member, choices: Choices, change: Change
 ) -> Rule:
-    role, base, deep = assignment.role, assignment.base, change.depth
-    r_in, r_out, fold = assignment.r_in, assignment.r_out, change.fold * change.depth.fold
-    s = scales(role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size)
-    if role == BOTTLENECK and site.normed:  # its size is of no effect, its relative change is
-        s = replace(s, init=s.init * r_in**0.5)
-    s = replace(s, fan_out=s.fan_out / assignment.copies)  # of this matrix alone
-    if site.fan_one:
-        r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
-        s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
-    s = _with_matrices(s, site, base, spectral=role == MATRIX)
+    role, base, fold = assignment.role, assignment.base, change.fold * change.depth.fold
+    s = _scales(site, assignment, change.depth, fold)
     lr = member.family.lr_factor(s, member.options)
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:
@@ -270,20 +270,35 @@ def _rule(
     )
 
 
+def _scales(site: Site, assignment: Assignment, deep: DepthScales, fold: float) -> Scales:
+    """The scales of one parameter, by its role and by what it is."""
+    role, base, r_in, r_out = assignment.role, assignment.base, assignment.r_in, assignment.r_out
+    matrix, base_matrix = None, None
+    if len(site.shape) >= 2:
+        matrix = _flattened(site.shape)
+        base_matrix = (1, 1) if role == MATRIX else _flattened(base.shape)
+    s = scales(
+        role, r_in, r_out, fold=fold, depth_gradient=deep.gradient, depth_size=deep.size,
+        copies=assignment.copies, matrix=matrix, base_matrix=base_matrix,
+    )  # fmt: skip
+    if role == BOTTLENECK and site.normed:  # its size is of no effect, its relative change is
+        s = replace(s, init=s.init * r_in**0.5)
+    if site.fan_one:
+        r_one = site.fan_one / (1 if role == MATRIX else base.fan_one)
+        s = replace(s, init=bilinear_init(r_in, r_one, r_out) * fold)
+    return s
+
+
+def _flattened(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[0], prod(shape[1:])
+
+
 def _early_factor(s: Scales, member: Member, late: float, lr: float) -> float:
     """What a gradient that starts smaller takes off the first updates, at the rate for later."""
     if late == 1.0:
         return 1.0
     early = replace(s, gradient=s.gradient * late**-0.5)
     return lr / member.family.lr_factor(early, member.options)
-
-
-def _with_matrices(s: Scales, site: Site, base: Site, *, spectral: bool) -> Scales:
-    if len(site.shape) < 2:
-        return s
-    rows, columns = site.shape[0], prod(site.shape[1:])
-    base_matrix = (1, 1) if spectral else (base.shape[0], prod(base.shape[1:]))
-    return replace(s, matrix=(rows, columns), base_matrix=base_matrix)
 
 
 def _init_std(site: Site, base: Site, role: str, factor: float) -> float | None:

@@ -33,6 +33,9 @@ class DepthScales:
     size: float = 1.0
 
 
+_UNCHANGED = DepthScales()
+
+
 @dataclass(frozen=True, slots=True)
 class DepthRules:
     """What depth does to a model.
@@ -49,7 +52,7 @@ class DepthRules:
 
     def of(self, name: str) -> DepthScales:
         """What a parameter gets."""
-        return self.parameters.get(place(name, self.stacks), DepthScales())
+        return self.parameters.get(place(name, self.stacks), _UNCHANGED)
 
 
 def depth_rules(pair: Pair, exponent: float | None) -> DepthRules:

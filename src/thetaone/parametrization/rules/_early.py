@@ -8,7 +8,7 @@ model returns those numbers, their gradient is the loss's own and Θ(1) from the
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
@@ -16,17 +16,24 @@ from thetaone.parametrization.rules._width import BOTTLENECK, HIDDEN
 from thetaone.records import MATRIX, FeatureProduct
 
 
-def late_sums(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str, float]:
+def late_sums(
+    pair: Pair,
+    assignments: Mapping[str, Assignment],
+    products: Iterable[tuple[FeatureProduct, float]],
+    small: Mapping[str, float],
+) -> dict[str, float]:
     """Growth of the sums through which alone a parameter is felt, by name.
 
     Args:
         pair: Target and base.
         assignments: Roles by name.
+        products: As ``late_products`` gives them.
+        small: As ``small_inputs`` gives them.
     """
     late: dict[str, float] = defaultdict(lambda: 1.0)
-    for name, growth in small_inputs(pair, assignments).items():
+    for name, growth in small.items():
         late[name] *= growth
-    for product, growth in late_products(pair):
+    for product, growth in products:
         for name in product.behind:
             late[name] *= growth
     for name, assignment in assignments.items():
@@ -63,8 +70,9 @@ def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:
     """The sums over products of features that wide features are made from, and their growth."""
     last = 0
     for site in pair.target.sites:
-        if pair.grows(site):
-            last = max([last, *(use.order for use in site.all_uses if use.kind == MATRIX)])
+        orders = [use.order for use in site.all_uses if use.kind == MATRIX]
+        if orders and pair.grows(site):
+            last = max(last, *orders)
     for product, base in pair.products():
         if product.order < last:
             yield product, product.size / base.size

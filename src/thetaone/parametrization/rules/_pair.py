@@ -70,6 +70,8 @@ class Pair:
 
     def copies(self, name: str) -> float:
         """Growth of the number of a parameter's likes that stand beside it."""
+        if not self.parallel:
+            return 1.0
         place = self.place(name)
         return prod(r for stack, r in self.parallel.items() if place.startswith(f"{stack}.*."))
 

@@ -75,10 +75,10 @@ def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     _check_same_code(site, base)
     if forced is not None:
         return _forced(site, base, forced)
-    if text := _open_question(pair, site):
+    growth, copies = _growth(pair, site), pair.copies(site.name)
+    if text := _open_question(site, growth):
         return _problem(pair, site, base, text)
-    ((r_in, r_out),) = _growth(pair, site)
-    copies = pair.copies(site.name)
+    ((r_in, r_out),) = growth
     if site.kind == VECTOR_SITE:
         return Assignment(VECTOR if r_out != 1 else FIXED, base, 1.0, r_out, copies)
     role = _role(r_in, r_out)
@@ -87,14 +87,13 @@ def assign(pair: Pair, site: Site, forced: str | None = None) -> Assignment:
     return Assignment(role, base, r_in, r_out, copies)
 
 
-def _open_question(pair: Pair, site: Site) -> str:
+def _open_question(site: Site, growth: set[tuple[float, float]]) -> str:
     """What uses and shapes leave open of a parameter's role, in words; empty for nothing."""
     if site.kind == RAW:
         return site.problem or "its use is not known"
-    ratios = _growth(pair, site)
-    if len(ratios) != 1:
+    if len(growth) != 1:
         return "its uses grow differently with width"
-    ((r_in, r_out),) = ratios
+    ((r_in, r_out),) = growth
     spectral = any(use.how == "spectral" for use in site.uses)
     if spectral and site.kind != VECTOR_SITE and r_in != r_out:
         return "spectral_norm holds its norm at 1 whatever the width, where it should change"
@@ -136,7 +135,7 @@ def _pattern(pair: Pair, site: Site) -> str:
     """
     pattern = wildcard(site.name)
     hits = {
-        (one.kind, one.module, one.shape, _open_question(pair, one))
+        (one.kind, one.module, one.shape, _open_question(one, _growth(pair, one)))
         for one in pair.target.sites
         if fnmatchcase(one.name, pattern)
     }

@@ -23,6 +23,7 @@ base of fans 1 and σ = 1 (role ``matrix``) it is that paper's absolute form.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 INPUT, HIDDEN, OUTPUT, VECTOR, FIXED = "input", "hidden", "output", "vector", "fixed"
@@ -158,6 +159,7 @@ def gradient_size(role: str, r_in: float, r_out: float) -> float:
     return _power(row.adam, r_in, r_out) / _power(row.sgd, r_in, r_out)
 
 
+@lru_cache(maxsize=1024)  # a model's blocks are alike
 def scales(
     role: str,
     r_in: float,
@@ -166,6 +168,9 @@ def scales(
     fold: float = 1.0,
     depth_gradient: float = 1.0,
     depth_size: float = 1.0,
+    copies: float = 1.0,
+    matrix: tuple[int, int] | None = None,
+    base_matrix: tuple[int, int] | None = None,
 ) -> Scales:
     """All scales of one parameter.
 
@@ -180,6 +185,9 @@ def scales(
         fold: Forward factor to fold into the parameter, > 0.
         depth_gradient: Factor on the gradient from a residual multiplier in front of the layer.
         depth_size: Factor on the update from depth.
+        copies: The part of ``r_out`` that other parameters make, as of heads in a list.
+        matrix: See ``Scales``.
+        base_matrix: Same.
 
     Examples:
         >>> scales("hidden", 4, 4).size
@@ -191,7 +199,9 @@ def scales(
         size=update_size(role, r_in, r_out) * fold * depth_size,
         gradient=gradient_size(role, r_in, r_out) / fold * depth_gradient,
         fan_in=r_in,
-        fan_out=r_out,
+        fan_out=r_out / copies,
+        matrix=matrix,
+        base_matrix=base_matrix,
     )
 
 
