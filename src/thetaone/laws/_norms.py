@@ -17,7 +17,7 @@ from thetaone.errors import InputError
 EXACT_SIDE = 192  # up to this smaller side an exact decomposition is as fast as the iteration
 FAILURE_PROBABILITY = 1e-3  # of a random start too poor for the bound that stops the iteration
 FIRST_LOOK = 4  # iterations before the first look at the bound, which foretells the next
-BLOCK_ENTRIES = 2**19  # 2 MB of float32: stays in the cache between the two products
+BLOCK_ENTRIES = 2**17  # 512 KB of float32: stays in the cache between the two products
 
 Array = NDArray[np.float64]
 

@@ -42,7 +42,7 @@ class Product:
         moved = apply_update(self.operation, self.function, args, self.kwargs, self.index, used)
         shown = tuple(used if i == self.index else arg for i, arg in enumerate(args))
         operand = as_operand(self.operation, shown, self.index, None)
-        return rms_of(moved), operand.norm() * rms_of(inputs)
+        return rms_of(moved), operand.norm(rms_of(operand.weight)) * rms_of(inputs)
 
 
 class Products(TorchDispatchMode):

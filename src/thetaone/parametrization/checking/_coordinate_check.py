@@ -13,7 +13,7 @@ from thetaone.parametrization.applying import (
     optimizer_name,
 )
 from thetaone.parametrization.checking._descent import MakeDescent
-from thetaone.parametrization.checking._sizes import Sizes, check_sizes
+from thetaone.parametrization.checking._sizes import Sizes, build_models
 from thetaone.parametrization.checking._study import Study
 from thetaone.parametrization.checking.verdict import BANDS, Band
 from thetaone.records import UNDECIDED, CoordinateCheck, LayerVerdict, Task, TrainingLoop
@@ -81,7 +81,7 @@ def coordinate_check(
     bands = BANDS if bands is None else bands
     _check_request(moments, first, bands)
     with torch.random.fork_rng():
-        check_sizes(sizes)
+        models = build_models(sizes)
         compared = {
             one: make_parametrization(
                 one, task, base_width or sizes.widths[0], optimizer, options,
@@ -91,9 +91,10 @@ def coordinate_check(
         }  # fmt: skip
         judged = compared[parametrization]
         study = Study(
-            sizes, compared["mup"], judged, lr=lr, steps=moments, bands=bands, first=first,
-            descend=descend,
+            sizes, models, compared["mup"], judged, lr=lr, steps=moments, bands=bands,
+            first=first, descend=descend,
         )  # fmt: skip
+        del models
         study.train(len(first))
         rows = study.rows()
         while study.seeds < max_seeds and _worth_more(rows, study.seeds, max_seeds):

@@ -68,12 +68,15 @@ class _Training:
     first: Record = field(default_factory=Record)
     initial: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
-    def loss(self, *, recorded: bool) -> tuple[Tensor, Record | None]:
-        """The loss of a pass with the random numbers of the first; recorded or not."""
+    def loss(self, *, recorded: bool, last: bool) -> tuple[Tensor, Record | None]:
+        """The loss of a pass with the random numbers of the first; recorded or not.
+
+        What updates do to features is recorded in the last one.
+        """
         seed_forward(self.seed)
         if not recorded:
             return scalar_loss(self.task, self.model, self.batch), None
-        recorder = Recorder(self.model, self.first.weights or None)
+        recorder = Recorder(self.model, self.first.weights or None, effects=last)
         with decomposed(self.model), recorder:
             loss = scalar_loss(self.task, self.model, self.batch)
         return loss, recorder.record
@@ -90,14 +93,14 @@ class _Training:
         for name, value in self.initial.items():
             self.values[name, WEIGHT_NORM, 0] = rms_of(value)
 
-    def enter(self, record: Record | None, step: int, taken: Taken, *, last: bool) -> None:
+    def enter(self, record: Record | None, step: int, taken: Taken) -> None:
         """Enter a recorded pass; none where nothing can have moved yet."""
         if record is not None and step == 0:
             self.start(record)
         elif record is not None and taken.rate:
-            self.compare(record, step, last=last)
+            self.compare(record, step)
 
-    def compare(self, record: Record, step: int, *, last: bool) -> None:
+    def compare(self, record: Record, step: int) -> None:
         """Enter what has moved since the first pass."""
         for label, now in record.features.items():
             if label in self.first.features:
@@ -108,12 +111,12 @@ class _Training:
             self.values[label, UPDATE_NORM, step] = norm
             sizes = [use.aligned for use in uses.values()]
             self.values[label, ALIGNED_NORM, step] = _pooled_sizes(sizes)
-            outputs = _pooled_sizes([size for use in uses.values() for size in use.outputs])
+            outputs = [size for use in uses.values() for size in use.outputs]
             inputs = _pooled_sizes([size for use in uses.values() for size in use.inputs])
-            if last and norm > 0:
-                self.values[label, OWN_UPDATE, step] = outputs
+            if outputs and norm > 0:
+                self.values[label, OWN_UPDATE, step] = _pooled_sizes(outputs)
                 if inputs > 0:
-                    self.values[label, ALIGNMENT, step] = outputs / (norm * inputs)
+                    self.values[label, ALIGNMENT, step] = _pooled_sizes(outputs) / (norm * inputs)
         parameters = trained_parameters(self.model)
         for name, initial in self.initial.items():
             self.values[name, UPDATE_NORM, step] = rms_of(parameters[name].detach() - initial)
@@ -158,16 +161,19 @@ def train_and_observe(
         trains, looks = step < steps[-1], step == 0 or step in steps
         loss = None
         if looks or descent is None:
-            loss, record = training.loss(recorded=looks)
-            training.enter(record, step, now, last=not trains)
+            loss, record = training.loss(recorded=looks, last=not trains)
+            training.enter(record, step, now)
         if trains and descent is not None:
             seed_forward(seed)
             descent.step(batch)
-            gradients, now = _gradients(model), now.step(descent.factor, descent.kept)
+            now = now.step(descent.factor, descent.kept)
         elif trains and loss is not None:
             optimizer.zero_grad()
             loss.backward()
-            gradients, now = _gradients(model), now.step(1.0, 1.0)
+            now = now.step(1.0, 1.0)
+        if step + 1 == steps[-1]:
+            gradients = _gradients(model)
+        if trains and descent is None:
             optimizer.step()
         if step + 1 in steps:
             taken[step + 1] = now
@@ -288,17 +294,21 @@ def _pooled_sizes(sizes: Sequence[float]) -> float:
 
 def pooled(tensors: Sequence[Tensor]) -> float:
     """RMS over all entries of several tensors that are finite: a mask's are not."""
-    return moved_size([torch.zeros_like(t) for t in tensors], tensors)
+    squares = sum(_squares(tensor.float(), tensor) for tensor in tensors)
+    count = sum(tensor.numel() for tensor in tensors)
+    return math.sqrt(squares / count) if count else float("nan")
 
 
 def moved_size(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """RMS of the change over all calls of a layer in one pass; masked entries do not change."""
-    squares, count = 0.0, 0
-    for old, new in zip(before, after, strict=False):
-        if old.shape != new.shape:
-            continue
-        change = (new - old).float()
-        masked = new < -1e30  # a mask of attention logits
-        squares += float(change.masked_fill(masked, 0.0).double().square().sum())
-        count += change.numel()
+    pairs = [(old, new) for old, new in zip(before, after, strict=False) if old.shape == new.shape]
+    squares = sum(_squares((new - old).float(), new) for old, new in pairs)
+    count = sum(new.numel() for _, new in pairs)
     return math.sqrt(squares / count) if count else float("nan")
+
+
+def _squares(change: Tensor, features: Tensor) -> float:
+    """Sum of squares of what is not masked: a mask of attention logits is below any of them."""
+    if float(features.amin()) < -1e30:
+        change = change.masked_fill(features < -1e30, 0.0)
+    return float(torch.linalg.vector_norm(change.double())) ** 2

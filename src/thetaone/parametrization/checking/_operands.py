@@ -16,7 +16,6 @@ from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.utils._pytree import tree_leaves
 
 from thetaone.laws import rms_operator_norm
-from thetaone.parametrization.reading import rms_of
 
 NORM_TOLERANCE = 0.1  # of the operator norms, which err downwards alike at every width
 
@@ -86,16 +85,20 @@ class Operand:
         shape = self.weight.shape[1:] if self.stacked else self.weight.shape
         return math.prod(shape[1:]), shape[0]
 
-    def norm(self) -> float:
-        """Induced RMS→RMS norm; the largest of the blocks; of a lookup, the RMS of its rows."""
-        if self.lookup or not math.isfinite(size := rms_of(self.weight)) or size == 0:
-            return rms_of(self.weight)
+    def norm(self, size: float) -> float:
+        """Induced RMS→RMS norm; the largest of the blocks; of a lookup, the RMS of its rows.
+
+        Args:
+            size: RMS of the weight.
+        """
+        if self.lookup or not math.isfinite(size) or size == 0:
+            return size
         weight = self.weight.detach().float()
         return float(rms_operator_norm(weight, NORM_TOLERANCE, batched=self.stacked).max())
 
-    def aligned_norm(self) -> float:
-        """The induced norm that entries of the same size would have in rank one."""
-        return rms_of(self.weight) * self.fans[0]
+    def aligned_norm(self, size: float) -> float:
+        """The induced norm that entries of the same RMS would have in rank one."""
+        return size * self.fans[0]
 
 
 def as_operand(operation: str, args: Sequence[Any], index: int, size: int | None) -> Operand:
@@ -146,7 +149,7 @@ def apply_update(
         index: Which argument is the weight.
         update: Of the weight's own shape there.
     """
-    changed = [update if i == index else arg for i, arg in enumerate(args)]
+    changed = [*replaced(args, index, update)]
     if operation in _WITHOUT_ADDEND:
         return _WITHOUT_ADDEND[operation](*changed[1:3])
     if operation == "convolution":
@@ -169,6 +172,11 @@ def attention_logits(args: tuple[Any, ...], kwargs: Any) -> Tensor:
     return query @ key.transpose(-2, -1) * scale
 
 
+def replaced(args: Sequence[Any], index: int, tensor: Tensor) -> tuple[Any, ...]:
+    """Arguments with another tensor in one place."""
+    return (*args[:index], tensor, *args[index + 1 :])
+
+
 def tensors_of(value: Any) -> Iterator[Tensor]:
     """The tensors of arguments or of an output, also of an object's attributes.
 
@@ -178,12 +186,15 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
         while is_functorch_wrapped_tensor(value):
             value = get_unwrapped(value)
         yield value
-        return
-    for leaf in tree_leaves(value):
-        if isinstance(leaf, Tensor):
-            yield from tensors_of(leaf)
-        elif hasattr(leaf, "__dataclass_fields__"):
-            yield from (v for v in vars(leaf).values() if isinstance(v, Tensor))
+    elif type(value) in (tuple, list):
+        for entry in value:
+            yield from tensors_of(entry)
+    elif not isinstance(value, (int, float, str)) and value is not None:
+        for leaf in tree_leaves(value):
+            if isinstance(leaf, Tensor):
+                yield from tensors_of(leaf)
+            elif hasattr(leaf, "__dataclass_fields__"):
+                yield from (v for v in vars(leaf).values() if isinstance(v, Tensor))
 
 
 def entries_of(tensor: Any) -> Any:

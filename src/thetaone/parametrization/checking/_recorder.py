@@ -30,6 +30,7 @@ from thetaone.parametrization.checking._operands import (
     entries_of,
     is_gain,
     memory_of,
+    replaced,
     tensors_of,
 )
 from thetaone.parametrization.checking._task_calls import check_hooks
@@ -111,16 +112,20 @@ class Recorder(TorchDispatchMode):
 
     Args:
         model: Is called inside.
-        before: Weights of an earlier pass: uses then hold the change since, and what it does.
+        before: Weights of an earlier pass: uses then hold the change since.
+        effects: Whether uses hold what that change does, too.
 
     Attributes:
         record: What was seen.
     """
 
-    def __init__(self, model: nn.Module, before: Mapping[UseKey, Tensor] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, before: Mapping[UseKey, Tensor] | None = None, *,
+        effects: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.record = Record()
-        self._model, self._before = model, before
+        self._model, self._before, self._effects = model, before, effects
         self._origins: dict[int, Origin] = {}
         self._alive: list[Tensor] = []  # so that no storage's address is used twice in a pass
         self._features: set[tuple[Any, ...]] = set()
@@ -129,6 +134,7 @@ class Recorder(TorchDispatchMode):
         self._calls: list[tuple[str, nn.Module]] = []
         self._counts: dict[str, int] = defaultdict(int)
         self._sizes: dict[str, int] = {}
+        self._stored: set[int] = set()  # storages of parameters
         self._handles: list[Any] = []
         self._paused = False
 
@@ -138,6 +144,7 @@ class Recorder(TorchDispatchMode):
             names = frozenset({canonical(name)} if parameter.requires_grad else ())
             self._note(parameter, Origin(False, names))
             self._sizes[canonical(name)] = parameter.numel()
+            self._stored.add(memory_of(parameter))
         for buffer in self._model.buffers():
             self._note(buffer, _CONSTANT)
         for name, module in self._model.named_modules():
@@ -230,19 +237,19 @@ class Recorder(TorchDispatchMode):
         if key not in uses:
             size = self._sizes[next(iter(names))] if len(names) == 1 else None
             shown = weight if update is None else update
-            operand = as_operand(operation, _replaced(args, index, shown), index, size)
-            norms = operand.norm(), operand.aligned_norm()
+            operand = as_operand(operation, replaced(args, index, shown), index, size)
+            rms = rms_of(operand.weight)
+            norms = operand.norm(rms), operand.aligned_norm(rms)
             uses[key] = Use(names, *norms, operand.fans, operand.lookup)
             if self._before is None:
                 self.record.weights[key] = weight.detach().clone()
-        if update is not None:
+        if update is not None and self._effects:
             moved = apply_update(operation, func, args, kwargs, index, update)
             uses[key].outputs.append(rms_of(moved))
             if operation not in LOOKUPS and len(places) == 2:
                 met = args[places[1 - places.index(index)]]
-                uses[key].inputs.append(
-                    rms_of(met if met.layout == torch.strided else met.to_dense())
-                )
+                dense = met if met.layout == torch.strided else met.to_dense()
+                uses[key].inputs.append(rms_of(dense))
         return label
 
     def _meets_features(self, operation: str, origins: list[Origin]) -> bool:
@@ -310,8 +317,7 @@ class Recorder(TorchDispatchMode):
     def _key(self, label: str, weight: Tensor) -> UseKey:
         """One key a slice of a parameter; one a call for what is computed from parameters."""
         self._counts[label] += 1
-        storage = memory_of(weight)
-        if any(memory_of(p) == storage for p in self._model.parameters()):
+        if memory_of(weight) in self._stored:
             return (label, weight.storage_offset(), tuple(weight.shape), weight.stride())
         return (label, self._counts[label])
 
@@ -342,7 +348,3 @@ class Recorder(TorchDispatchMode):
 def _name(func: Any) -> str:
     name: str = func.overloadpacket.__name__
     return name.removesuffix("_")  # in place or not
-
-
-def _replaced(args: Sequence[Any], index: int, tensor: Tensor) -> tuple[Any, ...]:
-    return (*args[:index], tensor, *args[index + 1 :])

@@ -72,8 +72,10 @@ class Sizes:
         )
 
 
-def check_sizes(sizes: Sizes) -> None:
-    """Refuse a task whose models are not built anew, or do not depend on their width.
+def build_models(sizes: Sizes) -> list[nn.Module]:
+    """A model of every size.
+
+    Refuses a task whose models are not built anew, or do not depend on their width.
 
     Raises:
         TaskError: Two calls return models that train the same parameters.
@@ -81,16 +83,15 @@ def check_sizes(sizes: Sizes) -> None:
     """
     smallest = sizes.model(0)
     _check_anew(smallest, sizes.model(0), sizes.width(0))
-    if sizes.axis == DEPTH:
-        return
-    largest = sizes.model(len(sizes.values) - 1)
-    small, large = ([tuple(p.shape) for p in one.parameters()] for one in (smallest, largest))
-    if small == large:
+    models = [smallest, *(sizes.model(index) for index in range(1, len(sizes.values)))]
+    small, large = ([tuple(p.shape) for p in models[at].parameters()] for at in (0, -1))
+    if sizes.axis == WIDTH and small == large:
         raise MismatchError(
             f"model(width={sizes.values[-1]}) has the same shapes as "
             f"model(width={sizes.values[0]}): the model's width does not change. Make task.model "
             "use its width argument"
         )
+    return models
 
 
 def _check_anew(one: nn.Module, other: nn.Module, width: int) -> None:

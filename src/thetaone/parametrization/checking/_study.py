@@ -10,7 +10,7 @@ from torch import nn
 from thetaone.errors import PrescriptionError, TaskError
 from thetaone.parametrization._names import place, stacks_of
 from thetaone.parametrization.applying import Parametrization, parametrize, prescribe
-from thetaone.parametrization.checking._descent import MakeDescent, gradient_followers
+from thetaone.parametrization.checking._descent import MakeDescent, fuse, gradient_followers
 from thetaone.parametrization.checking._observe import Observation, train_and_observe
 from thetaone.parametrization.checking._recorder import SHIFT, Moment
 from thetaone.parametrization.checking._sizes import Sizes
@@ -46,7 +46,8 @@ class Study:
     """Trains models of every size, seed after seed, and keeps measured over expected sizes.
 
     Args:
-        sizes: The models.
+        sizes: What is compared.
+        models: One of every size, to be read.
         reference: ``mup``: prescribes what is expected.
         judged: Builds the optimizers.
         lr: Learning rate at the base.
@@ -62,6 +63,7 @@ class Study:
     def __init__(
         self,
         sizes: Sizes,
+        models: Sequence[nn.Module],
         reference: Parametrization,
         judged: Parametrization,
         *,
@@ -86,7 +88,6 @@ class Study:
         self._silent: dict[str, None] = {}
         self._makers: dict[str, str] = {}
         self._zero_initial = False
-        models = [sizes.model(index) for index in range(len(sizes.values))]
         self._stacks = self._read_stacks(models)
         if sizes.depths and self._base is not None:  # factors in the base's own code count as its
             branches = read_branches(models[0], self._options["sample"])
@@ -219,11 +220,15 @@ class Study:
     def _optimizer(self, model: nn.Module, index: int) -> torch.optim.Optimizer:
         prescription = self._prescriptions[index]
         if self.judged.base is None or prescription is None:
-            return self.judged(model, self.sizes.width(index), self.lr)
-        return parametrize(
-            model, base=prescription, optimizer=self.judged.optimizer, lr=self.lr,
-            **self.judged.options,
-        )  # fmt: skip
+            optimizer = self.judged(model, self.sizes.width(index), self.lr)
+        else:
+            optimizer = parametrize(
+                model, base=prescription, optimizer=self.judged.optimizer, lr=self.lr,
+                **self.judged.options,
+            )  # fmt: skip
+        if self.judged.builder is None:
+            fuse(optimizer)
+        return optimizer
 
     def _enter_clipping(
         self, seen: Observation, index: int, seed: int, followers: frozenset[str]
