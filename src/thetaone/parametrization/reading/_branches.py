@@ -16,7 +16,7 @@ def branches_of(linearity: Linearity) -> tuple[Branch, ...]:
     """The residual branches that a program shows and that hold parameters, in order."""
     residuals = Residuals(linearity)
     every = residuals.all()
-    with_insides = [(one, residuals.inside(one)) for one in every]
+    with_insides = [(one, residuals.inside(one, every)) for one in every]
     ends = {one: _ends(residuals, one) for one in every}
     outputs = {one: _outputs(residuals, one) for one in every}
     return tuple(

@@ -82,15 +82,18 @@ class Residuals:
                 front.append(user.output)
         return False
 
-    def inside(self, residual: Residual) -> list[str]:
+    def inside(self, residual: Residual, residuals: Sequence[Residual]) -> list[str]:
         """The parameters between stream and branch.
 
         Those used on the way, and what blocks on the way compute from something else, such as keys
-        from an encoder's output; not what the encoder computed.
+        from an encoder's output; not what the encoder or another stream computed.
         """
-        closures = (self.program.closure(v) for v in (residual.branch, residual.stream))
-        branch, stream = closures
-        bits = branch & ~stream
+        depends, closure = self.program.depends, self.program.closure
+        bits = closure(residual.branch) & ~closure(residual.stream)
+        for value in {v for other in residuals for v in (other.stream, other.total.output)}:
+            source = value.source if depends(residual.branch, value) else None
+            if source and self._is_other_stream(source, residual.stream):
+                bits &= ~closure(value)
         used = [use for use in self.linearity.uses.all if bits >> use.operation.index & 1]
         on_way = {u.parameter for u in used if self._takes(u.operation, residual.stream)}
         blocks = {block(name) for name in on_way}
@@ -202,19 +205,42 @@ class Residuals:
         """
         total, stream = one.total.output, one.stream
         start = 0 if stream.source is None else stream.source.index + 1
+        reached, direct = {stream}, self.linearity.users(stream)
+        once = not any(u is not one.total and _adds_features(u) for u in self._past_moves(stream))
         for operation in self.program.following(start):
-            if not self.linearity.is_live(operation) or not self._takes(operation, stream):
+            if not self.linearity.is_live(operation) or reached.isdisjoint(operation.inputs):
                 continue
             if self.program.depends(operation.output, total):
                 continue
             uses = [u for out in operation.outputs for u in self.linearity.users(out)]
+            if once and one.total not in uses and self._is_other_stream(operation, stream):
+                continue
+            reached.update(operation.outputs)
             rest = (u for u in uses if u is not one.total and u.name not in _CHOICES)
             if any(self.program.depends(u.output, total) for u in rest):
                 return False
-        direct = [
-            u for u in self.linearity.users(stream) if u is not one.total and u.name not in _CHOICES
-        ]
+        direct = [u for u in direct if u is not one.total and u.name not in _CHOICES]
         return not any(self._bypasses(u, one) for u in direct)
+
+    def _past_moves(self, value: Value) -> Iterator[Operation]:
+        """What takes a value, as it is or in another shape or type."""
+        for user in self.linearity.users(value):
+            if user.name in MOVES:
+                yield from (u for out in user.outputs for u in self._past_moves(out))
+            else:
+                yield user
+
+    def _is_other_stream(self, operation: Operation, stream: Value) -> bool:
+        """Whether a sum adds what comes from a stream to features that do not.
+
+        As the second stream of a reversible block, which the next one takes as it is.
+        """
+        if not _adds_features(operation):
+            return False
+        terms = [term.value for term in self._terms(operation, 1.0)]
+        origins = [backward_factor(v)[1] for v in terms if v.kind in (ACTIVATION, INPUT)]
+        apart = [v for v in origins if not self.program.depends(v, stream)]
+        return bool(apart) and stream not in origins
 
     def _takes(self, operation: Operation, stream: Value) -> bool:
         return self.program.depends(operation.output, stream)
