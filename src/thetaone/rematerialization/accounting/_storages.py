@@ -36,6 +36,10 @@ class StorageTracker(TorchDispatchMode):
         """Start the peak again from what is alive now."""
         self.peak_bytes = self.live_bytes
 
+    def has_seen(self, tensor: torch.Tensor) -> bool:
+        """Whether all storages of a tensor were born while it was active."""
+        return all(key(part) in self._seen for part in dense_parts(tensor))
+
     def number(self, tensor: torch.Tensor) -> int | None:
         """The number under which the storage of a tensor was born; None if it was not seen."""
         entry = self._seen.get(key(tensor))

@@ -79,7 +79,7 @@ def rematerialize(
         raise InputError(f"model is a {type(model).__name__}: need an nn.Module")
     _require_graph_breaks(model)
     tier = DiskTier(disk) if isinstance(disk, str | Path) else disk
-    replan, adapt, sizes = None, None, None
+    within, adapt, sizes = None, None, None
     if schedule is None:
         assert budget is not None
         args, kwargs = as_call(sample)
@@ -95,13 +95,14 @@ def rematerialize(
             modules = {one.name: model.get_submodule(one.name) for one in chain.stages}
             sampled = model_conditions(Modes(modules.values()), args, kwargs)
             adapt = ForModel(within, blocks, sampled, sizes)
-        else:
-            replan = within
     with as_written(model):
         links = find_blocks(model, blocks, lambda: schedule.stages)
     require_same_blocks(schedule, links)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
+    if links.container is not None:
+        adapt = None  # a container sees all that its blocks are called with
+    replan = within if adapt is None else None
     return attach(model, links, schedule, replan=replan, adapt=adapt, disk=tier, sizes=sizes)
 
 

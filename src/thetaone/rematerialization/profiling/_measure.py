@@ -23,7 +23,12 @@ from thetaone.rematerialization.profiling._subject import Subject
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of one block, as in ``Stage``; ``passing`` flows in and out unchanged."""
+    """Bytes of one block, as in ``Stage``.
+
+    ``passing`` flows in and out unchanged. A forward that writes no tape keeps ``left`` on what the
+    block reaches, for whoever wants it, and ``hidden`` where nobody sees it: on the ``ctx`` of an
+    autograd.Function, in what a tensor's hook closes over, in a cycle.
+    """
 
     output: int
     tape: int
@@ -31,6 +36,8 @@ class Sizes:
     taping_scratch: int
     backward_scratch: int
     passing: int
+    left: int
+    hidden: int
 
 
 def measure_sizes(subject: Subject) -> Sizes:
@@ -50,6 +57,8 @@ def measure_sizes(subject: Subject) -> Sizes:
             size = storage_bytes(outputs if alone else _born(outputs, flowing, subject))
             through = [one for one in outputs if not alone and _among(one, flowing)]
             passing = storage_bytes(through)
+            returned = storage_bytes(_born(outputs, flowing, subject))
+            left, hidden = _kept(subject, tracker, returned)
             plain_peak = high.peak
             del flowing, outputs
         with subject.as_called(), StorageTracker() as tracker:
@@ -74,7 +83,20 @@ def measure_sizes(subject: Subject) -> Sizes:
         taping_scratch=max(0, taping_peak - tape),
         backward_scratch=scratch,
         passing=passing,
+        left=left,
+        hidden=hidden,
     )
+
+
+def _kept(subject: Subject, tracker: StorageTracker, returned: int) -> tuple[int, int]:
+    """Bytes that a forward left on what the block reaches, and others beside what it returned."""
+    alive = tracker.live_bytes  # before the look at the state, which copies what is small
+    reached = [one.value for one in subject.watch.now().in_place]
+    reached += [buffer for _, _, _, buffer, _ in subject.watch.buffers()]
+    left = storage_bytes(
+        one for one in reached if isinstance(one, torch.Tensor) and tracker.has_seen(one)
+    )
+    return left, max(0, alive - returned - left)
 
 
 def _among(tensor: torch.Tensor, others: Iterable[torch.Tensor]) -> bool:

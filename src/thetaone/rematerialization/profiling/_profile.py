@@ -3,11 +3,9 @@
 import hashlib
 import inspect
 import statistics
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -27,6 +25,13 @@ from thetaone.rematerialization.blocks import (
 from thetaone.rematerialization.profiling._capture import called_again, capture
 from thetaone.rematerialization.profiling._conditions import Modes, conditions
 from thetaone.rematerialization.profiling._isolation import unhooked, untouched
+from thetaone.rematerialization.profiling._joints import (
+    kept_bytes,
+    list_starts,
+    warn_of_joints,
+    why_separate,
+    with_joints,
+)
 from thetaone.rematerialization.profiling._measure import (
     Sizes,
     measure_region,
@@ -85,7 +90,7 @@ def profile(
         run = partial(forward or _call, model, *inputs, **kwargs)
         chosen = find_blocks(model, blocks, partial(called_again, model, run))
         subjects = captured(chosen, run)
-        _warn_of_joints(chosen, subjects)
+        warn_of_joints(chosen, subjects)
         return measured_chain(subjects, repeats, model=type(model).__name__)
 
 
@@ -153,28 +158,6 @@ def _call(model: nn.Module, *inputs: Any, **kwargs: Any) -> Any:
     return model(*inputs, **kwargs)
 
 
-def _warn_of_joints(blocks: Blocks, subjects: list[Subject]) -> None:
-    """Say where no region may span two blocks of one list, and why."""
-    reasons = [
-        after.joint
-        for before, after in pairwise(subjects)
-        if after.joint and _list_of(blocks, before.name) == _list_of(blocks, after.name)
-    ]
-    if reasons:
-        where = "" if len(reasons) == len(subjects) - 1 else f" at {len(reasons)} places"
-        warnings.warn(
-            f"{reasons[0]}: no region will span two blocks{where}, they are recomputed one by one",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-
-
-def _list_of(blocks: Blocks, name: str) -> str:
-    return max(
-        (one for one in blocks.lists if not one or name.startswith(f"{one}.")), key=len, default=""
-    )
-
-
 @dataclass(frozen=True)
 class Times:
     """Measured times of blocks of one kind.
@@ -205,7 +188,8 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
     copied = sum(copied_bytes(subject, one.moving) for subject, one in unique)
     passing = _passing(subjects, sizes)
     # what is kept once for the whole chain, whatever the schedule; copies twice in a recomputation
-    aside = cast_bytes(blocks) + 2 * copied + passing
+    aside = cast_bytes(blocks) + 2 * copied + passing + kept_bytes(sizes)
+    subjects = with_joints(subjects, sizes)
     pending = _pending_gradients(subjects)
     arrivals = [*(one.arrives for one in subjects[1:]), 0]
     stages = [
@@ -221,26 +205,13 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
         stages=tuple(stages),
         input_requires_grad=any(one.requires_grad for one in flowing),
         load_seconds=measure_region(subjects[0], 4 * repeats),
-        separate=_separate(subjects),
-        lists=_lists(subjects),
+        separate=why_separate(subjects),
+        lists=list_starts(subjects),
         links=tuple(one.link for one in subjects) if any(one.link for one in subjects) else (),
         moving=tuple(dict.fromkeys(name for one in repeated for name in one.moving)),
         context=context,
         signature=hashlib.sha256(repr(sorted(context.items())).encode()).hexdigest()[:16],
     )
-
-
-def _separate(subjects: list[Subject]) -> str:
-    """Why no region may span two blocks; empty when one may."""
-    reasons = [one.joint for one in subjects[1:]]
-    return next(filter(None, reasons), "") if all(reasons) else ""
-
-
-def _lists(subjects: list[Subject]) -> tuple[int, ...]:
-    """Where no region may span a stage and the one before it, if regions may span others."""
-    if _separate(subjects):
-        return ()
-    return tuple(place for place, one in enumerate(subjects) if place and one.joint)
 
 
 def cast_bytes(blocks: Iterable[nn.Module]) -> int:
