@@ -11,7 +11,7 @@ from thetaone.studies.diagnosis import _diagnose as _doctor
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit, match=r"\d") as stopped:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main(["doctor", *arguments])
     assert isinstance(stopped.value.code, int)
     return stopped.value.code

@@ -24,7 +24,7 @@ def loss(model, batch):
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit, match=r"\d") as stopped:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main([*arguments])
     assert isinstance(stopped.value.code, int)
     return stopped.value.code

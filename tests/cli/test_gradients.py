@@ -9,9 +9,10 @@ from thetaone.records import EstimatorBakeoff
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main(["gradients", *arguments])
-    return int(stop.value.code or 0)
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
 
 
 def test_prints_a_table_with_a_recommendation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from thetaone.tasks import load_task
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit, match=r"\d") as stopped:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main(["init", *arguments])
     assert isinstance(stopped.value.code, int)
     return stopped.value.code

@@ -172,9 +172,10 @@ def test_unknown_name_lists_the_names() -> None:
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main(["laws", *arguments])
-    return int(caught.value.code or 0)
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
 
 
 def test_command_prints_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from thetaone.records import TransferResult
 
 
 def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit, match=r"\d") as stopped:
+    with pytest.raises(SystemExit, match=r"^\d+$") as stopped:
         main(["report", *arguments])
     assert isinstance(stopped.value.code, int)
     return stopped.value.code
