@@ -110,7 +110,7 @@ def test_a_bad_file_is_one_line(
     text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run.toml").write_text(text)
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["transfer", str(tmp_path / "task.py"), *CALL, "--config", str(tmp_path / "run.toml")])
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("thetaone: ")
@@ -200,6 +200,6 @@ def test_a_file_that_cannot_be_meant_is_refused(
     text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run.toml").write_text(text)
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main([*SWEEP, str(tmp_path / "task.py"), "--config", str(tmp_path / "run.toml")])
     assert re.search(message, capsys.readouterr().err)

@@ -16,7 +16,7 @@ from thetaone.tasks import load_task
 
 
 def test_the_source_problem(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["plan", "--length", "10", "--keep-every", "5", "--forward", "20ns", "--load", "10ns"])
     rows = {
         line.strip().split("   ")[0]: line
@@ -56,7 +56,7 @@ def test_an_optimizer_that_cannot_step_the_model_is_named() -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["plan", *map(str, arguments)])
     return capsys.readouterr().out
 
@@ -119,13 +119,13 @@ def test_a_hundred_thousand_layers_are_planned_in_closed_form(
 def test_bad_plans_are_named(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["plan", *arguments])
     assert message in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["plan", "lm", "--width", "16", "--plot", "plan.nope"])
     assert "--plot=plan.nope: cannot be written" in capsys.readouterr().err

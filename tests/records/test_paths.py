@@ -59,7 +59,7 @@ def test_a_configuration_file_goes_home(home: Path) -> None:
         'engine = "serial"\nstorage = "~/s.journal"\nreport = "~/out"\noutput = "~/o.json"\n'
     )
     (home / "run.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["sweep", "--config", "~/run.toml"])
     names = {"task.py", "run.toml", "s.journal", "out", "o.json"}
     assert {path.name for path in home.iterdir()} >= names

@@ -16,7 +16,7 @@ def test_command_prints_a_curve_and_writes_the_record(
 ) -> None:
     path, picture = tmp_path / "run.json", tmp_path / "curve.png"
     line = f"policy cartpole --env-steps 6000 --width 16 --output {path} --plot {picture}".split()
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(line)
     printed = capsys.readouterr().out
     run = PolicyRun.from_json(path)
@@ -44,7 +44,7 @@ def test_command_prints_a_curve_and_writes_the_record(
 def test_bad_input_is_one_line_and_code_2(
     line: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(line.split())
     assert message in capsys.readouterr().err
 

@@ -155,7 +155,7 @@ def make_environment():
 def test_the_command_takes_a_file(tmp_path: Path) -> None:
     task, record = tmp_path / "balance.py", tmp_path / "run.json"
     task.write_text(FILE)
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(f"policy {task} --env-steps 2000 --width 8 --output {record}".split())
     run = PolicyRun.from_json(record)
     assert run.task == "balance"
@@ -177,7 +177,7 @@ def test_a_bad_file_is_one_line_and_code_2(
     task = tmp_path / "mine.py"
     if text is not None:
         task.write_text(text)
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["policy", str(task)])
     assert message in " ".join(capsys.readouterr().err.split())
 

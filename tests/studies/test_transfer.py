@@ -296,7 +296,7 @@ CALL = ["--widths", "16,32", "--target", "64", "--steps", "3", "--seeds", "0", "
 def test_bad_input_is_one_line_and_exit_2(source, extra, message, tmp_path, capsys) -> None:
     path = tmp_path / "my_task.py"
     path.write_text(source)
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["transfer", str(path), *CALL, *extra])
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("thetaone: ")
@@ -305,7 +305,7 @@ def test_bad_input_is_one_line_and_exit_2(source, extra, message, tmp_path, caps
 
 
 def test_debug_shows_the_traceback(tmp_path, capsys) -> None:
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["--debug", "transfer", str(tmp_path / "gone.py"), "--target", "64"])
     assert "Traceback" in capsys.readouterr().err
 

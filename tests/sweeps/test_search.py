@@ -245,7 +245,7 @@ def test_a_transfer_searches_end_to_end_from_the_command_line(tmp_path: Path) ->
     rates: dict[str, float] = {}
     for search in ("grid", "auto"):
         folder = tmp_path / search
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main([*call, "--search", search, "--report", str(folder)])
         result = TransferResult.from_json(folder / "result.json")
         rates[search] = math.log2(result.chosen_lr)

@@ -382,7 +382,7 @@ def test_a_file_and_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "config.yaml"
     path.write_text("beta: 0.05\nnum_generations: 4\nnormalize_advantages: false\n")
     assert audit(path).trainer == "TRL RLOOTrainer"
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["audit", str(path), "--json"])
     again = ObjectiveAudit.from_json(capsys.readouterr().out)
     assert again == t1.estimators.policy.audit(path)

@@ -79,6 +79,18 @@ class EstimatorRow(Record):
         )
 
     @property
+    def variance_words(self) -> str:
+        """The variance with its standard error."""
+        return f"{self.variance:.3g} ± {self.variance_stderr:.1g}" if self.variance else "0"
+
+    @property
+    def efficiency_words(self) -> str:
+        """The efficiency with its standard error; words where there is no noise."""
+        if not self.variance:
+            return "no noise"
+        return f"{self.efficiency:.3g} ± {self.efficiency_stderr:.1g}"
+
+    @property
     def trusted(self) -> bool:
         """Whether nothing speaks against using it as a gradient of the expectation."""
         return self.unbiased and self.verdict in ("agrees", "no reference")
@@ -192,9 +204,9 @@ def _cells(row: EstimatorRow) -> list[str]:
         row.estimator,
         row.declared,
         "–" if isnan(row.bias_z) else f"{row.bias_z:+.1f}",
-        f"{row.variance:.3g} ± {row.variance_stderr:.1g}",
+        row.variance_words,
         str(row.evaluations),
         format_seconds(row.seconds),
-        f"{row.efficiency:.3g} ± {row.efficiency_stderr:.1g}",
+        row.efficiency_words,
         row.verdict,
     ]

@@ -65,8 +65,8 @@ def describe_bakeoff(bakeoff: EstimatorBakeoff) -> Page:
         headline=_headline(comparisons),
         lead=(
             f"{counted(rows, 'gradient')} on {counted(len(comparisons), 'problem')} were judged "
-            f"against a reference; {caught} of those that claim to be unbiased "
-            f"{'is' if caught == 1 else 'are'} not. "
+            f"against a reference; {caught or 'none'} of those that claim to be unbiased "
+            f"{'is' if caught <= 1 else 'are'} seen to be biased. "
             "What can be trusted is ranked by the variance that it leaves for the time it takes."
         ),
         meta=f"thetaone gradients · {seconds}",
@@ -95,11 +95,12 @@ def _verdicts(comparisons: tuple[EstimatorComparison, ...]) -> Table:
         claiming = [row for row in found.rows if row.unbiased]
         biased = [row.estimator for row in claiming if row.verdict == "biased"]
         agreeing = sum(row.verdict == "agrees" for row in claiming)
+        noisy = sum(row.verdict == "too noisy to tell" for row in claiming)
         measured = f"{agreeing} of {len(claiming)} agree with {_reference(found)}"
-        if biased:
-            measured += f"; off: {', '.join(biased)}"
-        standing: Standing = "fails" if biased else "holds" if agreeing else "open"
-        word = {"fails": "some are biased", "holds": "none is biased", "open": "too noisy to tell"}
+        measured += f"; {noisy} too noisy to tell" if noisy else ""
+        measured += f"; off: {', '.join(biased)}" if biased else ""
+        standing: Standing = "fails" if biased else "open" if noisy or not agreeing else "holds"
+        word = {"fails": "some are biased", "holds": "none is biased", "open": "none seen biased"}
         claim = f"{found.problem}: what claims to be unbiased is"
         rows.append((claim, measured, Verdict(standing, word[standing])))
     return Table(
@@ -156,10 +157,10 @@ def _row(row: EstimatorRow) -> tuple[str | Verdict, ...]:
         Verdict(standing, row.verdict),
         signed(row.bias_z, 1),
         f"{row.resolution:.1%}",
-        f"{row.variance:.3g} ± {row.variance_stderr:.1g}",
+        row.variance_words,
         str(row.evaluations),
         f"{format_seconds(row.seconds)} ± {format_seconds(row.seconds_stderr)}",
-        f"{row.efficiency:.3g} ± {row.efficiency_stderr:.1g}",
+        row.efficiency_words,
         row.declared,
     )
 

@@ -24,6 +24,7 @@ from thetaone.report.figures import (
 from thetaone.report.page._appendix import laws_table, laws_words
 from thetaone.report.page._contents import Code, Fact, Page, Section, Table
 from thetaone.report.page._sections import coordinates_title
+from thetaone.report.page._summary import drift_fact
 from thetaone.version import __version__
 
 
@@ -31,15 +32,14 @@ def describe_sweep(sweep: SweepResult) -> Page:
     """Loss against learning rate, the best rate of each size, how far it moves."""
     name = short_name(sweep.parametrization)
     drift = sweep.drift
-    moves = "no drift: fewer than two sizes have a best rate" if drift is None else (
-        f"{signed(drift.octaves)} octaves ({between(*drift.interval)}) from {drift.axis} "
-        f"{drift.from_width} to {drift.to_width}"
+    moves = "fewer than two sizes have a best rate" if drift is None else (
+        f"the best rate moves by {signed(drift.octaves)} octaves ({between(*drift.interval)}) from "
+        f"{drift.axis} {drift.from_width} to {drift.to_width}"
     )  # fmt: skip
     facts = (
         Fact(label="Best learning rate", value=f"{sweep.best_lr:.3g}",
              note=f"at {sweep.axis} {sweep.reference_size}"),
-        Fact(label="Drift of the best rate", value="–" if drift is None else signed(drift.octaves),
-             note=moves),
+        drift_fact(drift, sweep.parametrization),
         Fact(label="Trainings", value=f"{sweep.n_trained}",
              note=f"{sweep.n_reused} more were stored; {clock(sweep.wall_seconds)}"),
     )  # fmt: skip
@@ -49,7 +49,7 @@ def describe_sweep(sweep: SweepResult) -> Page:
     return _page(
         "sweep", f"{sweep.task}: the best learning rate in {name} is {sweep.best_lr:.3g}",
         f"{sweep.task} was trained at {counted(len(sweep.sizes), sweep.axis)} and "
-        f"{counted(len(sweep.lrs), 'learning rate')} with {sweep.optimizer}: {moves}.",
+        f"{counted(len(sweep.lrs), 'learning rate')} with {sweep.optimizer}; {moves}.",
         facts, figures, str(sweep),
     )  # fmt: skip
 
@@ -59,8 +59,9 @@ def describe_check(check: CoordinateCheck) -> Page:
     layers = {row.layer for row in check.rows}
     facts = (
         Fact(label="Layers", value=str(len(layers)),
-             note=f"{len(check.failed_layers)} fail"),
-        Fact(label=check.axis.capitalize(), value=" ".join(map(str, check.sizes)),
+             note=f"{len(check.failed_layers)} fail; {counted(len(check.undecided), 'row')} "
+             "undecided"),
+        Fact(label=check.axis.capitalize(), value=", ".join(map(str, check.sizes)),
              note=f"{counted(check.seeds, 'seed')}, after {counted(check.steps[-1], 'step')}"),
         Fact(label="Learning rate", value=f"{check.lr:.3g}",
              note=f"{check.optimizer}, {short_name(check.parametrization)}"),

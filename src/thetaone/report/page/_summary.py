@@ -3,7 +3,7 @@
 import math
 
 from thetaone.records import CoordinateCheck, Drift, TransferResult, saving
-from thetaone.report.drawing import between, bytes_words, clock, percent, signed
+from thetaone.report.drawing import between, bytes_words, clock, percent, short_name, signed
 from thetaone.report.figures import TOLERANCE_OCTAVES
 from thetaone.report.page._answer import interval_words, level_verdict
 from thetaone.report.page._contents import Cell, Fact, Table, Verdict
@@ -77,7 +77,7 @@ def facts(result: TransferResult) -> tuple[Fact, ...]:
             value=f"{result.chosen_lr:.3g}",
             note=f"log₂ {signed(math.log2(result.chosen_lr))}, best at width {tuned_width(result)}",
         ),
-        _drift_fact(result.mup.drift),
+        drift_fact(result.mup.drift, "mup"),
         Fact(
             label="Transfer penalty",
             value=percent(worst_penalty(result)),
@@ -187,8 +187,9 @@ def _what_would_tell(drift: Drift) -> str:
     )
 
 
-def _drift_fact(drift: Drift | None) -> Fact:
-    label = "Drift of the best rate (µP)"
+def drift_fact(drift: Drift | None, parametrization: str) -> Fact:
+    """How far the best rate moved, with its interval."""
+    label = f"Drift of the best rate ({short_name(parametrization)})"
     if drift is None:
         return Fact(label=label, value="–", note="fewer than two sizes have a best rate")
     note = f"octaves, {drift.axis} {drift.from_width} → {drift.to_width}"
