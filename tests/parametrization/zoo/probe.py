@@ -4,10 +4,15 @@ A module's output is looked at where the module owns parameters, and the pass's 
 that is folded into a module's parameters is taken off its output again. What goes into softmax,
 sigmoid and their like is looked at where it goes in, attention logits of the fused operation too:
 no factor can have been folded into those.
+
+Two draws are taken out, which differ from width to width whatever the factors are. The loss is of
+what the model's result has changed by: the first result falls as r^-1/2, and with it what it adds
+to the first gradients. And which experts ``topk`` picks is said once for all widths: the logits
+of a router fall too, so that some tokens change their expert at the first steps, more of them
+the wider it is, and each such change is Θ(1).
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -74,10 +79,19 @@ class Arguments(TorchFunctionMode):
             argument = q @ k.mT * (kwargs.get("scale") or q.shape[-1] ** -0.5)
         elif name in FUNCTIONS and _is_plain(args[0]):
             argument = args[0].detach()
+        elif name == "topk":
+            return _picked(*args, **kwargs)
         if argument is not None:
             count = sum(key.startswith(f"<{name} ") for key in self.seen)
             self.seen[f"<{name} {count}>"] = torch.nan_to_num(argument, 0, 0, 0)
         return func(*args, **kwargs)
+
+
+def _picked(scores: Tensor, k: int, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """As ``topk``: each of as many tokens, whatever the scores."""
+    count = scores.shape[dim]
+    picked = torch.arange(scores.shape[0])[:, None] + count // k * torch.arange(k)
+    return scores.gather(dim, picked % count), picked % count
 
 
 def _is_plain(value: Tensor) -> bool:
@@ -120,12 +134,14 @@ def watched(
         roles=roles,
     )  # fmt: skip
     stepped = t1.parametrize(model, base=prescription, lr=rate, optimizer=optimizer, frozen=frozen)
-    folds: dict[str, float] = {}
+    folds: dict[str, Tensor] = {}
     for rule in prescription.rules:
         owner, _, local = rule.name.rpartition(".")
-        if local not in ("weight", "bias"):
+        if local != "weight":
             continue  # raw: its module's output may be anything
-        folds[owner] = max(folds.get(owner, 1.0), rule.fold, key=lambda f: abs(math.log(f)))
+        folds[owner] = torch.full(rule.shape[:1] if rule.rows else (), rule.fold)
+        for row in rule.rows:
+            folds[owner][row.start : row.stop] *= row.factor
     outputs: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -143,24 +159,18 @@ def watched(
 
 def sizes(one: Watched) -> tuple[Sizes, dict[str, int]]:
     """Sizes at first and of the changes, and the numbers of entries."""
-    _, first = one.look()
+    result, first = one.look()
+    initial = result.detach()
     measured: Sizes = {(name, INIT): rms(value) for name, value in first.items()}
     for step in range(1, max(STEPS) + 1):
         one.optimizer.zero_grad()
-        loss_of(one.look()[0]).backward()
+        loss_of(one.look()[0] - initial).backward()
         one.optimizer.step()
         if step in STEPS:
             _, now = one.look()
             pairs = [(name, now[name], first[name]) for name in first if name in now]
             measured |= {(n, step): rms(a - b) for n, a, b in pairs if a.shape == b.shape}
     return measured, {name: value.numel() for name, value in first.items()}
-
-
-def _taken_as_one(measured: Sizes, alike: str) -> Sizes:
-    squares: dict[tuple[str, Any], list[float]] = {}
-    for (name, when), size in measured.items():
-        squares.setdefault((re.sub(alike, "*", name), when), []).append(size**2)
-    return {key: math.sqrt(sum(each) / len(each)) for key, each in squares.items()}
 
 
 def rms(value: Tensor) -> float:
@@ -174,12 +184,8 @@ def slopes(
     *,
     slower: float = 1.0,
     seeds: int = 2,
-    alike: str = "",
 ) -> tuple[dict[tuple[str, Any], float], set[str]]:
-    """Exponents in width of the seeds' geometric means, and what has as many entries everywhere.
-
-    What a pattern says to be alike, such as experts that share the tokens out, is taken as one.
-    """
+    """Exponents in width of the seeds' geometric means, and what has as many entries everywhere."""
     torch.set_num_threads(1)
     rows: dict[int, list[Sizes]] = {width: [] for width in WIDTHS}
     counts: list[dict[str, int]] = []
@@ -189,7 +195,7 @@ def slopes(
             measured, entries = sizes(
                 watched(make, kind, width, optimizer, RATES[optimizer] * slower)
             )
-            rows[width].append(_taken_as_one(measured, alike) if alike else measured)
+            rows[width].append(measured)
             counts.append(entries)
     x = torch.tensor(WIDTHS).double().log2()
     x -= x.mean()

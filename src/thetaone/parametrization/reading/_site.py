@@ -45,7 +45,7 @@ def nearest(linearity: Linearity) -> dict[int, tuple[int, ...]]:
     program = linearity.program
     places = sorted(linearity.uses.by_operation)
     mask = sum(1 << place for place in places)
-    closures = {p: program.closure(program.operations[p].output) for p in places}
+    closures = {p: program.flow(program.operations[p].output) for p in places}
     feeding: dict[int, tuple[int, ...]] = {}
     for place in places:
         rest = closures[place] & mask & ~(1 << place)

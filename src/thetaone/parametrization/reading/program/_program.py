@@ -26,6 +26,7 @@ class Value:
         name: Qualified name, of a leaf that is a parameter.
         source: The operation that made it; ``None`` for a leaf.
         constant: Its value, where small and known without a forward pass.
+        counts: Whether it holds whole numbers or truths, such as the places of chosen rows.
         users: The operations that take it, in order.
     """
 
@@ -34,6 +35,7 @@ class Value:
     name: str = ""
     source: "Operation | None" = field(default=None, repr=False)
     constant: Tensor | None = None
+    counts: bool = False
     users: "list[Operation]" = field(default_factory=list["Operation"], repr=False)
 
     @property
@@ -99,11 +101,19 @@ class Program:
 
     @cached_property
     def _closures(self) -> list[int]:
+        return self._reached(lambda value: True)
+
+    @cached_property
+    def _flows(self) -> list[int]:
+        return self._reached(lambda value: not value.counts)
+
+    def _reached(self, through: Callable[[Value], bool]) -> list[int]:
+        """Of each operation those that it depends on, as bits, through some inputs alone."""
         closures: list[int] = []
         for operation in self.operations:
             bits = 1 << operation.index
             for value in operation.inputs:
-                if value.source is not None:
+                if value.source is not None and through(value):
                     bits |= closures[value.source.index]
             closures.append(bits)
         return closures
@@ -111,6 +121,10 @@ class Program:
     def closure(self, value: Value) -> int:
         """The operations that a value depends on, as bits."""
         return 0 if value.source is None else self._closures[value.source.index]
+
+    def flow(self, value: Value) -> int:
+        """The operations whose features a value is made from: not what chose among them."""
+        return 0 if value.source is None else self._flows[value.source.index]
 
     def depends(self, value: Value, on: Value) -> bool:
         """Whether a value was computed from another one, or is it."""

@@ -254,6 +254,11 @@ def flat(entries: Any) -> Iterator[Any]:
             yield entry
 
 
+def is_count(tensor: Tensor) -> bool:
+    """Whether a tensor holds whole numbers or truths."""
+    return not (tensor.is_floating_point() or tensor.is_complex())
+
+
 def tensors_in(output: Any) -> list[Tensor]:
     """The tensors of an operation's result."""
     entries = output if isinstance(output, (list, tuple)) else (output,)

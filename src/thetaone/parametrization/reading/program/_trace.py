@@ -44,6 +44,7 @@ from thetaone.parametrization.reading.program._surroundings import (
     decomposed,
     entries,
     flat,
+    is_count,
     replaced,
     returned_tensors,
     spectral_hooks,
@@ -197,7 +198,7 @@ class _Recorder(TorchDispatchMode):
         ):
             kind = ACTIVATION  # rows picked by data, or data of a buffer: features from here on
         outputs = tuple(
-            Value(tuple(tensor.shape), kind, constant=constant)
+            Value(tuple(tensor.shape), kind, constant=constant, counts=is_count(tensor))
             for tensor, constant in zip(results, constants, strict=True)
         )
         if not outputs:
