@@ -13,6 +13,7 @@ from ._chain_blocks import Blocks as Blocks
 from ._chain_blocks import describe_parameters as describe_parameters
 from ._chain_blocks import describe_tensor as describe_tensor
 from ._chain_blocks import find_blocks as find_blocks
+from ._draws import Draws as Draws
 from ._links import Remembered as Remembered
 from ._links import follow as follow
 from ._links import link as link

@@ -52,14 +52,14 @@ class Flag:
     write: Callable[[Any], object]
 
 
-def _attribute(module: Any, name: str, label: str) -> Flag:
-    return Flag(label, partial(getattr, module, name), partial(setattr, module, name))
+def _attribute(module: Any, name: str, label: str, read: Callable[[], Any] | None = None) -> Flag:
+    return Flag(label, read or partial(getattr, module, name), partial(setattr, module, name))
 
 
 def _deterministic() -> tuple[bool, bool]:
     return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch._C._get_deterministic_algorithms(),
+        torch._C._get_deterministic_algorithms_warn_only(),
     )
 
 
@@ -83,7 +83,7 @@ _CPU_PRECISIONS = tuple(("mkldnn", operation) for operation in ("all", "matmul",
 def _precisions() -> tuple[str | None, ...]:
     """Precisions of float32: the older setting, None where newer ones disagree; those in turn."""
     try:
-        older = torch.get_float32_matmul_precision()
+        older = torch._C._get_float32_matmul_precision()
     except RuntimeError:
         older = None
     return (older, *[_read_precision(*one) for one in (_ALL_PRECISIONS, *_CPU_PRECISIONS)])
@@ -112,6 +112,7 @@ with warnings.catch_warnings():
     torch.get_float32_matmul_precision()
 
 _cuda, _cudnn, _mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+# read around every region: where Python wraps a function of C, that one
 _EVERYWHERE = (
     Flag("torch.get_default_dtype()", torch.get_default_dtype, torch.set_default_dtype),
     Flag("torch.get_num_threads()", torch.get_num_threads, torch.set_num_threads),
@@ -132,8 +133,13 @@ _EVERYWHERE = (
         _cuda.fp16_bf16_reduction_math_sdp_allowed,
         _cuda.allow_fp16_bf16_reduction_math_sdp,
     ),
-    _attribute(_mkldnn, "enabled", "torch.backends.mkldnn.enabled"),
-    _attribute(_mkldnn, "deterministic", "torch.backends.mkldnn.deterministic"),
+    _attribute(_mkldnn, "enabled", "torch.backends.mkldnn.enabled", torch._C._get_mkldnn_enabled),
+    _attribute(
+        _mkldnn,
+        "deterministic",
+        "torch.backends.mkldnn.deterministic",
+        torch._C._get_mkldnn_deterministic,
+    ),
 )
 _ON_CUDA = (
     *(
@@ -186,6 +192,11 @@ class Ambient:
             names.append("a torch-dispatch mode")
         return names
 
+    def here(self) -> "Ambient":
+        """The same with the context variables of now."""
+        context = contextvars.copy_context()
+        return Ambient(context, self.flags, self.modes, self.dispatch, self.cuda)
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function in this ambient state."""
         context = self.context.copy()  # one can be entered once at a time; a copy costs nothing
@@ -236,6 +247,8 @@ def _counted(context: contextvars.Context) -> dict[contextvars.ContextVar[Any], 
 
 
 def _modes() -> tuple[TorchFunctionMode, ...]:
+    if not torch._C._len_torch_function_stack():
+        return ()
     return tuple(_get_current_function_mode_stack())
 
 
@@ -247,8 +260,9 @@ def _swap_modes(modes: tuple[TorchFunctionMode, ...]) -> None:
 
 
 def _dispatch_modes() -> tuple[TorchDispatchMode, ...]:
-    stack = _get_current_dispatch_mode_stack()
-    return tuple([mode for mode in stack if not _records(mode)]) if stack else ()
+    if not torch._C._len_torch_dispatch_stack():
+        return ()
+    return tuple([mode for mode in _get_current_dispatch_mode_stack() if not _records(mode)])
 
 
 def _records(mode: TorchDispatchMode) -> bool:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, eq, is_
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thetaone.rematerialization.blocks.state import SMALL, version_of
+
+_PARAMETERS = attrgetter("_parameters")
 
 
 class Registered(NamedTuple):
@@ -33,12 +35,12 @@ class Parameters:
         modules: All of the region's blocks.
     """
 
-    __slots__ = ("modules", "names", "state", "tensors")
+    __slots__ = ("counts", "modules", "names", "state", "tensors")
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = modules
-        held = [module._parameters for module in modules]
-        self.names = list(map(tuple, held))
+        held = list(map(_PARAMETERS, modules))
+        self.counts, self.names = list(map(len, held)), list(chain.from_iterable(held))
         self.tensors = list(chain.from_iterable(map(dict.values, held)))
         self.state = _state(self.tensors)
 
@@ -57,7 +59,7 @@ class Parameters:
 
     def replaced(self) -> list[Registered]:
         """Those that their modules no longer have."""
-        held = [module._parameters for module in self.modules]
+        held = map(_PARAMETERS, self.modules)
         now = list(chain.from_iterable(map(dict.values, held)))
         if len(now) == len(self.tensors) and all(map(is_, now, self.tensors)):
             return []
@@ -68,11 +70,10 @@ class Parameters:
         ]
 
     def _named(self) -> Iterator[Registered]:
-        tensors = iter(self.tensors)
-        for module, names in zip(self.modules, self.names, strict=True):
-            for name, tensor in zip(names, tensors, strict=False):
-                if tensor is not None:
-                    yield Registered(module, name, tensor)
+        owners = chain.from_iterable(map(repeat, self.modules, self.counts))
+        for module, name, tensor in zip(owners, self.names, self.tensors, strict=True):
+            if tensor is not None:
+                yield Registered(module, name, tensor)
 
 
 @contextmanager

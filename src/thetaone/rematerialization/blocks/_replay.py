@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from operator import is_not
+from itertools import chain
+from operator import attrgetter, is_not
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ from torch.utils.checkpoint import CheckpointError
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks._ambient import Ambient, ambient
 from thetaone.rematerialization.blocks._calls import Call
+from thetaone.rematerialization.blocks._draws import Draws, States
+from thetaone.rematerialization.blocks._quiet import is_quiet, overheard
 from thetaone.rematerialization.blocks._registered import (
     Copies,
     ModuleBuffers,
@@ -29,12 +32,15 @@ from thetaone.rematerialization.blocks.state import (
     Note,
     Watch,
     generator_state,
-    global_generators,
     restored_generators,
     same_generator_state,
     set_generator_state,
     version_of,
 )
+
+# read of many at once, in C
+_BOUNDED, _BUFFERS = attrgetter("bounded"), attrgetter("_buffers")
+_MODULES, _NORMALIZES = attrgetter("modules"), attrgetter("normalizes")
 
 
 class Moment:
@@ -52,6 +58,7 @@ class Moment:
         arguments: With what they are called.
         copies: Of buffers, shared by the regions of a chain.
         surrounding: Ambient state of the forward; None takes that of now.
+        draws: Of the section that the region is part of; None takes each region by itself.
     """
 
     def __init__(
@@ -61,16 +68,21 @@ class Moment:
         arguments: Call | None = None,
         copies: Copies | None = None,
         surrounding: Ambient | None = None,
+        *,
+        draws: Draws | None = None,
     ) -> None:
-        self.watches, self.device, self.arguments = watches, device, arguments
+        self.watches, self.arguments = watches, arguments
         self.copies = copies or Copies()
         self.ambient = surrounding or ambient(device)
+        self.draws = draws or Draws(device, self.ambient)
+        self.generators: States = []  # global ones, with their states at the start
         self.notes: list[Note] = []
         self.moved = False  # whether something else changed what the blocks hold since they ran
-        self.drawn: list[tuple[Any, Any]] = []  # generators with their states at the start
+        self.drawn: States = []  # those that blocks hold, likewise
         self.modules: list[nn.Module] = []
         self.parameters: Parameters | None = None  # of wrappers that shard none are noted
         self.buffers: list[ModuleBuffers] = []
+        self.remembers = False  # whether the blocks call functions with bounded caches
 
     def contexts(self) -> "tuple[First, Again]":
         """Around the first execution, and around every recomputation."""
@@ -81,18 +93,22 @@ class Moment:
         known = [watch.known for watch in self.watches]
         self.notes = [Note(watch.now()) for watch in self.watches]
         self.moved = any(map(is_not, known, [note.snapshot for note in self.notes]))
-        self.modules = [module for watch in self.watches for module in watch.modules]
-        generators = global_generators(self.device)
-        for watch in self.watches:
-            if watch.generators:
-                generators += [one for one in watch.generators if not _among(one, generators)]
-        self.drawn = [(one, generator_state(one)) for one in generators]
-        self.buffers = [
-            self._noted(module)
-            for watch in self.watches
-            for module in watch.modules
-            if module._buffers and watch.copies(module)
+        self.modules = list(chain.from_iterable(map(_MODULES, self.watches)))
+        self.remembers = any(map(_BOUNDED, self.watches))
+        self.generators = self.draws.note()
+        held = {id(one): one for watch in self.watches for one in watch.generators}
+        self.drawn = [
+            (one, generator_state(one))
+            for one in held.values()
+            if not _among(one, self.draws.generators)
         ]
+        if any(map(_BUFFERS, self.modules)):
+            self.buffers = [
+                self._noted(module)
+                for watch in self.watches
+                for module in watch.modules
+                if module._buffers and watch.copies(module)
+            ]
         self.parameters = None if sharded() else Parameters(self.modules)
 
     def bounded(self) -> ExitStack:
@@ -105,24 +121,30 @@ class Moment:
 
     def learn(self) -> None:
         """Note what the region wrote, and forget what it did not use."""
-        for watch, note in zip(self.watches, self.notes, strict=True):
-            note.lighten(watch.now(), self.copies.moving)
-        if not any(watch.reached.rewinds for watch in self.watches):
+        simple = self.arguments is None or self.arguments.simple  # calls nothing of its caller's
+        if overheard(self.ambient) or not (simple and all(map(is_quiet, self.watches))):
+            for watch, note in zip(self.watches, self.notes, strict=True):
+                note.lighten(watch.now(), self.copies.moving)
+            self._find_buffers()
+        if self.drawn and not any(watch.reached.rewinds for watch in self.watches):
             self.drawn = [
                 (one, old)
                 for one, old in self.drawn
                 if not same_generator_state(old, generator_state(one))
             ]
-        noted = {id(one.module) for one in self.buffers}
-        for module in self.modules:
-            if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):
-                self.buffers.append(ModuleBuffers(module, {}, {}, {}))  # it had none before
         for one in self.buffers:
             for name, tensor in one.tensors.items():
                 if tensor is not None and name not in one.values and one.moved(name):
                     self.copies.moving.add(self._where(one.module, name))
                     if version_of(tensor) == one.versions[name]:
                         one.values[name] = tensor  # replaced, not changed in place
+
+    def _find_buffers(self) -> None:
+        """Note modules that had no buffers before."""
+        noted = {id(one.module) for one in self.buffers}
+        for module in self.modules:
+            if module._buffers and id(module) not in noted and not isinstance(module, _NormBase):
+                self.buffers.append(ModuleBuffers(module, {}, {}, {}))
 
     def require_unchanged(self) -> None:
         """Refuse to recompute with parameters, arguments or buffers that were changed in place.
@@ -193,11 +215,12 @@ class First:
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
         self.hooks: saved_tensors_hooks | None = None
-        self.checks = ExitStack()
+        self.checks: ExitStack | None = None
 
     def __enter__(self) -> None:
         self.moment.note()
-        self.checks = self.moment.bounded()
+        if self.moment.remembers:
+            self.checks = self.moment.bounded()
         self.hooks = _typed_hooks(self.moment)
         self.hooks.__enter__()
 
@@ -211,7 +234,7 @@ class First:
         if hooks is not None:
             hooks.__exit__(kind, error, trace)
         self.moment.learn()
-        if kind is None:
+        if kind is None and self.checks is not None:
             self.checks.close()
 
 
@@ -230,7 +253,8 @@ class Again:
         except BaseException:
             stack.close()
             raise
-        stack.enter_context(self.moment.bounded())
+        if self.moment.remembers:
+            stack.enter_context(self.moment.bounded())
         self.open.append(stack)
 
     def _restore(self, stack: ExitStack) -> None:
@@ -242,11 +266,11 @@ class Again:
             stack.enter_context(earlier_parameters(replaced))
         if moment.buffers:
             stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
-        if any(watch.normalizes for watch in moment.watches):
+        if any(map(_NORMALIZES, moment.watches)):
             stack.enter_context(kept_statistics(moment.modules))
-        if moment.drawn:
-            stack.enter_context(restored_generators(one for one, _ in moment.drawn))
-            for generator, state in moment.drawn:
+        if generators := [*moment.generators, *moment.drawn]:
+            stack.enter_context(restored_generators(one for one, _ in generators))
+            for generator, state in generators:
                 set_generator_state(generator, state)
 
     def __exit__(
@@ -273,7 +297,6 @@ def _typed_hooks(moment: Moment) -> saved_tensors_hooks:
     They save nothing else and in no other order.
     """
     pack, unpack = torch._C._autograd._top_saved_tensors_default_hooks(True)  # pyright: ignore
-    where = moment.where
 
     def typed(packed: Any) -> torch.Tensor:
         try:
@@ -281,7 +304,8 @@ def _typed_hooks(moment: Moment) -> saved_tensors_hooks:
         except CheckpointError as error:
             reason = str(error).partition("Tip:")[0].replace("torch.utils.checkpoint: ", "")
             raise RecomputationError(
-                f"the recomputation of {where} does not do what its forward did: {reason.strip()} "
+                f"the recomputation of {moment.where} does not do what its forward did: "
+                f"{reason.strip()} "
                 "Something that the blocks read and that cannot be watched (a file, the clock, "
                 "state inside an extension) changed in between: leave these blocks out with "
                 "blocks=…, or keep their tapes"

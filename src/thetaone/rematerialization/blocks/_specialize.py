@@ -106,8 +106,11 @@ CALL: dict[str, Any] = {"__call__": _call}
 
 def written(module: nn.Module) -> type[nn.Module]:
     """The class that a module was written with."""
+    cls = type(module)
+    if getattr(cls, "_specialized", None) is None:  # asked before each call of a block
+        return cls
     special = _special(module)
-    return type(module) if special is None else special.__bases__[0]
+    return cls if special is None else special.__bases__[0]
 
 
 def plain(modules: Iterable[nn.Module]) -> None:

@@ -21,6 +21,7 @@ from thetaone.records import Schedule
 from thetaone.rematerialization.blocks import (
     Blocks,
     Call,
+    Draws,
     Remembered,
     ambient,
     first_call,
@@ -197,7 +198,8 @@ class ChainRunner:
         """Run a section; what its first block returns, or the last one if there is no other."""
         node = plan.sections[stage]
         self._look_for_hooks()
-        execution = Execution(ambient(activation.device))
+        now = ambient(activation.device)
+        execution = Execution(now, Draws(activation.device, now))
         tensors = plan.runner.start(node, (activation,), call, execution)
         last = node.stop - 1
         if last == node.start or self.blocks.container is not None:

@@ -68,7 +68,7 @@ def require_nothing_between(section: Section, stage: int, before: str) -> None:
     if changed := section.ambient.differences(ambient(device)):
         refuse_between(f"{changed[0]} changes between {before} and {name}")
     watch, state = section.plan.runner.watch(stage), section.states[stage]
-    if watch.now() is not state and (changed := watch.changes(state)):
+    if watch.now() is not state and (changed := state.changes()):
         refuse_between(f"{changed[0]} changes between {before} and {name}")
 
 

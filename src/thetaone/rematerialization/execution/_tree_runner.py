@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from thetaone.rematerialization.blocks import (
     Ambient,
     Call,
     Copies,
+    Draws,
     Moment,
     Watch,
     follow,
@@ -47,10 +47,6 @@ class StageCall:
     block: nn.Module
     link: Any = None
 
-    def run(self, call: Call, flowing: Sequence[torch.Tensor]) -> Any:
-        """Call the block as its own class does."""
-        return call.run(partial(written(self.block).__call__, self.block), flowing)
-
 
 @dataclass(frozen=True)
 class Place:
@@ -65,11 +61,13 @@ class Execution:
 
     Attributes:
         ambient: Ambient state when it began.
+        draws: Whether it draws from the global generators.
         outputs: What each stage returned, with a ``Place`` for each tensor.
         calls: How each stage was called.
     """
 
     ambient: Ambient
+    draws: Draws
     outputs: dict[int, Any] = field(default_factory=dict[int, Any])
     calls: dict[int, Call] = field(default_factory=dict[int, Call])
 
@@ -110,6 +108,11 @@ class TreeRunner:
             self.watches[id(one.block)] = Watch(one.name, one.block)
         return self.watches[id(one.block)]
 
+    def watches_of(self, node: Node) -> list[Watch]:
+        """The watches of a node's blocks, each once."""
+        watches = map(self.watch, range(node.start, node.stop))
+        return list({id(watch): watch for watch in watches}.values())
+
     def is_to_count(self, stage: int) -> bool:
         """Whether a stage that is kept is held against its tape: never yet, or changed since."""
         if stage in self.first_step.expected:
@@ -127,7 +130,9 @@ class TreeRunner:
     def start(self, node: Node, flowing: Tensors, call: Call, execution: Execution) -> Tensors:
         """The first execution of a node, in the forward."""
         try:
-            return self.run(node, flowing, call, execution=execution)
+            tensors = self.run(node, flowing, call, execution=execution)
+            execution.draws.settle(self.watches_of(node))
+            return tensors
         finally:
             self.transfers.finish()
 
@@ -151,7 +156,8 @@ class TreeRunner:
         at = node.start
         for item in node.items:
             stage = item if isinstance(item, int) else item.start
-            at, call = stage, self.call_of(stage, at, call)
+            if stage != at:
+                at, call = stage, self.call_of(stage, at, call)
             if isinstance(item, int):
                 noted = None if again else execution
                 flowing = self.run_block(item, flowing, call, noted, taping=taping)
@@ -185,11 +191,16 @@ class TreeRunner:
     ) -> Tensors:
         """Run one block; ``execution`` notes what it returned, for the model's own loop."""
         one = self.stages[stage]
-        run = self.run_taping if taping else self.run_as_written
         if taping and execution is not None:
             self.is_to_count(stage)
-        output = run(stage, call, *flowing)
-        tensors = output_tensors(output, where=label(one.block, one.name))
+        if taping and self.first_step.expected:
+            output = self.run_taping(stage, call, *flowing)
+        else:
+            output = self.run_as_written(stage, call, *flowing)
+        if isinstance(output, torch.Tensor):
+            tensors = [output]
+        else:
+            tensors = output_tensors(output, where=label(one.block, one.name))
         if execution is not None:
             places = [Place(index) for index in range(len(tensors))]
             execution.outputs[stage] = with_tensors(output, tensors, places)
@@ -199,7 +210,12 @@ class TreeRunner:
 
     def run_as_written(self, stage: int, call: Call, *flowing: torch.Tensor) -> Any:
         """Call a block as its own class does; a block within it is part of it."""
-        return self.run_within(self.stages[stage].run, call, flowing)
+        block = self.stages[stage].block
+        self.inside += 1
+        try:
+            return call.run(partial(written(block).__call__, block), flowing)
+        finally:
+            self.inside -= 1
 
     def run_within(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call what needs nothing of a schedule; a block within it is part of it."""
@@ -258,15 +274,21 @@ class Region:
         self.runner, self.item, self.call, self.execution = runner, item, call, execution
         self.again, self.ran = again, False
         self.first: list[Tensors] = []  # the input of a region on disk, until it has run
-        watches = [runner.watch(stage) for stage in range(item.start, item.stop)]
-        unique = list({id(watch): watch for watch in watches}.values())
         # blocks may set context variables; flags are read once for all regions
-        surrounding = replace(execution.ambient, context=copy_context())
-        self.moment = Moment(unique, device, call, runner.copies, surrounding)
+        self.moment = Moment(
+            runner.watches_of(item),
+            device,
+            call,
+            runner.copies,
+            execution.ambient.here(),
+            draws=execution.draws,
+        )
 
     def __call__(self, *inputs: torch.Tensor) -> Tensors:
         """Run the region from its inputs, or from the ticket of an input on disk."""
         if self.ran:
+            if self.runner.transfers.disk is None:
+                return self.moment.ambient.run(self._replay, inputs)
             with self.runner.transfers.replaying():
                 return self.moment.ambient.run(self._replay, inputs)
         self.ran = True

@@ -77,8 +77,8 @@ class Surroundings:
             return f"random numbers are drawn between {before} and {name}"
         if names := self.ambient.differences(now.ambient):
             return f"{names[0]} changes between {before} and {name}"
-        for (watch, state), (_, later) in zip(self.states, now.states, strict=True):
-            if later is not state and (changed := watch.changes(state)):
+        for (_, state), (_, later) in zip(self.states, now.states, strict=True):
+            if later is not state and (changed := state.changes()):
                 return f"{changed[0]} changes between {before} and {name}"
         return ""
 

@@ -59,7 +59,7 @@ class Named:
         self.stored: set[str] = set()  # attributes that code sets
         self.dynamic = False  # whether code of the user's looks names up as it runs
         self.whose = "own"  # the code that is followed now
-        self.walked: set[types.CodeType] = set()
+        self.walked = self.reached.codes
         self.classes: dict[type, set[str]] = {}  # with the methods that they start with
         self.modules: dict[int, tuple[types.ModuleType, set[str]]] = {}  # with names followed
         self.started: set[tuple[type, str]] = set()

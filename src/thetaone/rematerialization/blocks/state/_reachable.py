@@ -265,8 +265,8 @@ class _Search(Named):
         if origin(function.__module__) == "closed":
             return
         if origin(function.__module__) == "own":
-            defaults = [name for name in DEFAULTS if getattr(function, name)]
-            self.reached.holders.append(Slots(path, function, defaults))
+            if defaults := [name for name in DEFAULTS if getattr(function, name)]:
+                self.reached.holders.append(Slots(path, function, defaults))
             self._attributes(function, path)
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True

@@ -33,6 +33,7 @@ class Reached:
         refused: Paths of what has a state that cannot be read back, with what it is.
         caches: Functions that remember their results, as ``functools.cache`` makes them.
         names: All that reachable code names.
+        codes: That code.
     """
 
     holders: list[Holder] = field(default_factory=list[Holder])
@@ -40,6 +41,7 @@ class Reached:
     refused: dict[str, str] = field(default_factory=dict[str, str])
     caches: list[Any] = field(default_factory=list[Any])
     names: set[str] = field(default_factory=set[str])
+    codes: set[types.CodeType] = field(default_factory=set[types.CodeType])
 
     @property
     def rewinds(self) -> bool:

@@ -204,6 +204,9 @@ class Watch:
     Args:
         name: Qualified name of the block.
         block: The module.
+
+    Attributes:
+        quiet: Whether its forward can change nothing that is watched; None if nobody has asked.
     """
 
     def __init__(self, name: str, block: nn.Module) -> None:
@@ -218,6 +221,7 @@ class Watch:
         caches = [one for one in self.reached.caches if one.cache_parameters()["maxsize"]]
         self.bounded = [Bounded(one) for one in caches]
         self.glance = Glance(self.reached.holders)
+        self.quiet: bool | None = None
         values = self.glance.values()
         assert values is not None
         self.known = Snapshot(self.reached.holders, values)
@@ -262,7 +266,7 @@ class Watch:
         if values is None or self._deeper(values):
             self._search()
         else:
-            self.known = Snapshot(self.reached.holders, values, self.known)
+            self.known, self.quiet = Snapshot(self.reached.holders, values, self.known), None
         return self.known
 
     def _deeper(self, values: list[Any]) -> bool:
@@ -329,10 +333,6 @@ class Watch:
         known = {id(one.value) for one in before.in_place}
         left = [one.value for one in self.now().in_place if id(one.value) not in known]
         return [one for one in left if isinstance(one, torch.Tensor) and one.grad_fn is not None]
-
-    def changes(self, before: Snapshot) -> list[str]:
-        """Paths of what is not as it was at a snapshot of the same holders."""
-        return before.changes()
 
 
 def _write(holders: list[Holder], contents: list[Contents]) -> None:
