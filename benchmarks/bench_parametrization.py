@@ -152,6 +152,11 @@ def steps() -> None:
     first = t1.parametrize(ours, base=mlp(64), optimizer=torch.optim.AdamW, lr=1e-4)
     second = torch.optim.AdamW(plain.parameters(), lr=1e-4)
     report("step, MLP of width 512", "thetaone", **paired(Task(), ours, first, plain, second))
+    alike = mlp(512)
+    groups = [{"params": [p]} for p in alike.parameters()]  # what as many groups cost in torch
+    third = torch.optim.AdamW(groups, lr=1e-4)
+    figures = paired(Task(), alike, third, plain, second)
+    report("step, MLP of width 512", "plain torch in as many groups", **figures)
     text, narrow = lm.model(256), lm.model(32)
     its = t1.parametrize(text, base=narrow, optimizer=torch.optim.AdamW, lr=1e-4)
     same = lm.model(256)
@@ -163,8 +168,8 @@ def steps() -> None:
             unit_scaling.Linear(32, 512), nn.ReLU(), unit_scaling.Linear(512, 512), nn.ReLU(),
             unit_scaling.LinearReadout(512, 10),
         )  # fmt: skip
-        third = unit_scaling.optim.AdamW(scaled.parameters(), lr=1e-4)
-        figures = paired(Task(), scaled, third, plain, second)
+        fourth = unit_scaling.optim.AdamW(scaled.parameters(), lr=1e-4)
+        figures = paired(Task(), scaled, fourth, plain, second)
         report("step, MLP of width 512", "unit-scaling", **figures)
 
 
