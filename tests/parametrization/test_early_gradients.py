@@ -159,6 +159,31 @@ def test_gradients_through_a_bottleneck_start_smaller() -> None:
     assert inputs == {"3.weight": 0.5, "5.weight": 0.5}
 
 
+class TwoLatents(nn.Module):
+    """A mean and a log variance, both from the same features."""
+
+    def __init__(self, width: int, skip: bool) -> None:
+        super().__init__()
+        self.first, self.mean, self.spread = (
+            nn.Linear(6, width), nn.Linear(width, 3), nn.Linear(width, 3),
+        )  # fmt: skip
+        self.up, self.last, self.skip = nn.Linear(3, width), nn.Linear(width, 5), skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        mean = self.mean(h)
+        latent = mean + (self.spread(h) / 2).exp() * torch.randn_like(mean)
+        return self.last(self.up(latent).relu() + (h if self.skip else 0))
+
+
+@pytest.mark.parametrize(("skip", "factor"), [(False, 0.5), (True, 1.0)])
+def test_what_is_felt_through_two_latents_alone_starts_smaller(skip: bool, factor: float) -> None:
+    rules = t1.prescribe(
+        TwoLatents(64, skip), base=TwoLatents(16, skip), optimizer="SGD", sample=torch.randn(5, 6)
+    )
+    assert rules["first.weight"].early_factor == factor
+
+
 def narrowing(width: int) -> nn.Module:
     """A matrix whose features grow less than its inputs, as Mamba's for its time steps and states.
 

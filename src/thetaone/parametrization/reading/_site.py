@@ -1,6 +1,6 @@
 """One site a parameter, from all of its uses in a program."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -42,20 +42,26 @@ def assemble(model: nn.Module, leaves: Leaves, linearity: Linearity) -> tuple[Si
 
 def nearest(linearity: Linearity) -> dict[int, tuple[int, ...]]:
     """Of each operation that uses parameters, those of their like that feed it directly."""
-    program = linearity.program
-    places = sorted(linearity.uses.by_operation)
-    mask = sum(1 << place for place in places)
-    closures = {p: program.flow(program.operations[p].output) for p in places}
+    places = linearity.uses.by_operation
+    near: dict[int, int] = {}  # as bits, of each operation
     feeding: dict[int, tuple[int, ...]] = {}
-    for place in places:
-        rest = closures[place] & mask & ~(1 << place)
-        chosen: list[int] = []
-        while rest:
-            last = rest.bit_length() - 1
-            chosen.append(last)
-            rest &= ~closures[last]
-        feeding[place] = tuple(chosen)
+    for operation in linearity.program.operations:
+        bits = 0
+        for value in operation.inputs:
+            if value.source is None or value.counts:
+                continue  # what only chooses among features feeds none
+            source = value.source.index
+            bits |= 1 << source if source in places else near[source]
+        near[operation.index] = bits
+        if operation.index in places:
+            feeding[operation.index] = tuple(_set_bits(bits))
     return feeding
+
+
+def _set_bits(number: int) -> Iterator[int]:
+    while number:
+        yield number.bit_length() - 1
+        number &= ~(1 << number.bit_length() - 1)
 
 
 def _site(

@@ -36,10 +36,19 @@ def late_sums(
     for product, growth in products:
         for name in product.behind:
             late[name] *= growth
-    for name, assignment in assignments.items():
-        if assignment.role == BOTTLENECK and pair.target.by_name[name].uses:
-            for one in pair.behind(pair.target.by_name[name].uses[0].order):
-                late[one] *= assignment.r_in
+    latents = {
+        pair.target.by_name[name].uses[0].order: assignment.r_in
+        for name, assignment in assignments.items()
+        if assignment.role == BOTTLENECK and pair.target.by_name[name].uses
+    }
+    through_one: set[str] = set()
+    for order, growth in latents.items():
+        names = pair.behind(order)
+        through_one |= names
+        for name in names:
+            late[name] *= growth
+    for name in pair.behind(*latents) - through_one if latents else ():  # a mean and a variance
+        late[name] *= min(latents.values())
     return dict(late)
 
 

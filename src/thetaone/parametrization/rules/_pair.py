@@ -125,15 +125,15 @@ class Pair:
         fans = (site.fan_in, site.fan_out) != (base.fan_in, base.fan_out)
         return fans or self.copies(site.name) != 1
 
-    def behind(self, order: int) -> frozenset[str]:
-        """Parameters of the target that are felt through one of its uses alone."""
+    def behind(self, *orders: int) -> frozenset[str]:
+        """Parameters of the target that are felt through some of its uses alone."""
         takers: dict[int, set[int]] = defaultdict(set)
         uses = [(site.name, use) for site in self.target.sites for use in site.all_uses]
         for _, use in uses:
             for fed in use.after:
                 takers[fed].add(use.order)
-        through = {order}
-        for before in sorted({use.order for _, use in uses if use.order < order}, reverse=True):
+        through = set(orders)
+        for before in sorted({u.order for _, u in uses if u.order < max(orders)}, reverse=True):
             if takers[before] and takers[before] <= through:
                 through.add(before)
         elsewhere = {name for name, use in uses if use.order not in through}

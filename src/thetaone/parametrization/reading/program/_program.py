@@ -101,19 +101,12 @@ class Program:
 
     @cached_property
     def _closures(self) -> list[int]:
-        return self._reached(lambda value: True)
-
-    @cached_property
-    def _flows(self) -> list[int]:
-        return self._reached(lambda value: not value.counts)
-
-    def _reached(self, through: Callable[[Value], bool]) -> list[int]:
-        """Of each operation those that it depends on, as bits, through some inputs alone."""
+        """Of each operation those that it depends on, as bits."""
         closures: list[int] = []
         for operation in self.operations:
             bits = 1 << operation.index
             for value in operation.inputs:
-                if value.source is not None and through(value):
+                if value.source is not None:
                     bits |= closures[value.source.index]
             closures.append(bits)
         return closures
@@ -121,10 +114,6 @@ class Program:
     def closure(self, value: Value) -> int:
         """The operations that a value depends on, as bits."""
         return 0 if value.source is None else self._closures[value.source.index]
-
-    def flow(self, value: Value) -> int:
-        """The operations whose features a value is made from: not what chose among them."""
-        return 0 if value.source is None else self._flows[value.source.index]
 
     def depends(self, value: Value, on: Value) -> bool:
         """Whether a value was computed from another one, or is it."""
