@@ -1,10 +1,12 @@
 """What the user's own code raises is said with its line, and is no fault of the program's."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from torch import nn
 
+from thetaone.cli._interrupts import told
 from thetaone.cli.main import main
 from thetaone.errors import raised_by_user
 
@@ -78,3 +80,30 @@ def test_a_name_too_long_for_a_file_is_said(
 ) -> None:
     assert run(command, "a" * 300, *(["--report", str(tmp_path)] * (command == "report"))) == 2
     assert "File name too long" in capsys.readouterr().err
+
+
+def test_an_interruption_says_what_is_kept_and_what_to_type() -> None:
+    stop = KeyboardInterrupt()
+    typed = ["sweep", "my task.py", "--storage", "postgresql://me:secret@host/db"]
+    again = "thetaone sweep 'my task.py' --storage postgresql://me:***@host/db"
+    assert told(stop, typed) == (
+        f"interrupted; nothing was finished yet. Start again with: {again}"
+    )
+    stop.add_note("2 of 28 trials are kept in sweep.journal")
+    assert told(stop, typed) == (
+        f"interrupted; 2 of 28 trials are kept in sweep.journal. Go on with: {again}"
+    )
+
+
+def test_an_interrupted_command_ends_with_its_code_and_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("thetaone.laws.verify_laws", stopped)
+    assert run("laws") == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "thetaone: interrupted; nothing was finished yet. Start again with: thetaone laws"
+    )

@@ -54,6 +54,12 @@ def _one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
+def test_every_problem_is_answered_right_and_wrong_here() -> None:
+    assert RIGHT.keys() == _PROBLEMS.keys()
+    assert all(RIGHT.values())
+    assert all(problem.readings for problem in _PROBLEMS.values())
+
+
 @pytest.mark.statistical
 @pytest.mark.parametrize(("name", "index"), CORRECT)
 def test_a_right_formula_holds(name: str, index: int) -> None:

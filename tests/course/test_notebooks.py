@@ -1,6 +1,7 @@
 """Each notebook is its page, runs as it stands, and answers a right and a wrong formula."""
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode, reads
 from nbformat.v4 import new_code_cell, new_notebook
+
+from thetaone.course._check import _PROBLEMS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_notebooks.py"
 SPEC = importlib.util.spec_from_file_location("make_notebooks", SCRIPT)
@@ -47,8 +50,13 @@ def shown(notebook: NotebookNode) -> list[str]:
     ]
 
 
-def test_there_are_seven() -> None:
+def test_there_are_seven_and_each_asks_its_own_question() -> None:
     assert len(PAGES) == 7
+    assert {page.stem for page in PAGES} == _PROBLEMS.keys()
+    for page in PAGES:
+        asked = re.findall(r'course\.check\(\s*"([\w-]+)"', page.read_text(encoding="utf-8"))
+        assert len(asked) >= 2, page.name  # the guess, and what the derivation ends in
+        assert set(asked) == {page.stem}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

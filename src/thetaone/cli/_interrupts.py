@@ -51,5 +51,7 @@ def interruptible() -> Iterator[None]:
 
 def told(stop: BaseException, arguments: list[str]) -> str:
     """What is kept after an interruption, and the command that goes on."""
-    kept = "; ".join(getattr(stop, "__notes__", [])) or "nothing was finished yet"
-    return f"interrupted; {kept}. Go on with: {command_line(arguments)}"
+    command = command_line(arguments)
+    if kept := "; ".join(getattr(stop, "__notes__", [])):
+        return f"interrupted; {kept}. Go on with: {command}"
+    return f"interrupted; nothing was finished yet. Start again with: {command}"

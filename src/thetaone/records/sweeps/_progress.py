@@ -50,7 +50,8 @@ class _Phase:
         done, ahead = event.n_done - self.n_before, event.n_total - event.n_done
         if done < 1 or ahead < 1:
             return ""
-        return f"{format_seconds((now - self.began) / done * ahead)} left"
+        seconds = (now - self.began) / done * ahead  # a guess: two digits are enough
+        return f"{format_seconds(float(f'{seconds:.2g}'))} left"
 
 
 class Pace:
