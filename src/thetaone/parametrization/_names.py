@@ -31,6 +31,16 @@ def canonical(name: str) -> str:
     return name.removeprefix("module.")
 
 
+def canonical_module(name: str) -> str:
+    """A module's name, likewise.
+
+    Examples:
+        >>> canonical_module("module._orig_mod.layers.0"), canonical_module("module")
+        ('layers.0', '')
+    """
+    return canonical(name + ".")[:-1]
+
+
 def wildcard(name: str) -> str:
     """A name with every number replaced: a glob pattern of all its likes.
 

@@ -12,7 +12,7 @@ from torch import nn
 from thetaone.errors import InputError
 from thetaone.parametrization._names import wildcard
 from thetaone.parametrization.applying._prescribe import Optimizers, read_members
-from thetaone.parametrization.reading import canonical, rms_of
+from thetaone.parametrization.reading import parameters_of, rms_of
 from thetaone.parametrization.rules import Member
 from thetaone.records import Blueprint, Prescription
 
@@ -232,7 +232,7 @@ def scaled_initial(prescription: Prescription, model: nn.Module, factor: float) 
     """
     if factor == 1.0:
         return prescription
-    sizes = {canonical(name): rms_of(p) for name, p in model.named_parameters() if p.ndim >= 2}
+    sizes = {name: rms_of(p) for name, p in parameters_of(model).items() if p.ndim >= 2}
     rules = tuple(
         rule.model_copy(update={
             "init_factor": rule.init_factor * factor,

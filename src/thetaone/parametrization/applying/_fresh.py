@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from thetaone.errors import PrescriptionError
 from thetaone.parametrization.applying._initialize import unheld_factor
-from thetaone.parametrization.reading import canonical, rms_of
+from thetaone.parametrization.reading import parameters_of, rms_of
 from thetaone.parametrization.rules import FIXED, VECTOR
 from thetaone.records import Prescription, Rule
 
@@ -80,10 +80,10 @@ def check_kept(model: nn.Module, prescription: Prescription, base: object) -> No
 
 def trained_mark(model: nn.Module, prescription: Prescription, base: object) -> str:
     """The first parameter that looks trained, and by what; empty when none does."""
-    parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
+    parameters = parameters_of(model)
     others: Mapping[str, Tensor] = {}
     if isinstance(base, nn.Module):
-        others = {canonical(n): p for n, p in base.named_parameters() if _has_values(p)}
+        others = {name: p for name, p in parameters_of(base).items() if _has_values(p)}
     for rule in prescription.rules:
         mark = _mark(rule, parameters[rule.name], others.get(rule.name))
         if mark:

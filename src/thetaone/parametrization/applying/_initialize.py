@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from thetaone.errors import InputError, PrescriptionError
+from thetaone.parametrization._names import canonical_module
 from thetaone.parametrization._scaling import (
     divide_rows,
     has_row_factors,
@@ -19,16 +20,11 @@ from thetaone.parametrization._scaling import (
     set_row_factors,
     values_under_factors,
 )
-from thetaone.parametrization.reading import canonical, rms_of
+from thetaone.parametrization.reading import rms_of, trained_parameters
 from thetaone.parametrization.rules import FIXED, VECTOR
 from thetaone.records import Prescription, Rule
 
 _ROUNDING = 1e-6  # relative; below this a rescaling would only add rounding
-
-
-def named(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trainable parameters by canonical name."""
-    return {canonical(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
@@ -42,7 +38,7 @@ def initialize(model: nn.Module, prescription: Prescription) -> None:
         PrescriptionError: A parameter is on the meta device, or holds NaN or inf; the model is
             left untouched.
     """
-    parameters = named(model)
+    parameters = trained_parameters(model)
     factors: list[tuple[Tensor, float]] = []
     for rule in prescription.rules:
         if rule.init_std is None:
@@ -87,7 +83,7 @@ def redraw(
     """
     if how not in ("orthogonal", "gaussian"):
         raise InputError(f"init={how!r}: choose 'orthogonal' or 'gaussian', or None for your own")
-    parameters = named(model)
+    parameters = trained_parameters(model)
     for rule in prescription.rules:
         if len(rule.shape) < 2 or rule.role in (VECTOR, FIXED):
             continue
@@ -173,7 +169,7 @@ def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules that factors may be placed on, by canonical name."""
     lists = nn.utils.parametrize.ParametrizationList
     return [
-        (canonical(name + ".")[:-1], module)
+        (canonical_module(name), module)
         for name, module in model.named_modules()
         if not isinstance(module, lists)
     ]

@@ -30,7 +30,13 @@ from thetaone.parametrization.applying._prescribe import (
     prescribe,
     read_members,
 )
-from thetaone.parametrization.reading import FirstBatch, Sample, canonical, read_blueprint, rms_of
+from thetaone.parametrization.reading import (
+    FirstBatch,
+    Sample,
+    parameters_of,
+    read_blueprint,
+    rms_of,
+)
 from thetaone.parametrization.rules import Pair, assign, pair_of
 from thetaone.records import AxisValues, Blueprint, Prescription, Task
 
@@ -309,10 +315,7 @@ def base_blueprint(
 
 
 def _sizes(model: nn.Module) -> dict[str, float | None]:
-    return {
-        canonical(name): None if parameter.is_meta else rms_of(parameter)
-        for name, parameter in model.named_parameters()
-    }
+    return {name: None if p.is_meta else rms_of(p) for name, p in parameters_of(model).items()}
 
 
 def build_model(task: Task, width: int, depth: int | None = None) -> nn.Module:

@@ -11,7 +11,6 @@ from thetaone.parametrization.applying._fresh import check_fresh, check_kept
 from thetaone.parametrization.applying._initialize import (
     check_placeable,
     initialize,
-    named,
     place_factors,
     redraw,
 )
@@ -24,7 +23,7 @@ from thetaone.parametrization.applying._prescribe import (
     read_members,
 )
 from thetaone.parametrization.applying._schedules import guard_ratios
-from thetaone.parametrization.reading import Sample
+from thetaone.parametrization.reading import Sample, trained_parameters
 from thetaone.parametrization.rules import INDEPENDENT, SHRINKAGE, Member
 from thetaone.records import Prescription, Rule
 
@@ -125,7 +124,7 @@ def build_optimizer(
         lr: Learning rate at the base width.
     """
     by_class = {member.cls.__name__: member for member in members.values()}
-    parameters = named(model)
+    parameters = trained_parameters(model)
     parts: list[torch.optim.Optimizer] = []
     for name, member in by_class.items():
         rules = [rule for rule in prescription.rules if rule.optimizer == name]

@@ -11,12 +11,13 @@ from torch import nn
 from thetaone.errors import InputError, MismatchError, UnknownOptimizerError, install_command
 from thetaone.parametrization.reading import (
     Sample,
-    canonical,
     check_apart,
     measure_meta,
     named_branches,
+    parameters_of,
     read_blueprint,
     read_by_class,
+    trained_parameters,
 )
 from thetaone.parametrization.rules import (
     SHRINKAGE,
@@ -92,7 +93,7 @@ def prescribe(
         roles=roles or {}, folds=folds or {}, decay=decay, decay_vectors=decay_vectors,
         frozen=frozen, depth_exponent=depth_exponent, branches=branches,
     )  # fmt: skip
-    check_apart({canonical(name): parameter for name, parameter in model.named_parameters()})
+    check_apart(parameters_of(model))
     if isinstance(base, Prescription):
         check_belongs(base, model)
         return base
@@ -273,11 +274,7 @@ def check_belongs(prescription: Prescription, model: nn.Module) -> None:
         MismatchError: A parameter is missing, new, or of another shape.
     """
     rules = {rule.name: rule for rule in prescription.rules}
-    trained = {
-        canonical(name): tuple(parameter.shape)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    trained = {name: tuple(p.shape) for name, p in trained_parameters(model).items()}
     for name, shape in trained.items():
         if name not in rules:
             raise MismatchError(

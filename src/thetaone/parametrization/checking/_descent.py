@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thetaone.errors import UnknownOptimizerError
-from thetaone.parametrization.reading import canonical
+from thetaone.parametrization.reading import parameters_of
 from thetaone.parametrization.rules import GRADIENT, update_family
 from thetaone.records import TrainingLoop
 
@@ -57,7 +57,7 @@ def gradient_followers(model: nn.Module, optimizer: torch.optim.Optimizer) -> fr
         model: Whose parameters are named.
         optimizer: Its optimizer, perhaps of several members.
     """
-    names = {id(p): canonical(name) for name, p in model.named_parameters()}
+    names = {id(p): name for name, p in parameters_of(model).items()}
     followers: set[str] = set()
     for member in getattr(optimizer, "members", [optimizer]):
         try:

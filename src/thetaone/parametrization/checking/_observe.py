@@ -16,7 +16,7 @@ from thetaone.parametrization.checking._descent import MakeDescent
 from thetaone.parametrization.checking._recorder import GAIN, SHIFT, Moment, Record, Recorder, Use
 from thetaone.parametrization.checking._task_calls import first_batch, scalar_loss
 from thetaone.parametrization.checking.verdict import ALIGNED_NORM, Layer, Taken
-from thetaone.parametrization.reading import canonical, rms_of
+from thetaone.parametrization.reading import rms_of, trained_parameters
 from thetaone.records import (
     ALIGNMENT,
     DECAY,
@@ -208,10 +208,6 @@ def decomposed(model: nn.Module) -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)  # torch's flags speak of unrelated ones
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
             yield
-
-
-def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {canonical(name): p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from thetaone.parametrization._names import canonical_module
 from thetaone.parametrization.checking._operands import (
     ADDED,
     FACTORS,
@@ -35,7 +36,7 @@ from thetaone.parametrization.checking._operands import (
 )
 from thetaone.parametrization.checking._task_calls import check_hooks
 from thetaone.parametrization.checking.verdict import LOSS
-from thetaone.parametrization.reading import canonical, rms_of
+from thetaone.parametrization.reading import parameters_of, rms_of
 
 GAIN, SHIFT = "gain", "shift"  # how a vector meets features: multiplied, or added
 ROOT = "(model)"
@@ -140,15 +141,14 @@ class Recorder(TorchDispatchMode):
 
     def __enter__(self) -> Self:
         check_hooks(self._model)
-        for name, parameter in self._model.named_parameters():
-            names = frozenset({canonical(name)} if parameter.requires_grad else ())
-            self._note(parameter, Origin(False, names))
-            self._sizes[canonical(name)] = parameter.numel()
-            self._stored.add(memory_of(parameter))
+        for name, p in parameters_of(self._model).items():
+            self._note(p, Origin(False, frozenset({name} if p.requires_grad else ())))
+            self._sizes[name] = p.numel()
+            self._stored.add(memory_of(p))
         for buffer in self._model.buffers():
             self._note(buffer, _CONSTANT)
         for name, module in self._model.named_modules():
-            label = canonical(name + ".")[:-1]
+            label = canonical_module(name)
             self._handles += [
                 module.register_forward_pre_hook(self._entering(label)),
                 module.register_forward_hook(self._leaving(label), always_call=True),

@@ -13,11 +13,11 @@ from thetaone.parametrization.checking._observe import (
     moved_size,
     pooled,
     seed_forward,
-    trained_parameters,
 )
 from thetaone.parametrization.checking._recorder import ROOT, Recorder
 from thetaone.parametrization.checking._task_calls import first_batch, scalar_loss
 from thetaone.parametrization.checking.verdict import factor_exponents
+from thetaone.parametrization.reading import trained_parameters
 from thetaone.records import Prescription, Task
 
 _LOGITS = " logits"  # as the recorder names what goes into a softmax

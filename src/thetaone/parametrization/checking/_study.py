@@ -26,7 +26,7 @@ from thetaone.parametrization.checking.verdict import (
     judge,
     widened,
 )
-from thetaone.parametrization.reading import FirstBatch, canonical, read_branches
+from thetaone.parametrization.reading import FirstBatch, parameters_of, read_branches
 from thetaone.records import (
     CLIPPING,
     FEATURE_UPDATE,
@@ -277,11 +277,7 @@ class Study:
     def _read_stacks(self, models: Sequence[nn.Module]) -> frozenset[str]:
         if not self.sizes.depths:
             return frozenset()
-        small, large = (
-            [canonical(name) for name, _ in model.named_parameters()]
-            for model in (models[0], models[-1])
-        )
-        return stacks_of(large, small)
+        return stacks_of(parameters_of(models[-1]), parameters_of(models[0]))
 
     def _small_logits(self) -> dict[str, float]:
         smallest, largest = self._prescriptions[0], self._prescriptions[-1]

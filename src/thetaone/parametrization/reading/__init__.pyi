@@ -7,5 +7,7 @@ from ._branches import named_branches as named_branches
 from ._meta import measure_meta as measure_meta
 from ._overlaps import check_apart as check_apart
 from ._overlaps import overlaps as overlaps
+from ._parameters import parameters_of as parameters_of
+from ._parameters import trained_parameters as trained_parameters
 from ._sample_inputs import FirstBatch as FirstBatch
 from ._sample_inputs import Sample as Sample

@@ -22,6 +22,7 @@ from thetaone.parametrization.reading._modules import (
     class_name,
     sites_by_class,
 )
+from thetaone.parametrization.reading._parameters import parameters_of
 from thetaone.parametrization.reading._sample_inputs import FirstBatch, Sample, passes
 from thetaone.parametrization.reading._site import assemble
 from thetaone.parametrization.reading._stored import Readings, Signature
@@ -208,7 +209,7 @@ def _spectral(model: nn.Module) -> frozenset[str]:
 
 
 def _measured(model: nn.Module, blueprint: Blueprint) -> Blueprint:
-    parameters = {canonical(name): parameter for name, parameter in model.named_parameters()}
+    parameters = parameters_of(model)
     sites = [_with_size(site, parameters[site.name]) for site in blueprint.sites]
     return blueprint.unchecked_copy(sites=tuple(sites))
 

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from thetaone.errors import RoleError
-from thetaone.parametrization._names import canonical
+from thetaone.parametrization._names import canonical_module
+from thetaone.parametrization.reading._parameters import parameters_of
 from thetaone.parametrization.reading.paths import Linearity, Residual, Residuals
 from thetaone.parametrization.reading.program import MOVES, Program, Value
 from thetaone.records import Branch
@@ -45,8 +46,8 @@ def named_branches(model: nn.Module, patterns: Sequence[str]) -> tuple[Branch, .
     Raises:
         RoleError: A pattern matches nothing.
     """
-    modules = {canonical(name + ".")[:-1]: module for name, module in model.named_modules()}
-    names = [canonical(name) for name, _ in model.named_parameters()]
+    modules = {canonical_module(name): module for name, module in model.named_modules()}
+    names = list(parameters_of(model))
     branches: list[Branch] = []
     for pattern in patterns:
         hits = [name for name in modules if name and fnmatchcase(name, pattern)]

@@ -8,6 +8,7 @@ from torch import nn
 from thetaone.errors import PrescriptionError
 from thetaone.parametrization._names import canonical
 from thetaone.parametrization.reading._blueprint import rms_of
+from thetaone.parametrization.reading._parameters import parameters_of
 from thetaone.records import Blueprint, Site
 
 _RESETS = ("reset_parameters", "_reset_parameters")  # attention has the second
@@ -35,7 +36,7 @@ def measure_meta(
     """
     if blueprint is None or all(site.rms is not None for site in blueprint.sites):
         return blueprint
-    parameters = {canonical(name): parameter for name, parameter in target.named_parameters()}
+    parameters = parameters_of(target)
     drawn, drawn_target = _reset_sizes(base), _reset_sizes(target)
     sites: list[Site] = []
     for site in blueprint.sites:

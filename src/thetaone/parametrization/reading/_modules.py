@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from thetaone.parametrization._names import canonical
+from thetaone.parametrization._names import canonical, canonical_module
 from thetaone.records import (
     LOOKUP,
     MATRIX,
@@ -49,7 +49,7 @@ def sites_by_class(
         leaves: Every name of every parameter.
         reason: Why there is no pass, for what is left open.
     """
-    owners = {canonical(name + ".")[:-1]: module for name, module in model.named_modules()}
+    owners = {canonical_module(name): module for name, module in model.named_modules()}
     return tuple(_site(entries, owners, reason) for entries in leaves.values())
 
 

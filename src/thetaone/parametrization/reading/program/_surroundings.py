@@ -15,7 +15,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 
-from thetaone.parametrization._names import canonical
+from thetaone.parametrization._names import canonical_module
 from thetaone.parametrization.reading.program._program import PARAMETER
 
 SMALL = 4096  # entries of a constant that is worth knowing
@@ -141,7 +141,7 @@ def spectral_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """
     for name, module in model.named_modules():
         if any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values()):
-            yield f"{canonical(name + '.')[:-1]} (spectral_norm)", module
+            yield f"{canonical_module(name)} (spectral_norm)", module
 
 
 def attribute_tensors(model: nn.Module) -> set[int]:

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from thetaone.parametrization._names import canonical
+from thetaone.parametrization._names import canonical, canonical_module
 from thetaone.parametrization._scaling import unscaled
 from thetaone.parametrization.reading.program._anchors import settle_anchors
 from thetaone.parametrization.reading.program._fused import is_fused_sum, terms_of
@@ -295,7 +295,7 @@ class _Recorder(TorchDispatchMode):
 @contextlib.contextmanager
 def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder in which module's forward pass it is."""
-    names = {id(m): canonical(name + ".")[:-1] for name, m in model.named_modules()}
+    names = {id(m): canonical_module(name) for name, m in model.named_modules()}
 
     def enter(module: nn.Module, inputs: Any) -> None:
         recorder.enter(module, names.get(id(module)), inputs)
