@@ -21,8 +21,8 @@ class Blocks:
     Attributes:
         names: Qualified name of each block.
         modules: The blocks, each once, in the order in which they are registered.
-        container: The ``nn.Sequential`` that runs each once; None when the model's own forward
-            does, or when it holds one several times.
+        container: The model, if it is an ``nn.Sequential`` that runs each once; None when another
+            model's forward runs them, or when it holds one several times.
         lists: Names of the lists that hold them; empty is the model itself.
         guessed: Whether the lists were not named by the user.
     """
@@ -95,7 +95,8 @@ def _single(name: str, module: nn.Module, *, guessed: bool) -> Blocks:
         )
     blocks = _prefixed(name, children)
     once = len(children) == len(module)  # of a block used several times each call is noticed
-    sequential = container if once and isinstance(container, nn.Sequential) else None
+    # one within a model may be sliced, or its blocks be called in a loop: calls of blocks tell
+    sequential = container if once and not name and isinstance(container, nn.Sequential) else None
     return Blocks(tuple(blocks), tuple(blocks.values()), sequential, (name,), guessed)
 
 
