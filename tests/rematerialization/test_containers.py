@@ -10,6 +10,7 @@ import torch
 import torch.utils.checkpoint
 from torch import nn
 
+from tests.rematerialization.loops import peak
 from tests.rematerialization.models import Looping, Residual, looping, planned
 from tests.rematerialization.test_executor import assert_same, backward, batch, state
 from thetaone.errors import BudgetTooSmallError, ProfileError, ScheduleError
@@ -114,3 +115,57 @@ def test_a_block_with_a_state_of_its_own_is_copied_as_it_asks() -> None:
     backward(made, batch())
     assert made.blocks[0].up.weight.grad is not None  # pyright: ignore
     assert model.blocks[0].up.weight.grad is None  # pyright: ignore
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleList, lambda blocks: nn.Sequential(*blocks)])
+def test_a_forward_that_runs_a_slice_of_its_list(kind: Any) -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks, self.start = kind([Residual(16) for _ in range(10)]), 2
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks[self.start : -1]:
+                x = block(x)
+            return x
+
+    x, plain = batch(), Sliced()
+
+    def step(one: nn.Module) -> None:
+        one(x).sum().backward()
+
+    model = copy.deepcopy(plain)
+    full = peak(plain, step)
+    rematerialize(model, sample=x, budget=int(0.6 * full))
+    assert peak(model, step) <= 0.6 * full
+    plain.zero_grad()
+    model.zero_grad()
+    step(plain)
+    step(model)
+    for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        assert (mine.grad is None) == (theirs.grad is None)
+        assert mine.grad is None or torch.equal(mine.grad, theirs.grad)  # pyright: ignore[reportArgumentType]
+    model.start = 1
+    with pytest.raises(ScheduleError, match=r"blocks\.1 runs, which the forward that was measured"):
+        model(x)
+
+
+def test_a_sequential_whose_blocks_a_loop_calls_keeps_to_the_budget() -> None:
+    class Looped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(*[Residual(16) for _ in range(8)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                x = block(x)
+            return self.blocks[:0](x)
+
+    x, model = batch(), Looped()
+
+    def step(one: nn.Module) -> None:
+        one(x).sum().backward()
+
+    full = peak(model, step)
+    rematerialize(model, sample=x, budget=int(0.6 * full))
+    assert peak(model, step) <= 0.6 * full

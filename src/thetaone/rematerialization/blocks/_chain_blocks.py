@@ -34,13 +34,18 @@ class Blocks:
     guessed: bool = False
 
     @property
+    def pairs(self) -> list[tuple[str, nn.Module]]:
+        """Names and blocks."""
+        return list(zip(self.names, self.modules, strict=True))
+
+    @property
     def single(self) -> bool:
         """Whether it is one block that was named itself, and is to be called many times."""
         return self.names == self.lists
 
     def name_of(self, module: nn.Module) -> str:
         """Qualified name of a block."""
-        return next(n for n, m in zip(self.names, self.modules, strict=True) if m is module)
+        return next(name for name, one in self.pairs if one is module)
 
 
 def find_blocks(

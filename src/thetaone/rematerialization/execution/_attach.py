@@ -70,7 +70,7 @@ def attach(
         specialize(blocks.container, CONTAINER, (chain, -1))
         return model
     route_calls(blocks.modules, chain)
-    several = len(chain.plan.stages) > len(blocks.modules)
+    several = len(chain.plan.stages) > len(chain.plan.places)
     if (adapt is not None or several) and all(model is not block for block in blocks.modules):
         runner = getattr(model.__dict__.get(ENTRY), "runner", None)
         if isinstance(runner, ModelRunner):

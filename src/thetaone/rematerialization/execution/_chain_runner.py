@@ -166,8 +166,17 @@ class ChainRunner:
         return True
 
     def _stage_of(self, block: nn.Module) -> int:
-        """Which stage a call of a block is: the next one of it, else its first."""
-        stages = self.plan.places[id(block)]
+        """Which stage a call of a block is: the next one of it, else its first.
+
+        Raises:
+            ScheduleError: None: the forward that was measured left the block out.
+        """
+        stages = self.plan.places.get(id(block))
+        if stages is None:
+            raise ScheduleError(
+                f"{self.blocks.name_of(block)} runs, which the forward that was measured left out: "
+                "call rematerialize again with a sample for which it runs"
+            )
         return next((place for place in stages if place >= self.next), stages[0])
 
     def _refuse_used_caches(self, stage: int, name: str, call: Call) -> None:

@@ -97,7 +97,7 @@ def rematerialize(
             adapt = ForModel(within, blocks, sampled, sizes)
     with as_written(model):
         links = find_blocks(model, blocks, lambda: schedule.stages)
-    require_same_blocks(schedule, links)
+    require_same_blocks(schedule, links, some=sample is not None)
     if tier is None and any(region.tier == "disk" for region in schedule.regions):
         raise ScheduleError("the schedule keeps activations on disk: pass disk='/a/directory'")
     if links.container is not None:

@@ -7,7 +7,7 @@ to the next block, decides whether a region may span the two.
 import random
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -45,7 +45,12 @@ from thetaone.rematerialization.blocks import (
     with_tensors,
     written,
 )
-from thetaone.rematerialization.profiling._isolation import dropped_tapes, named_tapes, unhooked
+from thetaone.rematerialization.profiling._isolation import (
+    dropped_tapes,
+    named_tapes,
+    noted_forwards,
+    unhooked,
+)
 from thetaone.rematerialization.profiling._subject import (
     ExtraGradient,
     Subject,
@@ -95,24 +100,25 @@ def capture(blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]) -
         One subject for each call of a block, in order; ``joint`` says where no region may span two.
 
     Raises:
-        ProfileError: A block is not called, or not through the module itself.
+        ProfileError: No block is called, or one not through the module itself.
     """
     notes = _Notes(blocks, watches)
     with specialized_calls(blocks.modules, notes):
         notes.run(run)
         if len(notes.called) < len(blocks.modules):
             _complete(notes, run)
+        idle = {name: one for name, one in blocks.pairs if name not in notes.called}
+        past = idle and _runs_otherwise(idle.values(), notes, run)
     if blocks.single and len(notes.subjects) == 1:
         raise ProfileError(
             f"blocks={blocks.names[0]!r} is a {type(blocks.modules[0]).__name__}, which the "
             "forward calls once; name a ModuleList, a ModuleDict or a Sequential, several blocks, "
             "or a block that is called many times"
         )
-    missing = [name for name in blocks.names if name not in notes.called]
-    if missing:
+    if past or not notes.subjects:
         order = ", ".join(subject.name for subject in notes.subjects) or "(none)"
         raise ProfileError(
-            f"the forward calls the blocks {order}; it never calls {', '.join(missing)}. Blocks "
+            f"the forward calls the blocks {order}; it never calls {', '.join(idle)}. Blocks "
             "are noticed when the module itself is called, block(x): block.forward(x) passes hooks "
             "by, and this library too. Name the blocks that are called: blocks='model.layers'"
         )
@@ -150,9 +156,19 @@ def called_again(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
     return (max(repeated, key=weights),) if repeated else ()
 
 
+def _runs_otherwise(idle: Iterable[nn.Module], notes: "_Notes", run: Callable[[], Any]) -> bool:
+    """Whether blocks that are not called run all the same: ``block.forward(x)``, or a part."""
+    subjects, called = notes.subjects, notes.called
+    used = {part for one in subjects for part in one.block.modules()}
+    with noted_forwards({part for one in idle for part in one.modules()} - used) as ran:
+        notes.run(run)
+    notes.subjects, notes.called = subjects, called
+    return bool(ran)
+
+
 def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
     """Run again with other random numbers until no block is left out."""
-    before, subjects = set(notes.called), notes.subjects
+    before, subjects, always = set(notes.called), notes.subjects, len(notes.called)
     generators = [random._inst, np.random.mtrand._rand]  # pyright: ignore
     with restored_generators(generators):
         for seed in range(TRIES):
@@ -162,13 +178,14 @@ def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
             before |= notes.called
             if before.issuperset(notes.blocks.names):
                 break
-    order = {name: place for place, name in enumerate(notes.blocks.names)}
-    subjects.sort(key=lambda subject: order.get(subject.name, len(order)))
+    if len(before) == always:  # a slice of a list, an early exit
+        notes.subjects, notes.called = subjects, before
+        return
+    order = notes.blocks.names
+    subjects.sort(key=lambda subject: order.index(subject.name))
     notes.called = before
     why = "the model leaves blocks out at random"
-    notes.subjects = [
-        replace(one, joint=why if place else "") for place, one in enumerate(subjects)
-    ]
+    notes.subjects = [replace(one, joint=why if at else "") for at, one in enumerate(subjects)]
 
 
 class _Notes:
@@ -260,7 +277,7 @@ class _Notes:
         # what comes from further back is extra
         call = Call(*replaced((call.args, call.kwargs), unwatched))
         if stage and (why := self._broken(call, previous, name)):
-            self._break(stage, why)
+            self.breaks.setdefault(stage, why)
         description = ""
         if stage and stage not in self.breaks:
             assert self.call is not None
@@ -315,16 +332,15 @@ class _Notes:
     def _used(self, stage: int, why: str) -> None:
         """Something is done with the output of a call: the joint after it is broken."""
         if not self.inside:
-            self._break(stage + 1, why)
-
-    def _break(self, stage: int, why: str) -> None:
-        self.breaks.setdefault(stage, why)
+            self.breaks.setdefault(stage + 1, why)
 
     def _look_for_kept(self, last: int) -> None:
         """Calls whose output is still held, the ``last`` ones apart."""
         for stage in range(len(self.outputs) - last):
             if any(ref() is not None for ref in self.outputs[stage]):
-                self._break(stage + 1, f"the model keeps the output of {self.subjects[stage].name}")
+                self.breaks.setdefault(
+                    stage + 1, f"the model keeps the output of {self.subjects[stage].name}"
+                )
 
     def _surroundings(self, device: torch.device) -> Surroundings:
         return Surroundings(

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -152,3 +153,24 @@ def named_tapes(name: str) -> Iterator[None]:
             "cannot. Compute them outside of what is rematerialized, on what the model returns, "
             "or name blocks without them: blocks=…"
         ) from error
+
+
+@contextmanager
+def noted_forwards(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+    """Note the modules whose forward runs, whether they are called or it is."""
+    ran: list[nn.Module] = []
+    changed = [(module, vars(module).get("forward")) for module in modules]
+
+    def noting(module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        ran.append(module)
+        return forward(*args, **kwargs)
+
+    for module, _ in changed:
+        vars(module)["forward"] = partial(noting, module, module.forward)
+    try:
+        yield ran
+    finally:
+        for module, forward in changed:
+            del vars(module)["forward"]
+            if forward is not None:
+                vars(module)["forward"] = forward

@@ -56,20 +56,23 @@ def require_current(
         raise ProfileError(f"the profile is stale: {'; '.join(changed)}. Profile this model anew")
 
 
-def require_same_blocks(schedule: Schedule, blocks: Blocks) -> None:
+def require_same_blocks(schedule: Schedule, blocks: Blocks, *, some: bool = False) -> None:
     """Refuse a schedule for other blocks; one for a chain written by hand names none.
+
+    ``some`` allows that the forward that was measured left blocks out.
 
     Raises:
         ScheduleError: Another number of blocks, or other parameters.
     """
     names = set(schedule.stages)
     count = len(names) if names & set(blocks.names) else schedule.length
-    if len(blocks.modules) != count:
+    if len(blocks.modules) != count and not (some and names < set(blocks.names)):
         raise ScheduleError(
             f"the schedule has {schedule.length} stages and the model {len(blocks.modules)} blocks "
             f"({blocks.names[0]} … {blocks.names[-1]}): profile and plan this model"
         )
-    parameters = describe_parameters(blocks.modules)
+    measured = [one for name, one in blocks.pairs if not some or name in names]
+    parameters = describe_parameters(measured)
     if schedule.parameters not in ("", parameters):
         raise ScheduleError(
             f"the schedule was made for blocks of {schedule.parameters} parameters and these have "
