@@ -33,6 +33,16 @@ def test_mup_passes_and_sp_fails(optimizer: str) -> None:
         assert "2" in check.failed_layers or parametrization == "mup"
 
 
+@pytest.mark.parametrize("optimizer", ["RAdam", "ScheduleFreeRAdam"])
+def test_an_optimizer_is_looked_at_once_it_steps_as_it_will(optimizer: str) -> None:
+    """RAdam's first steps follow the gradient, or are none."""
+    check = t1.coordinate_check(
+        MlpTask(), widths=(32, 64, 128), lr=2**-8, optimizer=optimizer, seeds=2
+    )
+    assert check.steps == (8, 10)
+    assert check.failures == (), str(check)
+
+
 def test_tied_readout_passes() -> None:
     check = t1.coordinate_check(TiedTask(), widths=WIDTHS, lr=2**-8, optimizer="Adam")
     assert check.passed, str(check)

@@ -35,7 +35,7 @@ def coordinate_check(
     parametrization: Rule = "mup",
     seeds: int | Sequence[int] = 3,
     max_seeds: int = 8,
-    steps: Sequence[int] = (1, 3),
+    steps: Sequence[int] | None = None,
     schedule: RateSchedule | None = None,
     clip: float | None = None,
     precision: str | None = None,
@@ -69,7 +69,8 @@ def coordinate_check(
         seeds: Trainings at each size to begin with: how many [count], or their seeds.
         max_seeds: Limit to which seeds are added while a row is undecided that they may decide
             [count].
-        steps: Steps after which features are compared with their first values [count].
+        steps: Steps after which features are compared with their first values; None: 1 and 3,
+            or as many after those in which the optimizer does not step as it will (RAdam) [count].
         schedule: Of the learning rate, as for the arguments that follow: None: the task's own. What
             is trained are the first steps of a training.
         clip: Largest global norm of the gradients. Steps that shrink with them (SGD's) are compared
@@ -114,7 +115,8 @@ def coordinate_check(
     """
     loaded = load_task(task)
     chosen, taken = choose_optimizer(loaded, optimizer, options)
-    read_members(chosen, taken, call=coordinate_check)
+    members = read_members(chosen, taken, call=coordinate_check)
+    settles = max(member.family.settles for member in members.values())
     if callable(parametrization):  # the optimizer and the choices say what is expected
         require_trained(parametrization, options)
     choices = made_choices({
@@ -125,6 +127,7 @@ def coordinate_check(
     lr = _middle(loaded.defaults.get("lrs", (LR,))) if lr is None else lr
     sizes = _each("widths", sizes, least=1)
     compared = sizes if target is None else sorted({*sizes, *_each("target", [target], least=1)})
+    steps = (settles + 1, settles + 3) if steps is None else steps
     moments = _each("steps", steps, least=1)
     loop = settled_training(loaded, {
         "schedule": schedule, "clip": clip, "precision": precision, "accumulate": accumulate,

@@ -36,6 +36,8 @@ class UpdateFamily:
             gradient. An option ``weight_decouple`` or ``decoupled_weight_decay`` overrides.
         matrices_only: The optimizer takes two-dimensional parameters only.
         sums_squares: Keeps a sum of squared gradients with an initial value (Adagrad).
+        settles: Steps until what is said here holds [count]. RAdam's first five follow the
+            gradient, and some more are still short.
     """
 
     name: str
@@ -43,6 +45,7 @@ class UpdateFamily:
     decoupled: bool = False
     matrices_only: bool = False
     sums_squares: bool = False
+    settles: int = 0
 
     def is_decoupled(self, options: Options) -> bool:
         """Whether these options give decoupled weight decay."""
@@ -115,6 +118,8 @@ def _muon_scale(matrix: tuple[int, int], adjust: str | None) -> float:
 
 SIGN = UpdateFamily(name="sign", lr_factor=sign_rate)
 SIGN_DECOUPLED = UpdateFamily(name="sign", lr_factor=sign_rate, decoupled=True)
+RECTIFIED = UpdateFamily(name="sign", lr_factor=sign_rate, settles=7)
+RECTIFIED_DECOUPLED = UpdateFamily(name="sign", lr_factor=sign_rate, decoupled=True, settles=7)
 ADAGRAD = UpdateFamily(name="sign", lr_factor=sign_rate, sums_squares=True)
 GRADIENT = UpdateFamily(name="gradient", lr_factor=gradient_rate)
 RELATIVE = UpdateFamily(name="relative", lr_factor=relative_rate, decoupled=True)
@@ -131,7 +136,7 @@ _FAMILIES: Mapping[str, Mapping[str, UpdateFamily]] = {
         "Adam": SIGN,
         "AdamW": SIGN_DECOUPLED,
         "NAdam": SIGN,
-        "RAdam": SIGN,
+        "RAdam": RECTIFIED,
         "Adamax": SIGN,
         "RMSprop": SIGN,
         "Adagrad": ADAGRAD,
@@ -145,12 +150,12 @@ _FAMILIES: Mapping[str, Mapping[str, UpdateFamily]] = {
         "SOAP": ROTATED_SIGN,
         "ScheduleFreeSGD": GRADIENT,
         "ScheduleFreeAdamW": SIGN_DECOUPLED,
-        "ScheduleFreeRAdam": SIGN_DECOUPLED,
+        "ScheduleFreeRAdam": RECTIFIED_DECOUPLED,
     },
     "schedulefree": {
         "SGDScheduleFree": GRADIENT,
         "AdamWScheduleFree": SIGN_DECOUPLED,
-        "RAdamScheduleFree": SIGN_DECOUPLED,
+        "RAdamScheduleFree": RECTIFIED_DECOUPLED,
     },
     "bitsandbytes": {
         "Adam8bit": SIGN,
