@@ -133,3 +133,23 @@ def test_freezing_since_the_forward_is_named() -> None:
     model.requires_grad_(False)
     with pytest.raises(RecomputationError, match="was frozen or unfrozen between"):
         loss.backward()
+
+
+def test_an_input_that_was_changed_in_place_is_named() -> None:
+    """The blocks save nothing of it, so that the plain model trains."""
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + 1).sin() @ self.linear.weight
+
+    model = nn.Sequential(*(Shifted() for _ in range(6)))
+    rematerialize(model, per_block(profile(model, batch(), repeats=1)))
+    x = batch().clone()
+    loss = model(x).square().mean()
+    x.add_(1)
+    with pytest.raises(RecomputationError, match="what flows into 0 was changed in place"):
+        loss.backward()

@@ -186,3 +186,16 @@ def test_a_setting_of_the_forward_is_that_of_the_recomputation(name: str) -> Non
     for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)  # pyright: ignore
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_where_saved_tensor_hooks_are_disabled_blocks_run_as_written() -> None:
+    torch.manual_seed(0)
+    plain = Looping(6, Tanh)
+    ours = rematerialized(copy.deepcopy(plain))
+    plain(batch()).square().mean().backward()
+    disabled = torch.autograd.graph.disable_saved_tensors_hooks("none here")
+    with disabled, pytest.warns(RuntimeWarning, match="nothing is recomputed"):
+        loss = ours(batch()).square().mean()
+    loss.backward()
+    for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)  # pyright: ignore

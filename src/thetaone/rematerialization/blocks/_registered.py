@@ -44,14 +44,15 @@ class Parameters:
         self.tensors = list(chain.from_iterable(map(dict.values, held)))
         self.state = _state(self.tensors)
 
-    def changed(self) -> tuple[Registered, str] | None:
+    def changed(self, apart: Iterable[Registered] = ()) -> tuple[Registered, str] | None:
         """The first that was changed in place, frozen or unfrozen, and what happened to it."""
+        known = {id(one.parameter) for one in apart}
         now = _state(self.tensors)
         if now == self.state:
             return None
         alike = (map(eq, before, after) for before, after in zip(self.state, now, strict=True))
-        for one, version, place, trained in zip(self._named(), *alike, strict=True):
-            if not (version and place):
+        for one, version, place, trained in zip(self.named(), *alike, strict=True):
+            if not (version and place) and id(one.parameter) not in known:
                 return one, "was changed"
             if not trained:
                 return one, "was frozen or unfrozen"
@@ -64,16 +65,21 @@ class Parameters:
         if len(now) == len(self.tensors) and all(map(is_, now, self.tensors)):
             return []
         return [
-            one
-            for one in self._named()
-            if one.module._parameters.get(one.name) is not one.parameter
+            one for one in self.named() if one.module._parameters.get(one.name) is not one.parameter
         ]
 
-    def _named(self) -> Iterator[Registered]:
+    def named(self) -> Iterator[Registered]:
+        """Each with its module and its name there."""
         owners = chain.from_iterable(map(repeat, self.modules, self.counts))
         for module, name, tensor in zip(owners, self.names, self.tensors, strict=True):
             if tensor is not None:
                 yield Registered(module, name, tensor)
+
+
+def copied(one: Registered, value: torch.Tensor) -> Registered:
+    """The same with a parameter of its own that holds a copy of a value."""
+    copy = nn.Parameter(value.clone(), requires_grad=one.parameter.requires_grad)
+    return one._replace(parameter=copy)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from thetaone.rematerialization.blocks._registered import (
     Copies,
     ModuleBuffers,
     Parameters,
+    Registered,
+    copied,
     earlier_buffers,
     earlier_parameters,
     kept_statistics,
@@ -81,6 +83,7 @@ class Moment:
         self.drawn: States = []  # those that blocks hold, likewise
         self.modules: list[nn.Module] = []
         self.parameters: Parameters | None = None  # of wrappers that shard none are noted
+        self.moving: list[tuple[Registered, torch.Tensor]] = []  # those that blocks change
         self.buffers: list[ModuleBuffers] = []
         self.remembers = False  # whether the blocks call functions with bounded caches
 
@@ -110,6 +113,16 @@ class Moment:
                 if module._buffers and watch.copies(module)
             ]
         self.parameters = None if sharded() else Parameters(self.modules)
+        self.moving = []
+        if self.copies.moving and self.parameters is not None and self._may_move():
+            self.moving = [
+                (one, self.copies.of(one.parameter, compared=True))
+                for one in self.parameters.named()
+                if self._where(one.module, one.name) in self.copies.moving
+            ]
+
+    def _may_move(self) -> bool:
+        return any(watch.reached.moves for watch in self.watches)
 
     def bounded(self) -> ExitStack:
         """Note functions with bounded caches; closing refuses those that changed something."""
@@ -132,6 +145,10 @@ class Moment:
                 for one, old in self.drawn
                 if not same_generator_state(old, generator_state(one))
             ]
+        if self.parameters is not None and self._may_move():
+            apart = [one for one, _ in self.moving]
+            if (changed := self.parameters.changed(apart)) is not None:
+                self.copies.moving.add(self._where(changed[0].module, changed[0].name))
         for one in self.buffers:
             for name, tensor in one.tensors.items():
                 if tensor is not None and name not in one.values and one.moved(name):
@@ -153,7 +170,7 @@ class Moment:
             RecomputationError: What changed, by name.
         """
         if self.parameters is not None:
-            if (changed := self.parameters.changed()) is not None:
+            if (changed := self.parameters.changed(one for one, _ in self.moving)) is not None:
                 one, how = changed
                 self._refuse(one.module, one.name, how)
             for one in self.buffers:
@@ -184,8 +201,7 @@ class Moment:
                 continue
             # normalization changes its statistics without a trace: those are no one else's
             untraced = isinstance(module, _NormBase)
-            copied = one.detach().clone() if untraced else self.copies.of(one, compared=moves)
-            values[name] = copied
+            values[name] = one.detach().clone() if untraced else self.copies.of(one, compared=moves)
         return ModuleBuffers(module, tensors, versions, values)
 
     def _where(self, module: nn.Module, name: str) -> str:
@@ -264,6 +280,9 @@ class Again:
                 stack.enter_context(watch.as_noted(note))
         if moment.parameters is not None and (replaced := moment.parameters.replaced()):
             stack.enter_context(earlier_parameters(replaced))
+        if moment.moving:
+            copies = [copied(one, value) for one, value in moment.moving]
+            stack.enter_context(earlier_parameters(copies))
         if moment.buffers:
             stack.enter_context(earlier_buffers(moment.buffers, moment.copies))
         if any(map(_NORMALIZES, moment.watches)):
@@ -280,6 +299,9 @@ class Again:
         trace: TracebackType | None,
     ) -> None:
         self.open.pop().close()
+
+
+_IN_PLACE = "has been modified by an inplace operation"  # of torch's, of an input that it saved
 
 
 def _among(value: Any, others: Iterable[Any]) -> bool:
@@ -301,7 +323,15 @@ def _typed_hooks(moment: Moment) -> saved_tensors_hooks:
     def typed(packed: Any) -> torch.Tensor:
         try:
             return unpack(packed)
-        except CheckpointError as error:
+        except RuntimeError as error:
+            if _IN_PLACE in str(error):
+                raise RecomputationError(
+                    f"what flows into {moment.where} was changed in place between the forward and "
+                    "the backward (x += …, a buffer that is filled again), and nothing can be "
+                    "recomputed from it: write x = x + …, pass a copy, or keep this block's tape"
+                ) from error
+            if not isinstance(error, CheckpointError):
+                raise
             reason = str(error).partition("Tip:")[0].replace("torch.utils.checkpoint: ", "")
             raise RecomputationError(
                 f"the recomputation of {moment.where} does not do what its forward did: "

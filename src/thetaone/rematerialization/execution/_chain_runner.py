@@ -158,8 +158,9 @@ class ChainRunner:
         if not self.warned:
             self.warned = True
             warnings.warn(
-                "a function transform, export, tracer or mode of fake tensors runs the model: its "
-                "blocks run as written, nothing is recomputed and the budget does not hold",
+                "a function transform, export, tracer or mode of fake tensors runs the model, or "
+                "hooks of saved tensors are disabled: its blocks run as written, nothing is "
+                "recomputed and the budget does not hold",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -60,7 +60,7 @@ def placeholder_among(arguments: Iterable[Any]) -> Placeholder | None:
 def is_running_transform() -> bool:
     """Whether a function transform, an export, a tracer or a mode of fake tensors runs the model.
 
-    They see no saved-tensor hooks, or cannot follow them.
+    They see no saved-tensor hooks, or cannot follow them; or hooks are disabled altogether.
     """
     keys = torch._C._TorchDispatchModeKey
     return (
@@ -69,4 +69,5 @@ def is_running_transform() -> bool:
         or torch.compiler.is_exporting()
         or torch._C._get_dispatch_mode(keys.PROXY) is not None
         or torch._C._get_dispatch_mode(keys.FAKE) is not None
+        or not torch._C._autograd._saved_tensors_hooks_is_enabled()  # pyright: ignore
     )

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from operator import is_
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from thetaone.errors import ProfileError
 from thetaone.rematerialization.blocks import (
     Call,
     Watch,
+    differs,
     global_generators,
     restored_generators,
     sharded,
@@ -72,12 +74,13 @@ def uncached_casts(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def untouched(watches: Iterable[Watch], devices: Iterable[torch.device]) -> Iterator[None]:
-    """Restore buffers, plain attributes and all else within reach, and random state, on exit."""
+    """Restore what blocks register or can reach otherwise, and random state, on exit."""
     watches = list(watches)
     generators = [one for device in devices for one in global_generators(device)]
     generators += [one for watch in watches for one in watch.generators]
     modules = [module for watch in watches for module in watch.modules]
     with restored_generators(generators), _restored_buffers(modules), ExitStack() as stack:
+        stack.enter_context(_restored_parameters(watches))
         for watch in watches:
             stack.enter_context(watch.restored())
         yield
@@ -103,6 +106,32 @@ def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
             # batch_norm changes them without a trace; layouts that cannot be compared have one
             if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
                 buffer.data.copy_(before)
+
+
+def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return now.keys() != before.keys() or not all(map(is_, now.values(), before.values()))
+
+
+@contextmanager
+def _restored_parameters(watches: list[Watch]) -> Iterator[None]:
+    """Parameters are the same ones on exit; their values too, where a forward may change them."""
+    modules = [] if sharded() else [module for watch in watches for module in watch.modules]
+    bindings = [(module, dict(module._parameters)) for module in modules]
+    moving = [] if sharded() else [watch.block for watch in watches if watch.reached.moves]
+    parameters = {id(one): one for block in moving for one in block.parameters()}
+    values = [(one, one.data, one.detach().clone()) for one in parameters.values()]
+    try:
+        yield
+    finally:
+        for module, before in bindings:
+            if _differ(module._parameters, before):
+                module._parameters.clear()
+                module._parameters.update(before)
+        for parameter, data, before in values:
+            if differs(before, data):
+                data.copy_(before)
+            if parameter.data_ptr() != data.data_ptr():  # by ``parameter.data = …``
+                parameter.data = data
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from thetaone.rematerialization.blocks import (
     global_generators,
     restored_generators,
     same_generator_state,
+    sharded,
     size_of,
     version_of,
 )
@@ -72,6 +73,7 @@ def check_repeatable(subject: Subject) -> Repeated:
         states = [generator_state(one) for one in generators]
         buffers = subject.watch.buffers()
         contents = {name: one.detach().clone() for name, _, _, one, _ in buffers}
+        weights = _weights(subject)
         note = Note(subject.watch.now())
         first = [one.detach().clone() for one in subject.run()[1]]
         drawn = [
@@ -88,6 +90,11 @@ def check_repeatable(subject: Subject) -> Repeated:
                 size_of(tensor) > SMALL
                 and (module._buffers.get(inner) is not tensor or version_of(tensor) != version)
             )
+        )
+        moving += tuple(
+            name
+            for name, (one, before, version) in weights.items()
+            if version_of(one) != version or differs(before, one)
         )
         note.lighten(subject.watch.now(), set())
     with subject.as_called(), dropped_tapes():
@@ -108,6 +115,14 @@ def check_repeatable(subject: Subject) -> Repeated:
     size = sum(one.nbytes if isinstance(one, torch.Tensor) else _PYTHON_STATE for one in drawn)
     handed_on = bool(drawn) and len(second) == 1 and any(second[0] is leaf for leaf in leaves)
     return Repeated(size, (*moving, *read), handed_on)
+
+
+def _weights(subject: Subject) -> dict[str, tuple[nn.Parameter, torch.Tensor, int]]:
+    """Parameters that a forward may change, by name, with copies and versions."""
+    if not subject.watch.reached.moves or sharded():
+        return {}
+    parameters = subject.block.named_parameters(subject.watch.name, remove_duplicate=False)
+    return {name: (one, one.detach().clone(), version_of(one)) for name, one in parameters}
 
 
 def _run_again(
@@ -154,6 +169,8 @@ def copied_bytes(subject: Subject, moving: Iterable[str]) -> int:
         for name, module, _, tensor, _ in subject.watch.buffers()
         if subject.watch.copies(module) and (size_of(tensor) <= SMALL or name in changing)
     )
+    weights = subject.block.named_parameters(subject.watch.name)
+    buffers += sum(one.nbytes for name, one in weights if name in changing)
     return buffers + sum(
         one.nbytes
         for one in subject.watch.now().in_place

@@ -167,6 +167,8 @@ class _Search(Named):
         for name in HOOK_OPTIONS:
             if members[name]:
                 self.reached.holders.append(Items(f"{path}.{name}", members[name]))
+        if getattr(module, "max_norm", None) is not None:
+            self.names.add("embedding_renorm_")  # torch's own code calls it
         self._class(type(module), ("forward", *CALLED))
         if module is not self.block and any(one is self.block for one in module.modules()):
             return  # around the block: what else it holds is not the block's

@@ -4,6 +4,7 @@ import re
 import types
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
@@ -21,6 +22,9 @@ ATOMS = (
 )  # fmt: skip
 # of those, a class and a module hold values that code may change
 PLAIN = tuple(one for one in ATOMS if one not in (type, types.ModuleType))
+
+MOVING = frozenset(("data", "numpy", "no_grad", "inference_mode", "update_parameters"))
+_IN_PLACE = re.compile(r"[a-z]\w*[a-z0-9]_")
 
 
 @dataclass
@@ -47,6 +51,11 @@ class Reached:
     def rewinds(self) -> bool:
         """Whether a generator may be drawn from and be put back, so that no draw is seen of it."""
         return not REWINDING.isdisjoint(self.names)
+
+    @cached_property
+    def moves(self) -> bool:
+        """Whether code names what may change a tensor in place: ``weight.data``, ``mul_``."""
+        return not MOVING.isdisjoint(self.names) or any(map(_IN_PLACE.fullmatch, self.names))
 
 
 def is_shallow(value: Any) -> bool:
