@@ -10,6 +10,7 @@ import decimal
 import enum
 import fractions
 import functools
+import importlib
 import itertools
 import logging
 import math
@@ -21,6 +22,7 @@ import queue
 import random
 import re
 import struct
+import sys
 import threading
 import types
 import uuid
@@ -91,6 +93,25 @@ class Pair(NamedTuple):
     dice: Dice
 
 
+class Kind(enum.Enum):
+    ONE = 1
+
+
+class Settled(type):
+    source = torch.Generator()
+
+
+class Unsettled(metaclass=Settled):
+    pass
+
+
+SHARED = torch.Generator()
+
+
+def noisy(tensor: Any) -> torch.Generator:
+    return tensor.noise
+
+
 class Slotted:
     __slots__ = ("generator",)
 
@@ -156,13 +177,26 @@ DRAWS: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
         lambda: {"a": seeded()}.values(), lambda one: drawn(next(iter(one.source)))
     ),
     "imported inside": (object, imported),
+    "parameter": (object, lambda one: drawn(noisy(one.up.weight))),
+    "buffer": (lambda: nn.BatchNorm1d(1), lambda one: drawn(noisy(one.source.running_mean))),
+    "enumeration": (lambda: Kind.ONE, lambda one: drawn(one.source.generator)),
+    "metaclass": (lambda: Unsettled, lambda one: drawn(one.source.source)),
+    "globals()": (object, lambda _: drawn(globals()["SHARED"])),
+    "sys.modules": (object, lambda _: drawn(sys.modules["tests_space"].generator)),
+    "import_module": (object, lambda _: drawn(importlib.import_module("tests_space").generator)),
 }  # fmt: skip
 
 
 def reset(model: nn.Sequential) -> None:
     made.cache_clear()
+    sys.modules["tests_space"] = SPACE
+    vars(Kind.ONE)["generator"] = seeded()
+    Settled.source.manual_seed(3)
+    SHARED.manual_seed(3)
     for number, block in enumerate(model):
         BY_MODULE[block] = torch.Generator().manual_seed(number)
+        for tensor in (*block.parameters(), *block.buffers()):
+            vars(tensor)["noise"] = seeded()
     static.__dict__["generator"] = seeded()
     SOURCE.set(seeded())
     SPACE.__dict__["generator"] = seeded()
@@ -178,6 +212,9 @@ def states() -> list[Any]:
         SOURCE.get().get_state().tolist(),
         SPACE.__dict__["generator"].get_state().tolist(),
         Namespace.generator.get_state().tolist(),
+        SHARED.get_state().tolist(),
+        Settled.source.get_state().tolist(),
+        vars(Kind.ONE)["generator"].get_state().tolist(),
     ]
 
 

@@ -79,7 +79,15 @@ class Parameters:
 def copied(one: Registered, value: torch.Tensor) -> Registered:
     """The same with a parameter of its own that holds a copy of a value."""
     copy = nn.Parameter(value.clone(), requires_grad=one.parameter.requires_grad)
+    _with_attributes(copy, one.parameter)
     return one._replace(parameter=copy)
+
+
+def _with_attributes(copy: torch.Tensor, original: torch.Tensor | None) -> torch.Tensor:
+    """A copy that also has what others put on the original: ``weight.calls``."""
+    if original is not None and (attributes := vars(original)):
+        vars(copy).update(attributes)
+    return copy
 
 
 @contextmanager
@@ -199,7 +207,7 @@ def kept_statistics(modules: list[nn.Module]) -> Iterator[None]:
         for layer in layers:
             for name, buffer in layer._buffers.items():
                 if buffer is not None:
-                    layer._buffers[name] = buffer.detach().clone()
+                    layer._buffers[name] = _with_attributes(buffer.detach().clone(), buffer)
         yield
     finally:
         for layer, buffers in zip(layers, before, strict=True):
@@ -216,7 +224,8 @@ def earlier_buffers(buffers: list[ModuleBuffers], copies: Copies) -> Iterator[No
             earlier: dict[str, torch.Tensor | None] = dict(one.tensors)
             for name, value in one.values.items():
                 if id(value) not in fresh:
-                    fresh[id(value)] = copy = value.clone()
+                    copy = _with_attributes(value.clone(), one.tensors[name])
+                    fresh[id(value)] = copy
                     copies.note(copy, value)  # a region inside needs no other copy
                 earlier[name] = fresh[id(value)]
             one.module._buffers.clear()

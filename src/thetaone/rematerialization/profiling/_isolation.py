@@ -46,6 +46,7 @@ def substituted_parameters(block: nn.Module, call: Call) -> Iterator[list[torch.
             if parameter is not None and id(parameter) not in substitutes:
                 leaf = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
                 leaf.grad = torch.zeros_like(leaf) if leaf.requires_grad else None
+                vars(leaf).update(vars(parameter))
                 substitutes[id(parameter)] = leaf
     extra = [one for one in call.tensors if one.requires_grad]
     try:

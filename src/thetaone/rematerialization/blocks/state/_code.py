@@ -10,7 +10,12 @@ from importlib.util import resolve_name
 from threading import local
 from typing import Any
 
-_FOLLOWED = ("torch.distributions", "torch.quasirandom")  # these hold what they compute with
+_FOLLOWED = (
+    "torch.distributions",
+    "torch.quasirandom",
+    "torch.utils.data",
+    "torch.utils.weak",
+)  # these hold what they compute with
 _CLOSED = ("torch", "numpy", "thetaone", "pytest", "_pytest")
 
 

@@ -2,9 +2,11 @@
 
 import functools
 import os
+import sys
 import types
 from collections import deque
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any
 
 from torch import nn
@@ -29,6 +31,8 @@ FUNCTIONS = (
     types.MethodWrapperType,
     functools.partial,
 )
+# with a text, they give a global or a module
+_LOOKING_UP = frozenset(("globals", "modules", "import_module", "__import__", "vars", "__dict__"))
 BUILT = ("__init__", "__new__", "__post_init__")
 # what operators and statements call without naming it
 _OPERATORS = (
@@ -54,6 +58,7 @@ class Named:
     def __init__(self) -> None:
         self.reached = Reached()
         self.pending: deque[tuple[Any, str, set[str]]] = deque()
+        self.attributed: list[tuple[Any, str]] = []  # tensors and members of enumerations
         self.names = self.reached.names
         self.names.add("")
         self.stored: set[str] = set()  # attributes that code sets
@@ -66,7 +71,9 @@ class Named:
         self.members: set[type] = set()
 
     def _push(self, value: Any, path: str, scope: set[str]) -> None:
-        if not isinstance(value, PLAIN):
+        if isinstance(value, Enum) and origin(type(value).__module__) == "own":
+            self.attributed.append((value, path))
+        elif not isinstance(value, PLAIN):
             self.pending.append((value, path, scope))
 
     def _code(self, code: types.CodeType, function: types.FunctionType) -> None:
@@ -76,7 +83,9 @@ class Named:
         self.names.update(code.co_names)
         self.names.update(one for one in code.co_consts if isinstance(one, str))
         space = function.__globals__
-        named = [name for name in code.co_names if name in space]
+        looked_up = [one for one in code.co_consts if isinstance(one, str)]
+        looked_up = looked_up if not _LOOKING_UP.isdisjoint(code.co_names) else []
+        named = [name for name in (*code.co_names, *looked_up) if name in space]
         path = function.__module__
         self.whose = origin(path)
         variables, attributes = stored(code)
@@ -86,7 +95,8 @@ class Named:
         watched = [
             name for name in named if self._global(space[name], f"{path}.{name}", code.co_names)
         ]
-        for module in imported(code, space):
+        loaded = [sys.modules[name] for name in looked_up if name in sys.modules]
+        for module in (*imported(code, space), *loaded):
             self._namespace(module, code.co_names)
         if self.whose == "own":
             watched += sorted(variables.difference(watched))
@@ -143,6 +153,9 @@ class Named:
     def _class(self, cls: type, start: Iterable[str]) -> None:
         """Follow methods of a class that code names, and those that it starts with."""
         self.classes.setdefault(cls, set()).update(start)
+        meta, where = type(cls), type(cls).__module__
+        if isinstance(where, str) and origin(where) == "own":
+            self.classes.setdefault(meta, set())
 
     def _methods(self) -> bool:
         """Follow methods that reachable code names; whether there was one more."""

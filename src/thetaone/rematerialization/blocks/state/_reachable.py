@@ -83,7 +83,13 @@ class _Search(Named):
         self.hidden: list[tuple[str, str, set[str]]] = []
 
     def run(self) -> Reached:
-        while self.pending or self._methods() or self._class_members() or self._held_modules():
+        while (
+            self.pending
+            or self._methods()
+            or self._class_members()
+            or self._held_modules()
+            or self._attributes_beside()
+        ):
             value, path, self.scope = self.pending.popleft()
             if len(self.seen) > LIMIT:
                 self.reached.refused[path] = f"one of more than {LIMIT:,} objects within reach"
@@ -96,7 +102,18 @@ class _Search(Named):
                 self.reached.refused[path] = what
         return self.reached
 
+    def _attributes_beside(self) -> bool:
+        """Follow attributes that were put on tensors, parameters and members of enumerations."""
+        pending, self.attributed = self.attributed, []
+        for value, path in pending:
+            if id(value) not in self.seen and (self.stored or vars(value)):
+                self.seen[id(value)] = value
+                self._attributes(value, path)
+        return bool(self.pending)
+
     def _visit(self, value: Any, path: str) -> None:
+        if isinstance(value, torch.Tensor):
+            self.attributed.append((value, path))
         if isinstance(value, (*PLAIN, torch.Tensor)):
             return
         if id(value) in self.seen:
@@ -160,6 +177,9 @@ class _Search(Named):
         for name, value in list(members.items()):
             if name not in INTERNAL:
                 self._follow(value, f"{path}.{name}", name)
+        for name, value in (*members["_parameters"].items(), *members["_buffers"].items()):
+            if value is not None:
+                self.attributed.append((value, f"{path}.{name}"))
         for name in HOOKS:
             self.reached.holders.append(Items(f"{path}.{name}", members[name]))
             for hook in members[name].values():
