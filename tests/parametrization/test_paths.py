@@ -348,3 +348,31 @@ def test_what_cannot_be_moved_into_one_plus_a_gain_is_refused() -> None:
         prescribed(lambda w: Tied(w, 1.0, module=False), torch.arange(5))
     with pytest.raises(RoleError, match=r"gain reaches the model through .* 1 \+ g"):
         prescribed(lambda w: Normalized(w, "1 + gain"), torch.randn(4, 3))
+
+
+APPLIED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bmm": lambda m, h: torch.bmm(m, h[..., None])[..., 0],
+    "product and sum": lambda m, h: (m * h[:, None]).sum(-1),
+    "einsum": lambda m, h: torch.einsum("bij,bj->bi", m, h),
+    "on the right": lambda m, h: (h[:, None] @ m)[:, 0],
+}
+
+
+@pytest.mark.parametrize("how", APPLIED)
+def test_a_matrix_that_a_layer_makes_is_a_hidden_one(how: str) -> None:
+    """It starts as r^-1/2 and changes as 1/r; scores of two features do both as 1/r."""
+
+    class Fast(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first, self.make = nn.Linear(5, width), nn.Linear(5, width * width)
+            self.last, self.width = nn.Linear(width, 3), width
+
+        def forward(self, x: Tensor) -> Tensor:
+            matrix = self.make(x).relu().view(-1, self.width, self.width)
+            return self.last(APPLIED[how](matrix, self.first(x)))
+
+    rules = t1.prescribe(Fast(64), base=Fast(16), sample=(torch.ones(2, 5),))
+    for name in ("make.weight", "make.bias"):
+        assert (rules[name].init_factor, rules[name].lr_factor) == (0.5, 0.25)
+    assert rules["first.weight"].lr_factor == 1.0

@@ -108,6 +108,7 @@ def decide(
         change = Change(
             fold=folds.parameters[site.name] * _fold(site.name, choices.folds),
             rows=tuple(folds.rows[site.name]),
+            initial=folds.initial[site.name],
             multiplier=folds.readouts.get(site.name, 1.0),
             depth=depth.of(site.name),
             late=late.get(site.name, 1.0),
@@ -229,6 +230,7 @@ class Change:
 
     fold: float
     rows: tuple[RowFactor, ...]
+    initial: float
     multiplier: float
     depth: DepthScales
     late: float
@@ -240,6 +242,7 @@ def _rule(
 ) -> Rule:
     role, base, fold = assignment.role, assignment.base, change.fold * change.depth.fold
     s = _scales(site, assignment, change.depth, fold)
+    s = replace(s, init=s.init * change.initial)
     lr = member.family.lr_factor(s, member.options)
     decay = decay_factor(choices.decay, s, lr, member.family, member.options)
     if not choices.decay_vectors and len(site.shape) < 2:

@@ -83,5 +83,5 @@ def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:
         if orders and pair.grows(site):
             last = max(last, *orders)
     for product, base in pair.products():
-        if product.order < last:
+        if product.order < last and product.spread == base.spread:
             yield product, product.size / base.size

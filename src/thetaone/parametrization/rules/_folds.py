@@ -7,6 +7,8 @@ and base, and what differs from the rule is folded: initial values and updates a
 - A factor on a parameter's use must not change with width.
 - A sum over products of two features, such as attention logits q·k, is Θ(r) once they align
   (Tensor Programs V, section 4): its factor must change as 1/r.
+- A matrix that a layer makes for each sample acts on features as a hidden one: its entries are
+  independent at first, so that they start as r^-1/2, and change as 1/r.
 - The readout of a tied embedding must see its input times 1/r.
 """
 
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 
 from thetaone.parametrization.rules._pair import Pair
 from thetaone.parametrization.rules._roles import Assignment
-from thetaone.parametrization.rules._width import INPUT, VECTOR, init_factor
+from thetaone.parametrization.rules._width import HIDDEN, INPUT, VECTOR, init_factor
 from thetaone.records import (
     FACTOR,
     TERMS,
@@ -37,6 +39,7 @@ class Folds:
 
     Attributes:
         parameters: Factor on whole parameters.
+        initial: Further factor on the initial values of whole parameters, not on their updates.
         rows: Factors on some rows of a parameter, which stay in the forward pass.
         readouts: By embedding: factor on the input of its readout, which stays there too.
         shared: By the first of the products that share their sides: the factor they want.
@@ -44,6 +47,7 @@ class Folds:
     """
 
     parameters: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: 1.0))
+    initial: dict[str, float] = field(default_factory=lambda: defaultdict(lambda: 1.0))
     rows: dict[str, list[RowFactor]] = field(default_factory=lambda: defaultdict(list))
     readouts: dict[str, float] = field(default_factory=dict[str, float])
     shared: dict[Hashable, float] = field(default_factory=dict[Hashable, float])
@@ -136,6 +140,10 @@ def _fold_product(pair: Pair, product: FeatureProduct, base: FeatureProduct, fol
     for side in product.sides:
         if all(target.parameter in trained for target in side):
             folds.put(side, each)
+            r, rows = product.size / base.size, product.spread / base.spread
+            if rows != 1:
+                for target in side:
+                    folds.initial[target.parameter] *= r * init_factor(HIDDEN, r, rows)
             return
     folds.problems.append(
         f"{product.operation} in {product.where or 'the model'} sums products of two features over "

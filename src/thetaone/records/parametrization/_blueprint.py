@@ -137,6 +137,8 @@ class FeatureProduct(Record):
         cancels: Whether its size is of no effect, as of a sum that is divided by one like it.
         behind: Parameters that reach the pass's result through its factors alone.
         attention: Whether a softmax takes it, as the logits q·k of an attention.
+        spread: Of a matrix that a layer makes for each sample, the side to be multiplied: how many
+            rows of independent entries it has [count]; 1 for features.
     """
 
     where: str
@@ -150,6 +152,7 @@ class FeatureProduct(Record):
     cancels: bool = False
     behind: tuple[str, ...] = ()
     attention: bool = False
+    spread: int = 1
 
 
 class Reduction(Record):

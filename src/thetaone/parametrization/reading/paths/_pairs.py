@@ -3,14 +3,19 @@
 from collections.abc import Iterator
 from math import prod
 
-from thetaone.parametrization.reading.paths._linear import Linearity
+from thetaone.parametrization.reading.paths._linear import HOMOGENEOUS, Linearity
 from thetaone.parametrization.reading.program import (
+    ACTIVATION,
     MOVES,
+    Axes,
     Operation,
     Value,
     factors_of,
+    kept_axes,
+    moved,
     summed_axes,
 )
+from thetaone.records import MATRIX
 
 
 def pairs_of(operation: Operation) -> Iterator[tuple[Value, Value, int]]:
@@ -55,3 +60,46 @@ def origin_of(value: Value) -> Operation | None:
 def hold_parameters(linearity: Linearity, *values: Value) -> bool:
     """Whether one of some values is made of parameters alone."""
     return any(value in linearity.uses.weights for value in values)
+
+
+def spread(linearity: Linearity, value: Value, operation: Operation) -> int:
+    """Rows of a matrix that one layer makes, as a factor of a sum: each of entries of its own.
+
+    Of ``m(x) @ h`` with ``m = layer(x).view(n, n)`` they are n; of features, such as queries, 1.
+    """
+    axes = _feature_axes(linearity, value)
+    kept = kept_axes(operation, value)
+    if operation.name in ("sum", "mean"):
+        product = origin_of(operation.inputs[0])
+        kept = () if product is None else _kept_by(value, product, summed_axes(operation))
+    return prod(value.shape[d] for d in kept if axes and axes[d])
+
+
+def _kept_by(value: Value, product: Operation, summed: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of one factor of a product that the other has not, and that stay."""
+    (other,) = [v for v in product.inputs if v is not value] or [value]
+    rank = len(product.output.shape)
+    lead, behind = rank - len(value.shape), rank - len(other.shape)
+
+    def alone(axis: int) -> bool:
+        return axis not in summed and (axis < behind or other.shape[axis - behind] == 1)
+
+    return tuple(d for d in range(len(value.shape)) if alone(d + lead))
+
+
+def _feature_axes(linearity: Linearity, value: Value) -> Axes | None:
+    """The axes along which the output features of one layer lie; ``None`` where unknown."""
+    operation = value.source
+    if operation is None:
+        return None
+    if operation.name in MOVES:
+        axes = _feature_axes(linearity, operation.inputs[0])
+        return None if axes is None else moved(operation, axes)
+    uses = linearity.uses.by_operation.get(operation.index, ())
+    if any(use.kind == MATRIX for use in uses):
+        return (*(False,) * (len(value.shape) - 1), True)
+    features = [v for v in operation.inputs if v.kind == ACTIVATION]
+    if operation.name in (*HOMOGENEOUS, "add", "mul", "div") and len(features) == 1:
+        same = features[0].shape == value.shape
+        return _feature_axes(linearity, features[0]) if same else None
+    return None

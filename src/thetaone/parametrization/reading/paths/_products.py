@@ -12,7 +12,12 @@ from thetaone.parametrization.reading.paths._factors import (
 )
 from thetaone.parametrization.reading.paths._folding import Fold, Folding
 from thetaone.parametrization.reading.paths._linear import Linearity
-from thetaone.parametrization.reading.paths._pairs import hold_parameters, origin_of, pairs_of
+from thetaone.parametrization.reading.paths._pairs import (
+    hold_parameters,
+    origin_of,
+    pairs_of,
+    spread,
+)
 from thetaone.parametrization.reading.program import (
     ACTIVATION,
     Operation,
@@ -70,6 +75,7 @@ def read_products(linearity: Linearity) -> tuple[FeatureProduct, ...]:
                 cancels=_cancels(linearity, one),
                 behind=_behind(linearity, one),
                 attention=_is_attention(linearity, one),
+                spread=candidates[i].spread if sides and not same else 1,
             )
         )
     return tuple(products)
@@ -134,15 +140,19 @@ class _Candidates:
 
     one: tuple[Fold, ...]
     both: Fold | None = None
+    spread: int = 1  # rows of the factor that is a matrix made by a layer, if one is
 
 
 def _candidates(folding: Folding, one: _Sum) -> _Candidates:
     first, second = one.factors
-    folds = [folding.fold((value,), one.consumer) for value in dict.fromkeys(one.factors)]
+    spreads = {value: spread(folding.linearity, value, one.operation) for value in one.factors}
+    widest = max(spreads.values())
+    values = [value for value in spreads if spreads[value] == widest]
+    folds = [folding.fold((value,), one.consumer) for value in values]
     possible = [fold for fold in folds if fold is not None]
     if possible and first is not second:
         whole_first = sorted(possible, key=lambda fold: any(t.spans for t in fold.targets))
-        return _Candidates(tuple(whole_first))
+        return _Candidates(tuple(whole_first), spread=widest)
     return _Candidates((), folding.fold(one.factors, one.consumer))
 
 
