@@ -376,3 +376,46 @@ def test_a_matrix_that_a_layer_makes_is_a_hidden_one(how: str) -> None:
     for name in ("make.weight", "make.bias"):
         assert (rules[name].init_factor, rules[name].lr_factor) == (0.5, 0.25)
     assert rules["first.weight"].lr_factor == 1.0
+
+
+MIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "added": lambda h, g: F.normalize(h, dim=-1) * 8 + g,
+    "by hand": lambda h, g: h * torch.rsqrt(h.pow(2).sum(-1, keepdim=True) + 1e-6) + g,
+    "residual": lambda h, g: (h + h / h.norm(dim=-1, keepdim=True)) * g,
+    "function": lambda h, g: F.gelu(F.normalize(h, dim=-1)) * g,
+}
+ALIKE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "RMS": lambda h, g: F.normalize(h, dim=-1) * h.shape[-1] ** 0.5 + g,
+    "gain": lambda h, g: F.normalize(h, dim=-1) * g,
+    "all of them": lambda h, g: (F.normalize(h, dim=-1) - F.normalize(h.tanh(), dim=-1)) * g,
+    "of no effect": lambda h, g: F.layer_norm(F.normalize(h, dim=-1) + 1e-9, h.shape[-1:]) * g,
+    "over samples": lambda h, g: h / h.norm(dim=0, keepdim=True) + g,
+}
+
+
+class Unit(nn.Module):
+    """Features that a norm makes 1/√width each, and a vector."""
+
+    def __init__(self, width: int, how: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.mid, self.last = (
+            nn.Linear(5, width),
+            nn.Linear(width, width),
+            nn.Linear(width, 3),
+        )
+        self.vector, self.how = nn.Parameter(torch.ones(width)), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.how(self.mid(self.first(x).relu()), self.vector))
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_unit_norms_that_meet_features_of_another_size_are_refused(name: str) -> None:
+    with pytest.raises(RoleError, match=r"divides features by their norm.*multiply them by √"):
+        prescribed(lambda width: Unit(width, MIXED[name]), torch.randn(4, 5))
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_unit_norms_that_meet_their_like_are_read(name: str) -> None:
+    rules = prescribed(lambda width: Unit(width, ALIKE[name]), torch.randn(4, 5))
+    assert rules["mid.weight"].lr_factor == 1 / R

@@ -61,6 +61,7 @@ from .parametrization import QUANTITIES as QUANTITIES
 from .parametrization import RAW as RAW
 from .parametrization import TERMS as TERMS
 from .parametrization import UNDECIDED as UNDECIDED
+from .parametrization import UNIT as UNIT
 from .parametrization import UPDATE_NORM as UPDATE_NORM
 from .parametrization import VECTOR as VECTOR
 from .parametrization import WEIGHT_NORM as WEIGHT_NORM

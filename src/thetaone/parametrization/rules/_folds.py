@@ -22,6 +22,7 @@ from thetaone.parametrization.rules._width import HIDDEN, INPUT, VECTOR, init_fa
 from thetaone.records import (
     FACTOR,
     TERMS,
+    UNIT,
     FeatureProduct,
     FoldTarget,
     Reduction,
@@ -162,6 +163,13 @@ def _reduction_problem(reduction: Reduction, base: Reduction) -> str:
             f"{where} multiplies features by {base.factor:.4g} at the base and by "
             f"{reduction.factor:.4g} at the target, past everything in which they are linear: put "
             "one number there at every width"
+        )  # fmt: skip
+    if reduction.operation == UNIT:
+        return "" if _same(factor) else (
+            f"{where} divides features by their norm, which makes each {base.factor:.4g} at the "
+            f"base and {reduction.factor:.4g} at the target, and adds them to what has one size at "
+            "every width, or takes a function of them: multiply them by √(their number), as "
+            "nn.RMSNorm does"
         )  # fmt: skip
     if _same(ratio) or _same(ratio**reduction.power * factor):
         return ""

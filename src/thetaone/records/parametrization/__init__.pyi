@@ -3,6 +3,7 @@ from ._blueprint import LOOKUP as LOOKUP
 from ._blueprint import MATRIX as MATRIX
 from ._blueprint import RAW as RAW
 from ._blueprint import TERMS as TERMS
+from ._blueprint import UNIT as UNIT
 from ._blueprint import VECTOR as VECTOR
 from ._blueprint import Blueprint as Blueprint
 from ._blueprint import Branch as Branch

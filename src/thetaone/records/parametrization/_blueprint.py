@@ -8,6 +8,7 @@ MATRIX = "matrix"  # sums over its input features
 LOOKUP = "lookup"  # picks a row: an embedding
 VECTOR = "vector"  # added to, or multiplied with, features one by one
 FACTOR, TERMS = "factor", "terms"  # reductions: a number put on features; a sum term by term
+UNIT = "unit norm"  # of features, met by what is of one size at every width
 RAW = "raw"  # used in a way that is not understood, or in a pass that could not be read
 
 
@@ -161,7 +162,8 @@ class Reduction(Record):
     Attributes:
         where: The module in whose forward pass it runs.
         operation: Name of the operation; ``terms`` of a sum written term by term; ``factor`` of a
-            number put on features, which is no sum.
+            number put on features, which is no sum; ``unit norm`` of features that were divided by
+            their norm.
         order: Its place in the order of execution.
         size: Features reduced [count].
         power: The result grows as size^power: 1 of a sum, 1/2 of a norm.

@@ -63,16 +63,24 @@ def normalized_size(value: Value) -> float:
     while (operation := value.source) is not None:
         if operation.name not in ("div", "mul") or len(operation.inputs) != 2:
             return 1.0
-        for other in operation.inputs[operation.name == "div" :]:
-            size = _norm_behind(other)
-            if operation.name == "div" and size is not None:
-                size = 1 / size
-            if size is not None and size < 1.0:
-                return size
+        size = size_by_norm(operation)
+        if size != 1.0:
+            return size
         large = [v for v in operation.inputs if prod(v.shape) > 1]  # past a learned temperature
         if len(large) != 1 or (operation.name == "div" and operation.inputs[0] is not large[0]):
             return 1.0
         _, value = backward_factor(large[0])
+    return 1.0
+
+
+def size_by_norm(operation: Operation) -> float:
+    """1/√n for a product, or ratio, with a norm over n features below; 1 for others."""
+    for other in operation.inputs[operation.name == "div" :]:
+        size = _norm_behind(other)
+        if operation.name == "div" and size is not None:
+            size = 1 / size
+        if size is not None and size < 1.0:
+            return size
     return 1.0
 
 

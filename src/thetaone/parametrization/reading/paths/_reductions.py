@@ -1,5 +1,6 @@
 """Reductions of features as they are."""
 
+from collections.abc import Iterator, Mapping
 from math import prod
 
 from thetaone.parametrization.reading.paths._degrees import size_cancels
@@ -10,8 +11,9 @@ from thetaone.parametrization.reading.paths._factors import (
     THROUGH,
     forward_factor,
     norm_power,
+    size_by_norm,
 )
-from thetaone.parametrization.reading.paths._linear import Linearity
+from thetaone.parametrization.reading.paths._linear import HOMOGENEOUS, Linearity
 from thetaone.parametrization.reading.paths._pairs import hold_parameters, pairs_of
 from thetaone.parametrization.reading.paths._stacks import stacked_terms
 from thetaone.parametrization.reading.program import (
@@ -19,16 +21,20 @@ from thetaone.parametrization.reading.program import (
     DATA,
     MOVES,
     Operation,
+    Value,
     is_zero,
     scalar,
     summed_axes,
 )
-from thetaone.records import FACTOR, TERMS, Reduction
+from thetaone.records import FACTOR, TERMS, UNIT, Reduction
 
 _REDUCTIONS = frozenset(
     "sum _softmax _log_softmax logsumexp cumsum prod nansum".split()  # noqa: SIM905
 ) | {*NORMS}
 _FOURIER, _ADDS = "_fft_", ("add", "sub")
+_FUNCTIONS = frozenset(
+    "gelu silu tanh sigmoid exp softplus elu mish erf sin cos log_sigmoid_forward".split()  # noqa: SIM905
+)  # of which the size of their input is not a factor on their result
 _FEW = 2  # terms of a sum that is no loop
 
 
@@ -52,7 +58,75 @@ def read_reductions(linearity: Linearity) -> tuple[Reduction, ...]:
                     factor=factor,
                 )
             )
-    return tuple(reductions)
+    return tuple(reductions) + tuple(_unit_norms(linearity))
+
+
+def _unit_norms(linearity: Linearity) -> Iterator[Reduction]:
+    """Features divided by their norm over n of them, 1/√n, where something of size 1 meets them.
+
+    A matrix and a gain take the factor; a sum with others and a function of them cannot.
+    """
+    sizes: dict[Value, float] = {}
+    for operation in linearity.live():
+        met = [value for value in operation.inputs if value in sizes]
+        size = _size_after(linearity, operation, sizes)
+        if met and size is None and not size_cancels(linearity, met[0]):
+            yield Reduction(
+                where=operation.where,
+                operation=UNIT,
+                order=operation.index,
+                size=1,
+                factor=sizes[met[0]],
+            )
+        elif size:
+            sizes[operation.output] = size
+
+
+def _size_after(
+    linearity: Linearity, operation: Operation, sizes: Mapping[Value, float]
+) -> float | None:
+    """The size by norms of what an operation makes; 0 for what is no such, ``None`` for a mixture.
+
+    Args:
+        linearity: Of the program.
+        operation: One of the program.
+        sizes: Of the features that norms made small.
+    """
+    first, name = operation.inputs[0] if operation.inputs else None, operation.name
+    if name in ("mul", "div") and operation.output.kind == ACTIVATION:
+        if _divides_by_own_norm(operation):
+            return size_by_norm(operation)
+        features = [v for v in operation.inputs if v.kind != DATA]
+        alone = len(features) == 1 and features[0] in sizes
+        return sizes[features[0]] * scalar(operation, features[0]) if alone else 0.0
+    if first not in sizes and not any(value in sizes for value in operation.inputs):
+        return 0.0
+    if name in _FUNCTIONS:
+        return None
+    if name in ("add", "sub"):
+        small = [value in sizes or is_zero(value) for value in operation.inputs]
+        return max(sizes.get(v, 0.0) for v in operation.inputs) if all(small) else None
+    return sizes.get(first, 0.0) if first and name in (*MOVES, *HOMOGENEOUS) else 0.0
+
+
+def _divides_by_own_norm(operation: Operation) -> bool:
+    """Whether an operation divides features by their 2-norm, or multiplies by its reciprocal."""
+    if len(operation.inputs) != 2 or size_by_norm(operation) == 1.0:
+        return False
+    features, norm = sorted(operation.inputs, key=lambda value: -prod(value.shape))
+    source = norm.source
+    while source is not None and (source.name in MOVES or source.name in THROUGH):
+        source = source.inputs[0].source
+    if source is None:
+        return False
+    of = source.inputs[0]
+    if (
+        source.name == "sum"
+        and of.source is not None
+        and of.source.name in ("pow", "square", "mul")
+    ):
+        of = of.source.inputs[0]
+    return of is features
 
 
 def read_factors(linearity: Linearity) -> tuple[Reduction, ...]:
