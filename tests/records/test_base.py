@@ -116,3 +116,12 @@ def test_a_copy_keeps_nothing_that_was_made_of_the_fields_before() -> None:
     assert record.by_name == {"a": 0}
     assert record.unchecked_copy(names=("b",)).by_name == {"b": 0}
     assert record.model_copy(update={"names": ("c",)}).by_name == {"c": 0}
+
+
+def test_a_power_law_prints_as_a_formula() -> None:
+    law = PowerLaw(
+        exponent=0.9817, stderr=0.0512, interval=(0.3314, 1.632), prefactor=0.01721, n_points=3
+    )
+    assert str(law) == (
+        "0.01721 · size^0.9817; exponent ± 0.051, 95% interval [0.3314, 1.632], 3 points"
+    )

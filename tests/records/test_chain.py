@@ -72,3 +72,4 @@ def test_executions_replays_and_drawing() -> None:
     assert nested.executions == (3, 2, 2, 1)
     assert nested.replays == 1
     assert nested.drawing().splitlines()[-1].strip() == "3221"
+    assert "executions of each stage, and ┌ where a region begins" in str(nested)

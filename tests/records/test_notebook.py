@@ -9,7 +9,6 @@ from thetaone.errors import MissingExtraError
 from thetaone.records import (
     Drift,
     EngineDecision,
-    PowerLaw,
     Record,
     SweepResult,
     Trial,
@@ -70,9 +69,8 @@ def test_a_record_inside_another_brings_its_tables() -> None:
 def test_a_record_without_table_or_picture_is_shown_as_it_prints() -> None:
     drift = Drift(octaves=0.5, stderr=0.1, interval=(0.1, 0.9), from_width=4, to_width=8)
     assert drift._repr_html_() == f"<pre>{drift}</pre>"
-    assert PowerLaw(
-        exponent=1.0, stderr=0.1, interval=(0, 2), prefactor=1, n_points=3
-    )._repr_html_() is None  # fmt: skip
+    decision = EngineDecision(engine="serial", reason="asked for")
+    assert decision._repr_html_() is None
 
 
 def test_the_picture_is_drawn_once_and_its_absence_explained(

@@ -91,10 +91,10 @@ class _RatioGuard:
         warnings.warn(
             f"learning rates {[f'{r:.3g}' for r in rates]} are not in the prescribed ratio "
             f"{[f'{p:.3g}' for p in self.prescribed]}: a loop wrote one rate into every group "
-            '(write group["lr"] = lr * group["lr_factor"], or '
-            "thetaone.parametrization.set_lr(optimizer, lr)), or a scheduler did (OneCycleLR, "
-            "CyclicLR, an eta_min or min_lr: give it the list per_group(optimizer, value); where "
-            "it takes one number only, leave that at 0 or use LambdaLR, which multiplies)",
+            '(write group["lr"] = lr * group["lr_factor"], or t1.set_lr(optimizer, lr)), or a '
+            "scheduler did (OneCycleLR, CyclicLR, an eta_min or min_lr: give it the list "
+            "t1.per_group(optimizer, value); where it takes one number only, leave that at 0 or "
+            "use LambdaLR, which multiplies)",
             FlattenedRatiosWarning,
             stacklevel=3,
         )

@@ -44,7 +44,7 @@ class CourseAnswer(Record):
             )
             for result in self.results
         ]
-        columns = ("measured quantity", "should be", "measured", "", "agrees", "")
+        columns = ("measured quantity", "your formula", "measured", "", "agrees", "")
         return f"{self.headline}\n\n{text_table(columns, rows)}"
 
     @property

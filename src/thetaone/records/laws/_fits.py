@@ -1,6 +1,7 @@
 """Results of fits: a power law, and the vertex of a loss curve."""
 
 from thetaone.records._base import Record
+from thetaone.records._words import counted, interval_words
 
 
 class PowerLaw(Record):
@@ -27,6 +28,13 @@ class PowerLaw(Record):
     prefactor: float
     confidence: float = 0.95
     n_points: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.prefactor:.4g} · size^{self.exponent:.4g}; exponent ± {self.stderr:.2g}, "
+            f"{self.confidence:.0%} interval {interval_words(*self.interval, '.4g')}, "
+            f"{counted(self.n_points, 'point')}"
+        )
 
 
 class Optimum(Record):

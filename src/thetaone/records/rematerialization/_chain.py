@@ -233,8 +233,8 @@ class Chain(CheckedRecord):
             "backward",
             "output",
             "tape",
-            "scratch, forward",
-            "backward",
+            "forward scratch",
+            "backward scratch",
         ]
         title = (
             f"chain of {self.length} stages: {format_seconds(self.seconds)} a step, "

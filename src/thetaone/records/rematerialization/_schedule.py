@@ -108,7 +108,10 @@ class Schedule(StepCost):
             rows.append(["disk", f"{self.disk_writes} written, {self.disk_reads} read, "
                                  f"at most {format_bytes(self.disk_bytes)}"])  # fmt: skip
         title = f"{self.policy}, {self.length} stages"
-        return text_table(["schedule", ""], rows, title=title) + "\n" + self.drawing()
+        table = text_table(["schedule", ""], rows, title=title)
+        regions = ", and ┌ where a region begins whose input is kept (▼ on disk)"
+        legend = f"executions of each stage{regions if self.regions else ''}:"
+        return f"{table}\n{legend}\n{self.drawing()}"
 
     def _above_bound(self, bound: float) -> str:
         """How far the best schedule may lie below this one."""

@@ -180,7 +180,7 @@ class _Training:
             warnings.warn(
                 f"{checkpoints.path}: what the task keeps between steps (attributes or globals) is "
                 "not what it was when this was written, since no checkpoint holds it; the losses "
-                "may be other ones than of an unbroken training",
+                "may differ from those of an unbroken training",
                 stacklevel=2,
             )
         return len(self.losses)
