@@ -339,6 +339,19 @@ def test_blocks_that_are_called_past_the_module_are_named() -> None:
         profile(Model(past, blocks=blocks(3, lambda: Residual(16))), batch())
 
 
+def test_blocks_that_run_one_time_in_five_are_all_measured() -> None:
+    def dropping(model: Any, x: torch.Tensor) -> Any:
+        for block in model.blocks:
+            if torch.rand(()) < 0.2:
+                x = block(x)
+        return x
+
+    model = Model(dropping, blocks=blocks(12, lambda: Residual(16)))
+    with pytest.warns(RuntimeWarning, match="leaves blocks out at random"):
+        chain = profile(model, batch())
+    assert [stage.name for stage in chain.stages] == [f"blocks.{place}" for place in range(12)]
+
+
 def test_a_number_that_changes_no_bytes_is_planned_anew_once() -> None:
     def counted(model: Any, x: torch.Tensor) -> Any:
         model.number += 1

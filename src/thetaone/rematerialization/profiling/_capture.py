@@ -59,7 +59,7 @@ from thetaone.rematerialization.profiling._subject import (
 )
 from thetaone.rematerialization.profiling._watched_output import WatchedOutput, unwatched
 
-TRIES = 12  # forwards with other random numbers, for blocks that are left out at random
+TRIES, MOST_TRIES = 12, 100  # forwards with other random numbers; most where blocks are left out
 
 
 @dataclass(frozen=True)
@@ -162,28 +162,27 @@ def _runs_otherwise(idle: Iterable[nn.Module], notes: "_Notes", run: Callable[[]
     used = {part for one in subjects for part in one.block.modules()}
     with noted_forwards({part for one in idle for part in one.modules()} - used) as ran:
         notes.run(run)
+    now = {part for one in notes.subjects for part in one.block.modules()}  # left out at random
     notes.subjects, notes.called = subjects, called
-    return bool(ran)
+    return not now.issuperset(ran)
 
 
 def _complete(notes: "_Notes", run: Callable[[], Any]) -> None:
     """Run again with other random numbers until no block is left out."""
-    before, subjects, always = set(notes.called), notes.subjects, len(notes.called)
-    generators = [random._inst, np.random.mtrand._rand]  # pyright: ignore
-    with restored_generators(generators):
-        for seed in range(TRIES):
+    before, subjects = set(notes.called), notes.subjects
+    always, count = len(before), len(notes.blocks.names)
+    with restored_generators([random._inst, np.random.mtrand._rand]):  # pyright: ignore
+        for seed in range(MOST_TRIES):
             seed_all(seed)
             notes.run(run)
             subjects += [one for one in notes.subjects if one.name not in before]
             before |= notes.called
-            if before.issuperset(notes.blocks.names):
+            if len(before) == count or (seed >= TRIES and len(before) == always):
                 break
+    notes.called, notes.subjects = before, subjects
     if len(before) == always:  # a slice of a list, an early exit
-        notes.subjects, notes.called = subjects, before
         return
-    order = notes.blocks.names
-    subjects.sort(key=lambda subject: order.index(subject.name))
-    notes.called = before
+    subjects.sort(key=lambda subject: notes.blocks.names.index(subject.name))
     why = "the model leaves blocks out at random"
     notes.subjects = [replace(one, joint=why if at else "") for at, one in enumerate(subjects)]
 
