@@ -106,3 +106,24 @@ def test_slots_that_are_keys_and_values_keep_the_values_size(slots: int, width: 
     assert (rules["slots"].init_factor, rules["slots"].lr_factor) == (1.0, 1.0)
     ratio = width / BASE
     assert rules["query.weight"].fold == pytest.approx(ratio**-0.5)  # 1/r with the pass's own √
+
+
+class TwoUses(nn.Module):
+    """One table, looked up twice; the second time a number is put on what comes."""
+
+    def __init__(self, width: int, power: float) -> None:
+        super().__init__()
+        self.emb, self.number = nn.Embedding(VOCABULARY, width), 3 * width**power
+        self.mid, self.last = nn.Linear(width, width), nn.Linear(width, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.emb(tokens) + self.number * self.emb(tokens.roll(1, 1))
+        return self.last(self.mid(x).relu())
+
+
+def test_uses_whose_numbers_change_differently_with_width_are_refused() -> None:
+    """As an embedding that an encoder takes times √d and a decoder as it is."""
+    with pytest.raises(t1.ThetaOneError, match=r"emb\.weight is used times 1 and times 16\.97 at"):
+        parametrized(lambda w: TwoUses(w, 0.5), WIDE, TOKENS)
+    rules = t1.prescribe(TwoUses(WIDE, 0), base=lambda: TwoUses(BASE, 0), sample=(TOKENS,))
+    assert (rules["emb.weight"].init_factor, rules["emb.weight"].fold) == (1.0, 1.0)

@@ -85,7 +85,12 @@ def forward_folds(
                 "that buffer on the CPU, so that its change with width can be read"
             )
             continue
-        if _same(ratio) or pair.place(site.name) in skipped:
+        if pair.place(site.name) in skipped:
+            continue
+        if problem := _differing_numbers(site, base, ratio):
+            folds.problems.append(problem)
+            continue
+        if _same(ratio):
             continue
         if any(use.how in ("nonlinear", "shifted") for use in site.uses):
             folds.problems.append(
@@ -108,6 +113,21 @@ def forward_folds(
         and (problem := _reduction_problem(reduction, base))
     ]
     return folds
+
+
+def _differing_numbers(site: Site, base: Site, ratio: float) -> str:
+    """Why one factor is not right for all uses of a parameter; empty when it is."""
+    if len(site.uses) != len(base.uses):
+        return ""
+    for ours, theirs in zip(site.uses, base.uses, strict=True):
+        if ours.factor and theirs.factor and not _same(theirs.factor / ours.factor / ratio):
+            return (
+                f"{site.name} is used times {base.factor:.4g} and times {theirs.factor:.4g} at the "
+                f"base, times {site.factor:.4g} and times {ours.factor:.4g} at the target, the "
+                f"second in {ours.where or 'the model'}: no one weight can hold both changes. Put "
+                "one number on each use at every width"
+            )
+    return ""
 
 
 def _fold_norms(pair: Pair, assignments: Mapping[str, Assignment], folds: Folds) -> None:
