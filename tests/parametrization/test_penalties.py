@@ -99,3 +99,11 @@ def test_a_parameter_in_a_penalty_alone_is_told_so() -> None:
 
     with pytest.raises(RoleError, match=r"more .* no feature depends on it: it is in a penalty"):
         rules(loss, More)
+
+
+def test_a_loss_times_a_number_of_a_weight_is_refused_with_the_cure() -> None:
+    def loss(m: Net) -> Tensor:
+        return m.losses().mean() * (1 + 1e-3 * m[1].get_parameter("weight").abs().mean())
+
+    with pytest.raises(RoleError, match=r"the whole loss with a number made from it \(add a pena"):
+        rules(loss)

@@ -196,7 +196,7 @@ class MoE(nn.Module):
         super().__init__()
         self.how, self.e, self.k = how, e, k
         self.router = nn.Linear(w, e, bias=False)
-        if how in ("index_add", "loop"):
+        if how in ("index_add", "loop", "hit"):
             self.experts = nn.ModuleList(
                 nn.Sequential(nn.Linear(w, 2 * w), nn.GELU(), nn.Linear(2 * w, w)) for _ in range(e)
             )
@@ -217,7 +217,13 @@ class MoE(nn.Module):
         g = F.softmax(self.router(x), dim=-1)
         top, idx = torch.topk(g, self.k, dim=-1)
         top = top / top.sum(-1, keepdim=True)
-        if self.how == "index_add":
+        if self.how == "hit":
+            out = torch.zeros_like(x)
+            mask = F.one_hot(idx, self.e).permute(2, 1, 0)
+            for (i,) in (mask.sum((1, 2)) > 0).nonzero():  # those that a token was sent to
+                slot, tok = torch.where(mask[i])
+                out.index_add_(0, tok, self.experts[i](x[tok]) * top[tok, slot, None])
+        elif self.how == "index_add":
             out = torch.zeros_like(x)
             mask = F.one_hot(idx, self.e).permute(2, 1, 0)
             for i, ex in enumerate(self.experts):
@@ -963,7 +969,7 @@ MODELS = {
     "Mamba fixed rank": (net(lambda w: Mamba(w, "fixed")), "tokens"),
     **{
         f"MoE {h}": (net(lambda w, h=h: MoE(w, h)), "tokens")
-        for h in ("index_add", "loop", "list", "dict", "einsum", "bmm", "vmap")
+        for h in ("index_add", "hit", "loop", "list", "dict", "einsum", "bmm", "vmap")
     },
     "vmap modules": (VmapModules, "features"),
     "DLRM": (DLRM, "features+ids"),

@@ -24,6 +24,7 @@ Leaves = Mapping[int, list[tuple[str, nn.Module, str, nn.Parameter]]]
 _UNRULY = {
     "nonlinear": " of a function of its entries",
     "norm": " of a sum or norm of its entries, which grows with their number (a mean does not),",
+    "loss": " of the whole loss with a number made from it (add a penalty: loss + c · penalty)",
     "product": " of its product, entry by entry, with another parameter",
 }
 

@@ -194,4 +194,7 @@ def _no_branch(around: Sequence[Branch]) -> str:
             f"lies in residual branches that end in {', '.join(ends)}, which is one for all "
             "blocks: give each block a weight of its own there"
         )
-    return "lies in no residual branch: plain layers have no rule for depth. Keep the depth"
+    return (
+        "lies in no residual branch: plain layers, and blocks side by side whose outputs are added "
+        "to no stream, have no rule for depth. Keep the depth"
+    )

@@ -9,6 +9,7 @@ LINEAR, NORMALIZED, SPECTRAL, NONLINEAR = "linear", "normalized", "spectral", "n
 SHIFTED = "shifted"  # a constant is added to it, as in a gain 1 + g
 PRODUCT = "product"  # entry by entry with another parameter of the same axes
 AFTERWARDS = "nonlinear afterwards"  # of a sum over its products with another parameter
+LOSS = "loss"  # in a number that the whole loss is multiplied with
 STATISTIC = "norm"  # a sum, norm or the like of its entries
 
 

@@ -38,6 +38,7 @@ from thetaone.parametrization.reading.program._surroundings import (
     SMALL,
     StandIns,
     Unpacked,
+    assumed,
     attribute_tensors,
     bind,
     constant_of,
@@ -153,7 +154,7 @@ class _Recorder(TorchDispatchMode):
         if constant and (not inputs or name in ANSWERS):
             constant = name in ANSWERS or entries(args, kwargs) <= SMALL
         if name in ANSWERS:
-            real = self._real(func, args, kwargs) if constant else None
+            real = self._real(func, args, kwargs) if constant else assumed(name, args)
             return ANSWERS[name](args, real), real
         stand_in = functools.partial(self._stand_ins.of, written=func._schema.is_mutable)
         away = replaced(args, stand_in), replaced(kwargs, stand_in)

@@ -20,6 +20,7 @@ from thetaone.parametrization.reading.program._contractions import (
 from thetaone.parametrization.reading.program._parts import (
     AFTERWARDS,
     LINEAR,
+    LOSS,
     STATISTIC,
     ParameterUse,
     Part,
@@ -200,6 +201,8 @@ class _Reader:
                 continue
             for parameter, part in parts.items():
                 use = _one_by_one(operation, parameter, parts, value.shape)
+                if _multiplies_loss(operation, value):
+                    use.kind, use.how = RAW, LOSS
                 self.uses.all.append(use)
                 if operation.name in PRODUCTS and use.kind == VECTOR:
                     linear[parameter] = (use, broadcast(part.axes, value.shape, out.shape))
@@ -295,6 +298,13 @@ def _is_penalty(operation: Operation, value: Value) -> bool:
     if not computed or value.shape != () or operation.name not in ("add", "sub", "rsub", "stack"):
         return False
     return all(v.shape == () for v in operation.inputs) or _is_averaged(operation.output)
+
+
+def _multiplies_loss(operation: Operation, value: Value) -> bool:
+    """Whether a number computed from parameters is a factor on a number that the pass returns."""
+    computed = value.source is not None and value.source.name not in MOVES
+    whole = operation.name in PRODUCTS and operation.output.shape == value.shape == ()
+    return computed and whole and _is_averaged(operation.output)
 
 
 def _is_averaged(losses: Value) -> bool:
