@@ -375,3 +375,23 @@ def test_a_number_that_changes_no_bytes_is_planned_anew_once() -> None:
     runner = vars(ours.blocks[0])["_rematerialization"].runner
     assert runner.ignored == {"extra values"}
     assert not runner.others
+
+
+def test_blocks_that_run_without_gradients_end_a_region() -> None:
+    def run(model: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            for block in model.blocks[:3]:
+                x = block(x)
+        for block in model.blocks[3:]:
+            x = block(x)
+        return x
+
+    torch.manual_seed(0)
+    plain = Model(run, blocks=nn.ModuleList(Residual(16) for _ in range(8)))
+    ours, x = copy.deepcopy(plain), torch.randn(64, 16)
+    with pytest.warns(RuntimeWarning, match=r"gradients on or off between blocks\.2 and blocks\.3"):
+        rematerialize(ours, sample=x, budget=0.5)
+    for model in (plain, ours):
+        model(x).square().mean().backward()
+    for a, b in zip(plain.parameters(), ours.parameters(), strict=True):
+        assert (a.grad is None and b.grad is None) or torch.equal(a.grad, b.grad)  # pyright: ignore

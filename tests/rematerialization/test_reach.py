@@ -363,6 +363,35 @@ def test_what_cannot_be_noted_is_refused_by_name(name: str) -> None:
         profile(Looping(3, lambda: Drawing(source(), draw)), batch(), repeats=1)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+def test_blocks_of_torchscript_are_refused_by_name() -> None:
+    class Scripted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.calls = nn.Linear(16, 16), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x + torch.tanh(self.linear(x)) * self.calls
+
+    model = nn.Sequential(*(torch.jit.script(Scripted()) for _ in range(4)))  # pyright: ignore
+    with pytest.raises(ProfileError, match="0 is compiled by TorchScript"):
+        profile(model, batch())
+
+
+def test_parameters_as_keys_are_refused_by_name() -> None:
+    class Keyed(Residual):
+        def __init__(self) -> None:
+            super().__init__(16)
+            self.table = {self.up.weight: 1.0}
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * self.table[self.up.weight]
+
+    with pytest.raises(ProfileError, match="by a parameter's name, not by the parameter"):
+        profile(nn.Sequential(*(Keyed() for _ in range(4))), batch())
+
+
 def test_what_no_code_names_is_no_reason_to_refuse() -> None:
     class Idle(Residual):
         def __init__(self) -> None:

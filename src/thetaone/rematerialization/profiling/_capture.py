@@ -205,7 +205,7 @@ class _Notes:
         self.real: list[weakref.ref[torch.Tensor]] = []  # what the last call returned
         self.returned_bytes = 0
         self.after: Surroundings | None = None
-        self.inside = 0
+        self.inside, self.graph = 0, True  # the last call had gradients
         # where tensors come from, by id: which call returned one, or -1
         self.origins: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
 
@@ -214,7 +214,6 @@ class _Notes:
         self._reset()
         # a full backward hook would take what is watched for a tensor of the graph
         quiet = unhooked(self.blocks.modules, forward=False)
-        # nor has a compiler anything to learn from this forward
         eager = torch.compiler.set_stance("force_eager")
         inside = named_tapes("the model, outside its blocks,")
         with quiet, eager, inside, dropped_tapes(), torch.enable_grad():
@@ -240,6 +239,7 @@ class _Notes:
         subject = self._subject(stage, name, block, args, kwargs)
         self.called.add(name)
         self.subjects.append(subject)
+        self.graph = torch.is_grad_enabled()
         # the model's own cache stays empty: the block that runs now appends to a copy
         real_args, real_kwargs = replaced((args, kwargs), unwatched)
         with self._within(), named_tapes(label(block, name)):
@@ -305,6 +305,8 @@ class _Notes:
     def _broken(self, call: Call, previous: list[torch.Tensor], name: str) -> str:
         """Why a region may not span a call and the one before; empty when it may."""
         before = self.subjects[-1].name
+        if torch.is_grad_enabled() != self.graph:
+            return f"the model turns gradients on or off between {before} and {name}"
         if not any(isinstance(leaf, Flow) for leaf in leaves_of(call.before)):
             return f"{name} is not called with the output of {before}"
         assert self.call is not None
@@ -337,9 +339,8 @@ class _Notes:
         """Calls whose output is still held, the ``last`` ones apart."""
         for stage in range(len(self.outputs) - last):
             if any(ref() is not None for ref in self.outputs[stage]):
-                self.breaks.setdefault(
-                    stage + 1, f"the model keeps the output of {self.subjects[stage].name}"
-                )
+                why = f"the model keeps the output of {self.subjects[stage].name}"
+                self.breaks.setdefault(stage + 1, why)
 
     def _surroundings(self, device: torch.device) -> Surroundings:
         return Surroundings(

@@ -55,6 +55,12 @@ def substituted_parameters(block: nn.Module, call: Call) -> Iterator[list[torch.
                 if parameter is not None:
                     module._parameters[name] = substitutes[id(parameter)]
         yield [*substitutes.values(), *extra]
+    except KeyError as error:
+        raise ProfileError(
+            f"a {type(block).__name__} finds nothing under {error}: blocks are measured on "
+            "substitutes of their parameters, so that no gradient or hook of yours is touched. "
+            "Look things up by a parameter's name, not by the parameter"
+        ) from error
     finally:
         for module, parameters in bindings:
             module._parameters.update(parameters)
@@ -100,8 +106,9 @@ def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
         yield
     finally:
         for module, buffers in bindings:
-            module._buffers.clear()
-            module._buffers.update(buffers)
+            if _differ(module._buffers, buffers):  # TorchScript binds nothing anew
+                module._buffers.clear()
+                module._buffers.update(buffers)
         for buffer, before, version in values:
             dense = buffer.layout == torch.strided
             # batch_norm changes them without a trace; layouts that cannot be compared have one
@@ -109,7 +116,8 @@ def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
                 buffer.data.copy_(before)
 
 
-def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
+def _differ(members: dict[str, Any], before: dict[str, Any]) -> bool:
+    now = dict(members.items())
     return now.keys() != before.keys() or not all(map(is_, now.values(), before.values()))
 
 

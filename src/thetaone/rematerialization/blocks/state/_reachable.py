@@ -171,6 +171,12 @@ class _Search(Named):
 
     def _module(self, module: nn.Module, path: str) -> None:
         members = vars(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            what = (
+                "compiled by TorchScript, which keeps its attributes where nobody can put them back"
+            )
+            self.reached.refused[path] = what
+            return
         if type(module).__module__.startswith("torch.distributed"):
             return  # wrappers that shard move their own state about
         self.reached.holders.append(Members(path, members, module=True))
