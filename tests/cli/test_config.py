@@ -56,8 +56,14 @@ def test_a_run_can_be_done_again_from_its_file(tmp_path: Path) -> None:
     assert written["option"] == {"weight_decay": 0.3, "eps": 1e-6, "betas": [0.9, 0.9]}
     run("transfer", "--config", str(tmp_path / "a" / "run.toml"), "--report", str(tmp_path / "b"))
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
-    run("transfer", task, *CALL, "--report", str(tmp_path / "c"))
+    mine = tmp_path / "c" / "run.toml"
+    mine.parent.mkdir()
+    mine.write_text("# mine\nsteps = 9\n")
+    with pytest.warns(RuntimeWarning, match=r"was written by hand: kept as run\.by-hand\.toml"):
+        run("transfer", task, *CALL, "--report", str(tmp_path / "c"))
     assert losses(tmp_path / "c") != losses(tmp_path / "a")
+    assert mine.with_name("run.by-hand.toml").read_text() == "# mine\nsteps = 9\n"
+    assert tomllib.loads(mine.read_text())["task"] == task
 
 
 def test_choices_of_the_prescription_are_written_and_read_again(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def _small_sweep(folder: Path) -> str:
 
 def _small_plan() -> str:
     plan = memory_frontier("lm", width=16, budget=0.8)
-    return f"{len(plan.chain.stages)} blocks, plan of {format_bytes(plan.frontier.floor_bytes)} up"
+    return f"{len(plan.chain.stages)} blocks, least {format_bytes(plan.frontier.floor_bytes)}"
 
 
 def _worker() -> str:

@@ -1,12 +1,15 @@
 """``run.toml``: a settled transfer as the file that ``--config`` reads."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thetaone.errors import ReportError
 from thetaone.studies.request._request import Request, Size
+
+WRITTEN = ": thetaone transfer --config run.toml"  # ends the first line of such a file
 
 
 def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
@@ -33,7 +36,7 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
         "search": None if request.search == "grid" else request.search,
         "choose": None if request.choose == "loss" else request.choose, **named,
     }  # fmt: skip
-    lines = [f"# {request.task.name}: thetaone transfer --config run.toml"]
+    lines = [f"# {request.task.name}{WRITTEN}"]
     lines += [_line(name, value) for name, value in values.items() if value is not None]
     if request.task.reference is None:
         lines.append("# task: an object of a program; pass its file")
@@ -46,13 +49,18 @@ def run_file(request: Request, target: Size, named: Mapping[str, Any]) -> str:
 
 
 def write_run_file(folder: Path, request: Request, target: Size, named: Mapping[str, Any]) -> None:
-    """Write ``run.toml`` into the folder of a report.
+    """Write ``run.toml`` into the folder of a report; one written by hand is kept beside it.
 
     Raises:
         ReportError: The disk does not take it.
     """
     path = folder / "run.toml"
     try:
+        if path.is_file() and WRITTEN not in path.read_text(encoding="utf-8").partition("\n")[0]:
+            kept = path.replace(folder / "run.by-hand.toml")
+            warnings.warn(
+                f"{path} was written by hand: kept as {kept.name}", RuntimeWarning, stacklevel=2
+            )
         path.write_text(run_file(request, target, named), encoding="utf-8")
     except OSError as error:
         raise ReportError(f"{path} cannot be written: {error}") from error
