@@ -14,7 +14,6 @@ _FOLLOWED = (
     "torch.distributions",
     "torch.quasirandom",
     "torch.utils.data",
-    "torch.utils.weak",
 )  # these hold what they compute with
 _CLOSED = ("torch", "numpy", "thetaone", "pytest", "_pytest")
 
