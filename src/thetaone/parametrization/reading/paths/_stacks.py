@@ -115,7 +115,13 @@ def _numbers(weight: Value, count: int) -> list[float] | None:
 
 
 def number_on(operation: Operation) -> tuple[float, Value] | None:
-    """The number that an operation does nothing but multiply features with, and the features."""
+    """The number that an operation does nothing but multiply features with, and the features.
+
+    One for a move that keeps every entry, such as a view.
+    """
+    if operation.name in MOVES and operation.name not in _REORDERS:
+        whole = [prod(v.shape) for v in operation.outputs] == [prod(operation.inputs[0].shape)]
+        return (1.0, operation.inputs[0]) if whole else None
     if operation.name not in ("mul", "div"):
         return None
     features = [value for value in operation.inputs if value.kind in (ACTIVATION, INPUT)]
