@@ -1,6 +1,7 @@
 """One weight used in several ways: by several readouts, or as keys and values of a memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,48 @@ def test_slots_that_are_keys_and_values_keep_the_values_size(slots: int, width: 
     assert (rules["slots"].init_factor, rules["slots"].lr_factor) == (1.0, 1.0)
     ratio = width / BASE
     assert rules["query.weight"].fold == pytest.approx(ratio**-0.5)  # 1/r with the pass's own √
+
+
+class Recall(nn.Module):
+    """A memory under a skip connection, as a Hopfield layer has it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.emb, self.query = nn.Embedding(VOCABULARY, width), nn.Linear(width, width)
+        self.slots = nn.Parameter(torch.randn(12, width))
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.last = nn.Linear(width, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.emb(tokens)
+        query = self.query(self.before(x))
+        scores = (query @ self.slots.T / query.shape[-1] ** 0.5).softmax(-1)
+        return self.last(self.after(x + scores @ self.slots))
+
+
+class RecallTask:
+    def model(self, width: int) -> nn.Module:
+        return Recall(width)
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            tokens = torch.randint(VOCABULARY, (8, 12), generator=generator)
+            yield tokens, (5 * tokens + 1) % VOCABULARY
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("AdamW", 2**-9), ("SGD", 2**-4)])
+def test_the_check_judges_keys_and_values_apart(optimizer: str, lr: float) -> None:
+    """By the fans that each use has; the prescription passes, planted faults do not."""
+    widths = (128, 256, 512)
+    options: dict[str, Any] = {"lr": lr, "optimizer": optimizer, "seeds": 2}
+    right = t1.coordinate_check(RecallTask(), widths=widths, **options)
+    assert right.passed, str(right)
+    wrong = t1.coordinate_check(RecallTask(), widths=widths, roles={"slots": "output"}, **options)
+    assert {"slots", "slots transposed"} <= set(wrong.failed_layers), str(wrong)
 
 
 class TwoUses(nn.Module):

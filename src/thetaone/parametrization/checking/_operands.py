@@ -205,3 +205,9 @@ def entries_of(tensor: Any) -> Any:
 def memory_of(tensor: Tensor) -> int:
     """What is the same for all views of a tensor; a sparse one has none."""
     return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
+
+
+def operation_name(func: Any) -> str:
+    """The name of an operation, in place or not."""
+    name: str = func.overloadpacket.__name__
+    return name.removesuffix("_")

@@ -31,6 +31,7 @@ from thetaone.parametrization.checking._operands import (
     entries_of,
     is_gain,
     memory_of,
+    operation_name,
     replaced,
     tensors_of,
 )
@@ -185,7 +186,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if self._paused:
             return func(*args, **kwargs)
-        operation = _name(func)
+        operation = operation_name(func)
         origin = self._merged(operation, args, kwargs)
         by_autograd = torch._C._current_graph_task_id() != -1  # a gradient that the loss takes
         maker = "" if by_autograd else self._watch(operation, func, args, kwargs)
@@ -227,7 +228,12 @@ class Recorder(TorchDispatchMode):
             return ""
         index, weight = weights[0], args[weights[0]]
         names = self._origin(weight).names
+        size = self._sizes[next(iter(names))] if len(names) == 1 else None
         label = self._label(names, lookup=operation in LOOKUPS)
+        if label in self.record.uses and memory_of(weight) in self._stored:
+            fans, first = as_operand(operation, args, index, size).fans, self.record.uses[label]
+            turned = fans[0] != fans[1] and fans[::-1] == next(iter(first.values())).fans
+            label += " transposed" if turned else ""
         key = self._key(label, weight)
         if self._before is not None and key not in self._before:
             return label  # a slice that the earlier pass did not use: an expert, say
@@ -235,7 +241,6 @@ class Recorder(TorchDispatchMode):
         uses = self.record.uses[label]
         update = None if self._before is None else weight.detach() - self._before[key]
         if key not in uses:
-            size = self._sizes[next(iter(names))] if len(names) == 1 else None
             shown = weight if update is None else update
             operand = as_operand(operation, replaced(args, index, shown), index, size)
             rms = rms_of(operand.weight)
@@ -343,8 +348,3 @@ class Recorder(TorchDispatchMode):
 
     def _where(self) -> str:
         return (self._calls[-1][0] or ROOT) if self._calls else LOSS
-
-
-def _name(func: Any) -> str:
-    name: str = func.overloadpacket.__name__
-    return name.removesuffix("_")  # in place or not

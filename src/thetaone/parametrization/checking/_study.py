@@ -250,7 +250,7 @@ class Study:
             expected = expected_size(layer, key[1], rules)
             if key[1] in _MOVES and (layer.names or trained) <= followers:
                 expected *= seen.taken[key[2]].kept
-            if expected == 0:  # no decay is prescribed, and any is a choice
+            if expected == 0:  # not judged; where no decay is prescribed, any is a choice
                 continue
             spot = place(key[0], self._stacks)
             if spot.endswith("*"):  # of the stream, which a block puts out, the last block's

@@ -41,6 +41,7 @@ def late_sums(
         for name, assignment in assignments.items()
         if assignment.role == BOTTLENECK and pair.target.by_name[name].uses
     }
+    latents |= dict(_tied_latents(pair, assignments))
     through_one: set[str] = set()
     for order, growth in latents.items():
         names = pair.behind(order)
@@ -72,7 +73,22 @@ def small_inputs(pair: Pair, assignments: Mapping[str, Assignment]) -> dict[str,
             growth = assignment.r_in / assignment.r_out
             for taker in pair.fed_alone(uses[0].order) - {name}:
                 small[taker] = max(small.get(taker, 1.0), growth)
+    for order, growth in _tied_latents(pair, assignments):
+        for taker in pair.fed_alone(order):
+            small[taker] = max(small.get(taker, 1.0), growth)
     return small
+
+
+def _tied_latents(pair: Pair, assignments: Mapping[str, Assignment]) -> Iterator[tuple[int, float]]:
+    """Readouts inside the model by a matrix that makes wide features too: order, growth.
+
+    As of a memory whose rows are both keys and values.
+    """
+    for name, assignment in assignments.items():
+        site = pair.target.by_name[name]
+        for use in (site.readout, *site.readouts) if site.readout else ():
+            if use and use.order in pair.wide_below:
+                yield use.order, assignment.r_out
 
 
 def late_products(pair: Pair) -> Iterator[tuple[FeatureProduct, float]]:

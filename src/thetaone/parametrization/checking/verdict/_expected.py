@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thetaone.records import (
+    ALIGNMENT,
     DECAY,
     MATRIX,
     OWN_UPDATE,
@@ -66,6 +67,10 @@ class Taken:
 def expected_size(layer: Layer, quantity: str, rules: Mapping[str, Rule]) -> float:
     """Expected size of a row up to a constant that is the same at every width; 1 without a rule.
 
+    0 for what is not judged: what the update of a matrix that is used transposed too does there.
+    It aligns with the inputs of the other use, and a factor that is no part of its rule scales
+    these; what comes out is judged as a feature.
+
     A weight made from several parameters (``weight_norm``) has no one rule: Θ(1) is expected.
 
     Args:
@@ -82,13 +87,17 @@ def expected_size(layer: Layer, quantity: str, rules: Mapping[str, Rule]) -> flo
     if rule is None:
         return 1.0
     fan_in, fan_out = layer.fans if layer.kind == MATRIX else (1, 1)
+    turned = fan_in != fan_out and (fan_in, fan_out) == (rule.fan_out, rule.fan_in)
+    if turned and rule.fan_in > 1 and quantity in (OWN_UPDATE, ALIGNMENT):
+        return 0.0
     if quantity == WEIGHT_NORM:
         return rule.init_factor * gaussian_norm(fan_in, fan_out)
     if quantity in (UPDATE_NORM, ALIGNED_NORM):
         return rule.update_factor * fan_in
     if quantity == OWN_UPDATE:  # as a readout, an embedding meets inputs that are scaled down
-        tied = layer.kind == MATRIX and rule.fan_in == 1
-        return 1.0 if tied else rule.update_factor * fan_in
+        if layer.kind == MATRIX and rule.fan_in == 1:
+            return 1.0
+        return rule.update_factor * fan_in
     return rule.decay_factor if quantity == DECAY else 1.0
 
 
