@@ -1,7 +1,6 @@
 """Chains as models have them: several tensors a link, several lists, blocks used many times."""
 
 import copy
-import dataclasses
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -59,10 +58,9 @@ class Pair(NamedTuple):
     loss: torch.Tensor
 
 
-@dataclasses.dataclass
 class Both:
-    hidden: torch.Tensor
-    loss: torch.Tensor
+    def __init__(self, hidden: Any, loss: Any) -> None:
+        self.hidden, self.loss = hidden, loss
 
 
 class Paired(Residual):

@@ -1,13 +1,13 @@
 from ._ambient import Ambient as Ambient
 from ._ambient import ambient as ambient
 from ._calls import Call as Call
-from ._calls import Flow as Flow
 from ._calls import first_call as first_call
 from ._calls import is_cache as is_cache
 from ._calls import label as label
 from ._calls import output_tensors as output_tensors
 from ._calls import own_cache as own_cache
 from ._calls import take_flow as take_flow
+from ._calls import with_leaves as with_leaves
 from ._calls import with_tensors as with_tensors
 from ._chain_blocks import Blocks as Blocks
 from ._chain_blocks import describe_parameters as describe_parameters
@@ -18,6 +18,8 @@ from ._links import Remembered as Remembered
 from ._links import follow as follow
 from ._links import link as link
 from ._links import recalled_stages as recalled_stages
+from ._nested import Flow as Flow
+from ._nested import Mark as Mark
 from ._nested import is_nested as is_nested
 from ._nested import leaves_of as leaves_of
 from ._nested import mapped as mapped

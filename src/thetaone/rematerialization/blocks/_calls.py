@@ -13,9 +13,13 @@ from torch.utils import _pytree as pytree
 
 from thetaone.errors import ProfileError, RecomputationError
 from thetaone.rematerialization.blocks._nested import (
+    Flow,
+    is_frozen,
     is_nested,
+    is_record,
     leaves_of,
     mapped,
+    members_of,
     replaced,
     shape_of,
 )
@@ -23,13 +27,6 @@ from thetaone.rematerialization.blocks.state import version_of
 
 _ATOMIC = (type(None), bool, int, float, str)
 _NO_CACHE = (torch.Tensor, bool, int, float, str, tuple)  # asking a tensor takes a microsecond
-
-
-@dataclass(frozen=True)
-class Flow:
-    """The place of a tensor that flows in: which of those that the block before returned."""
-
-    index: int
 
 
 @dataclass(frozen=True)
@@ -151,8 +148,8 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
         kinds = [type(one).__name__ for one in (*args, *kwargs.values())]
         raise ProfileError(
             f"a block is called with {', '.join(kinds) or 'nothing'}, without a tensor in sight: "
-            "blocks take tensors, alone or in tuples, named tuples, lists and dicts (not in "
-            "dataclasses or other objects). Hand the tensors over in one of these, or name other "
+            "blocks take tensors, alone or in tuples, named tuples, lists, dicts and dataclasses "
+            "(not in other objects). Hand the tensors over in one of these, or name other "
             "blocks: blocks='model.layers'"
         )
     taken = False
@@ -191,7 +188,7 @@ def is_cache(value: Any) -> bool:
     """Whether a value is a key-value cache, as those of transformers."""
     if value is None or isinstance(value, _NO_CACHE):
         return False
-    return hasattr(value, "update") and hasattr(value, "get_seq_length")
+    return hasattr(type(value), "update") and hasattr(type(value), "get_seq_length")
 
 
 def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:
@@ -202,13 +199,14 @@ def output_tensors(output: Any, *, where: str) -> list[torch.Tensor]:
     """
     if isinstance(output, torch.Tensor):
         return [output]
-    leaves = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
-    if not leaves:
+    leaves = [one for leaf in leaves_of(output) for one in pytree.tree_leaves(leaf)]
+    tensors = {id(one): one for one in leaves if isinstance(one, torch.Tensor)}
+    if not tensors:
         raise ProfileError(
             f"{where} returns a {type(output).__name__} without a tensor in sight; a block returns "
-            "tensors, alone or in tuples, lists, dicts and registered containers"
+            "tensors, alone or in tuples, lists, dicts, dataclasses and registered containers"
         )
-    return list({id(leaf): leaf for leaf in leaves}.values())
+    return list(tensors.values())
 
 
 def with_tensors(output: Any, tensors: Sequence[Any], replacements: Sequence[Any]) -> Any:
@@ -216,7 +214,12 @@ def with_tensors(output: Any, tensors: Sequence[Any], replacements: Sequence[Any
     if len(tensors) == 1 and output is tensors[0]:
         return replacements[0]
     table = {id(old): new for old, new in zip(tensors, replacements, strict=True)}
-    return pytree.tree_map(lambda leaf: table.get(id(leaf), leaf), output)
+    return with_leaves(output, lambda leaf: table.get(id(leaf), leaf))
+
+
+def with_leaves(output: Any, leaf: Callable[[Any], Any]) -> Any:
+    """A copy of ``output`` with ``leaf`` of what its containers hold, those of pytree too."""
+    return mapped(output, partial(pytree.tree_map, leaf))
 
 
 def label(module: nn.Module, name: str) -> str:
@@ -266,7 +269,9 @@ def _is_simple(call: tuple[tuple[Any, ...], dict[str, Any]], tensors: list[torch
 
 def _changeable(value: Any) -> bool:
     """Whether a block may put something into an argument."""
-    return type(value) in (list, dict) or (is_nested(value) and any(map(_changeable, value)))
+    if type(value) in (list, dict) or (is_record(value) and not is_frozen(value)):
+        return True
+    return is_nested(value) and any(map(_changeable, members_of(value)))
 
 
 def _argument(value: Any, flowing: Sequence[torch.Tensor]) -> Any:

@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 
-from thetaone.rematerialization.blocks._calls import Call, Flow, same_argument
+from thetaone.rematerialization.blocks._calls import Call, same_argument
 from thetaone.rematerialization.blocks._nested import (
-    full_name,
+    Flow,
+    form_of,
+    forms_in,
+    is_frozen,
     is_named,
+    is_record,
     leaves_of,
-    named_in,
+    like,
+    members_of,
 )
 
 
@@ -49,7 +54,7 @@ def link(call: Call, before: Call, earlier: Mapping[int, list[Any]] | None = Non
     flows = [leaf for leaf in leaves_of(call.before) if isinstance(leaf, Flow)]
     if flows == [Flow(0)] and not call.differs_from(before):
         return ""
-    if not named_in(call.before).items() <= named_in(before.before).items():
+    if not _forms(call) <= _forms(before):
         return None  # text names a class, the call before has it
     try:
         args, kwargs = call.before
@@ -62,7 +67,7 @@ def link(call: Call, before: Call, earlier: Mapping[int, list[Any]] | None = Non
 
 def follow(description: Any, before: Call) -> Call:
     """The call that ``link`` described, read from JSON, from the one before of now."""
-    shared = leaves_of(before.before)
+    shared, forms = leaves_of(before.before), forms_in(before.before)
 
     def read(value: Any) -> Any:
         kind, content = next(iter(value.items()))
@@ -79,7 +84,7 @@ def follow(description: Any, before: Call) -> Call:
             items = map(read, content)
             return list(items) if kind == "list" else tuple(items)
         if kind != "value":
-            return named_in(before.before)[kind]._make(map(read, content))
+            return like(forms[kind], map(read, content))
         return content
 
     args, kwargs = read(description)
@@ -120,15 +125,22 @@ def recalled_stages(description: Any) -> set[int]:
 def _spelled(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if type(value) is tuple:
         return {"tuple": [_spelled(one, leaf) for one in value]}
-    if is_named(value):
-        return {full_name(type(value)): [_spelled(one, leaf) for one in value]}
-    if type(value) in (list, dict) and not any(isinstance(one, Flow) for one in leaves_of(value)):
+    record = is_record(value)
+    if (type(value) in (list, dict) or (record and not is_frozen(value))) and not any(
+        isinstance(one, Flow) for one in leaves_of(value)
+    ):
         raise TypeError  # a block may put something into it: it has to be the model's own
+    if record or is_named(value):
+        return {form_of(value): [_spelled(one, leaf) for one in members_of(value)]}
     if type(value) is list:
         return {"list": [_spelled(one, leaf) for one in value]}
     if type(value) is dict:
         return {"dict": {name: _spelled(one, leaf) for name, one in value.items()}}
     return leaf(value)
+
+
+def _forms(call: Call) -> set[tuple[str, type]]:
+    return {(name, type(one)) for name, one in forms_in(call.before).items()}
 
 
 def _recalled(value: torch.Tensor, earlier: Mapping[int, list[Any]]) -> list[int] | None:

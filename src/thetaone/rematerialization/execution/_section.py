@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from torch.utils import _pytree as pytree
-
 from thetaone.errors import RecomputationError
 from thetaone.rematerialization.blocks import (
     Ambient,
@@ -13,6 +11,7 @@ from thetaone.rematerialization.blocks import (
     generator_state,
     global_generators,
     same_generator_state,
+    with_leaves,
 )
 from thetaone.rematerialization.execution._placeholders import Placeholder
 from thetaone.rematerialization.execution._ready_plan import Plan
@@ -79,7 +78,7 @@ def placeholders(section: Section, stage: int) -> Any:
     def stand_in(leaf: Any) -> Any:
         return Placeholder(section, stage, leaf.index, name) if isinstance(leaf, Place) else leaf
 
-    return pytree.tree_map(stand_in, section.execution.outputs[stage])
+    return with_leaves(section.execution.outputs[stage], stand_in)
 
 
 def filled(output: Any, tensors: Tensors) -> Any:
@@ -90,4 +89,4 @@ def filled(output: Any, tensors: Tensors) -> Any:
     def fill(leaf: Any) -> Any:
         return tensors[leaf.index] if isinstance(leaf, Place) else leaf
 
-    return pytree.tree_map(fill, output)
+    return with_leaves(output, fill)

@@ -16,6 +16,7 @@ from thetaone.rematerialization.blocks import (
     Call,
     Copies,
     Draws,
+    Mark,
     Moment,
     Watch,
     follow,
@@ -49,7 +50,7 @@ class StageCall:
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Mark):
     """The place of a tensor in a block's output."""
 
     index: int

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,12 +21,10 @@ from torch import nn
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.accounting import storage_bytes
 from thetaone.rematerialization.blocks import (
-    Ambient,
     Blocks,
     Call,
     Flow,
     Remembered,
-    Snapshot,
     Watch,
     ambient,
     first_call,
@@ -39,13 +37,13 @@ from thetaone.rematerialization.blocks import (
     own_cache,
     replaced,
     restored_generators,
-    same_generator_state,
     specialized_calls,
     take_flow,
     with_tensors,
     written,
 )
 from thetaone.rematerialization.profiling._isolation import (
+    Surroundings,
     dropped_tapes,
     named_tapes,
     noted_forwards,
@@ -57,35 +55,13 @@ from thetaone.rematerialization.profiling._subject import (
     seed_all,
     subject_of,
 )
-from thetaone.rematerialization.profiling._watched_output import WatchedOutput, unwatched
+from thetaone.rematerialization.profiling._watched_output import (
+    WatchedOutput,
+    refuse_written,
+    unwatched,
+)
 
 TRIES, MOST_TRIES = 12, 100  # forwards with other random numbers; most where blocks are left out
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What must not change between two blocks that a region spans.
-
-    Attributes:
-        generators: States of the global random generators.
-        ambient: Context variables, flags, modes.
-        states: Of what each block can reach, with its watch.
-    """
-
-    generators: list[Any]
-    ambient: Ambient
-    states: list[tuple[Watch, Snapshot]]
-
-    def differences(self, now: "Surroundings", before: str, name: str) -> str:
-        """What changed between the end of a block and the next call; empty when nothing did."""
-        if not all(map(same_generator_state, self.generators, now.generators)):
-            return f"random numbers are drawn between {before} and {name}"
-        if names := self.ambient.differences(now.ambient):
-            return f"{names[0]} changes between {before} and {name}"
-        for (_, state), (_, later) in zip(self.states, now.states, strict=True):
-            if later is not state and (changed := state.changes()):
-                return f"{changed[0]} changes between {before} and {name}"
-        return ""
 
 
 def capture(blocks: Blocks, watches: dict[int, Watch], run: Callable[[], Any]) -> list[Subject]:
@@ -272,6 +248,8 @@ class _Notes:
     ) -> Subject:
         """A block with its call; equal blocks share one input, so that few are held."""
         previous = [one for ref in self.real if (one := ref()) is not None]
+        if stage and self.blocks.container is None:
+            refuse_written(previous, (args, kwargs), self.subjects[-1].name, name)
         call = take_flow(args, kwargs, partial(self._place, stage, previous))
         # what comes from further back is extra
         call = Call(*replaced((call.args, call.kwargs), unwatched))

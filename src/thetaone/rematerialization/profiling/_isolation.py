@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from operator import is_
 from typing import Any
@@ -12,14 +13,43 @@ from torch import nn
 
 from thetaone.errors import ProfileError
 from thetaone.rematerialization.blocks import (
+    Ambient,
     Call,
+    Snapshot,
     Watch,
     differs,
     global_generators,
     restored_generators,
+    same_generator_state,
     sharded,
     version_of,
 )
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What must not change between two blocks that a region spans.
+
+    Attributes:
+        generators: States of the global random generators.
+        ambient: Context variables, flags, modes.
+        states: Of what each block can reach, with its watch.
+    """
+
+    generators: list[Any]
+    ambient: Ambient
+    states: list[tuple[Watch, Snapshot]]
+
+    def differences(self, now: "Surroundings", before: str, name: str) -> str:
+        """What changed between the end of a block and the next call; empty when nothing did."""
+        if not all(map(same_generator_state, self.generators, now.generators)):
+            return f"random numbers are drawn between {before} and {name}"
+        if names := self.ambient.differences(now.ambient):
+            return f"{names[0]} changes between {before} and {name}"
+        for (_, state), (_, later) in zip(self.states, now.states, strict=True):
+            if later is not state and (changed := state.changes()):
+                return f"{changed[0]} changes between {before} and {name}"
+        return ""
 
 
 @contextmanager
