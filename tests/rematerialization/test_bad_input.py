@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from thetaone import rematerialization
-from thetaone.errors import InputError
+from thetaone.errors import InputError, ProfileError
 from thetaone.records import Chain, Stage
 
 # a user's types are not checked either
@@ -119,3 +119,55 @@ def test_a_rematerialized_model_runs_without_contents() -> None:
     y.sum().backward()
     assert y.shape == (5, 8)
     assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
+
+
+class Jagged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = layers()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nested.as_nested_tensor([x[:1], x[1:]], layout=torch.jagged)
+        for block in self.blocks:
+            x = block(x)
+        return x.values()
+
+
+def test_nested_tensors_between_blocks_are_refused() -> None:
+    with pytest.raises(ProfileError, match="a nested tensor flows into the blocks"):
+        profile(Jagged(), torch.ones(4, 8))
+
+
+def test_a_tensor_of_inference_mode_is_refused() -> None:
+    class Cloning(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().forward(x.clone()).tanh()
+
+    model, x = nn.Sequential(*[Cloning(8, 8) for _ in range(8)]), torch.ones(64, 8)
+    with torch.inference_mode():
+        frozen = x * 1
+    with pytest.raises(ProfileError, match="made in inference mode"):
+        profile(model, frozen)
+    model = rematerialize(model, sample=x, budget=0.6)
+    with pytest.raises(ProfileError, match="made in inference mode"):
+        model(frozen)
+    with torch.inference_mode():
+        assert model(frozen).shape == x.shape
+
+
+def test_a_buffer_that_a_forward_resizes_is_refused_and_put_back() -> None:
+    class Growing(nn.Linear):
+        seen: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__(8, 8)
+            self.register_buffer("seen", torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+            self.seen.resize_(len(self.seen) + 1)[-1] = 2.0
+            return super().forward(x) * self.seen.mean()
+
+    model = nn.Sequential(*[Growing() for _ in range(6)])
+    with pytest.raises(ProfileError, match=r"resizes the buffer Growing\.seen in place"):
+        profile(model, torch.ones(4, 8))
+    assert all(torch.equal(block.seen, torch.ones(1)) for block in model)  # pyright: ignore

@@ -135,9 +135,10 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
     """Split the arguments of a chain's first block: its first tensor, which flows, and the rest.
 
     Raises:
-        ProfileError: No argument is a tensor.
+        ProfileError: No argument is a tensor, or it is one that no region can start from.
     """
     if args and isinstance(args[0], torch.Tensor):  # as nearly all models call their blocks
+        _require_savable(args[0])
         return args[0], Call((Flow(0), *args[1:]), kwargs)
     outermost = itertools.chain(args, kwargs.values())
     flowing = next((leaf for leaf in outermost if isinstance(leaf, torch.Tensor)), None)
@@ -152,6 +153,7 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
             "(not in other objects). Hand the tensors over in one of these, or name other "
             "blocks: blocks='model.layers'"
         )
+    _require_savable(flowing)
     taken = False
 
     def place(leaf: Any) -> int | None:
@@ -162,6 +164,24 @@ def first_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Ten
         return 0
 
     return flowing, take_flow(args, kwargs, place)
+
+
+def _require_savable(tensor: torch.Tensor) -> None:
+    """Refuse a tensor from which no region can start.
+
+    Raises:
+        ProfileError: It is nested, or was made in inference mode.
+    """
+    if tensor.is_nested:
+        raise ProfileError(
+            "a nested tensor flows into the blocks, whose bytes torch does not show: run them on "
+            "padded tensors, or on the values of one with its offsets as another argument"
+        )
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        raise ProfileError(
+            "a tensor that was made in inference mode flows into the blocks, and torch saves none "
+            "for a backward: make it under torch.no_grad(), or pass x.clone()"
+        )
 
 
 def own_cache(value: Any) -> Any:

@@ -127,11 +127,12 @@ def untouched(watches: Iterable[Watch], devices: Iterable[torch.device]) -> Iter
 def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
     bindings = [(module, dict(module._buffers)) for module in modules]
     values = [
-        (buffer, buffer.detach().clone(), version_of(buffer))
+        (f"{type(module).__name__}.{name}", buffer, buffer.detach().clone(), version_of(buffer))
         for module in modules
-        for buffer in module._buffers.values()
+        for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    resized = ""
     try:
         yield
     finally:
@@ -139,11 +140,20 @@ def _restored_buffers(modules: list[nn.Module]) -> Iterator[None]:
             if _differ(module._buffers, buffers):  # TorchScript binds nothing anew
                 module._buffers.clear()
                 module._buffers.update(buffers)
-        for buffer, before, version in values:
+        for name, buffer, before, version in values:
+            if buffer.shape != before.shape:
+                resized, buffer.data = name, before
+                continue
             dense = buffer.layout == torch.strided
             # batch_norm changes them without a trace; layouts that cannot be compared have one
             if not torch.equal(buffer, before) if dense else version_of(buffer) != version:
                 buffer.data.copy_(before)
+    if resized:
+        raise ProfileError(
+            f"a forward resizes the buffer {resized} in place, which a recomputation cannot undo: "
+            "bind a new tensor instead (self.buffer = torch.cat([self.buffer, more])), or leave "
+            "this block out with blocks=…"
+        )
 
 
 def _differ(members: dict[str, Any], before: dict[str, Any]) -> bool:
