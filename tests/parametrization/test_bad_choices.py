@@ -1,13 +1,15 @@
 """What a prescription or an optimizer would make nothing of is refused by name."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import thetaone as t1
-from thetaone.errors import InputError, RoleError
+from thetaone.errors import InputError, MismatchError, RoleError
 
 
 def net(width: int) -> nn.Module:
@@ -63,3 +65,94 @@ def test_a_pattern_may_be_of_a_layer_that_the_base_alone_has() -> None:
         roles={"2.weight": "fixed"},
     )  # fmt: skip
     assert len(prescription.rules) == 4
+
+
+class Routed(nn.Module):
+    """Experts called in a loop over those that some token chose."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.router = nn.Linear(8, width), nn.Linear(width, 2)
+        self.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def chosen(self, index: Tensor) -> Iterable[int]:
+        return index.unique().tolist()
+
+    def rows(self, mask: Tensor) -> Any:
+        return mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        index, out = self.router(h).argmax(-1), torch.zeros_like(h)
+        for k in self.chosen(index):
+            rows = self.rows(index == k)
+            out[rows] = self.experts[k](h[rows])
+        return out
+
+
+class Masked(Routed):
+    def chosen(self, index: Tensor) -> Iterable[int]:
+        return range(len(self.experts))
+
+
+class Cured(Masked):
+    def rows(self, mask: Tensor) -> Any:
+        return torch.where(mask)
+
+
+class Weighted(nn.Module):
+    """Rows of a table weighted by features."""
+
+    def __init__(self, width: int, how: str) -> None:
+        super().__init__()
+        self.first, self.how = nn.Linear(8, width), how
+        self.table = nn.Parameter(torch.randn(width, 4) / width**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        if self.how == "product":
+            return h @ self.table
+        rows = torch.arange(h.shape[1]).expand(len(h), -1)
+        return F.embedding_bag(rows, self.table, per_sample_weights=h, mode="sum")
+
+
+@pytest.mark.parametrize(("make", "name"), [(Routed, "unique"), (Masked, "nonzero")])
+def test_counts_that_depend_on_values_are_refused_and_the_cure_works(
+    make: Callable[[int], nn.Module], name: str
+) -> None:
+    sample = (torch.randn(5, 8),)
+    message = rf"how many entries {name} returns .* `for k in range\(experts\)`, .*torch\.where"
+    with pytest.raises(RoleError, match=message):
+        t1.prescribe(make(32), base=make(16), sample=sample)
+    cured = t1.prescribe(Cured(32), base=Cured(16), sample=sample)
+    assert cured["experts.0.weight"].role == "hidden"
+
+
+def test_rows_that_belong_to_features_are_refused_in_a_lookup_and_the_cure_works() -> None:
+    sample = (torch.randn(5, 8),)
+    with pytest.raises(MismatchError, match=r"rows belong to features .* write .* h @ W"):
+        t1.prescribe(Weighted(32, "bag"), base=Weighted(16, "bag"), sample=sample)
+    cured = t1.prescribe(Weighted(32, "product"), base=Weighted(16, "product"), sample=sample)
+    assert cured["table"].role == "output"
+
+
+class AsksForTracing(nn.Identity):
+    """A pass that takes another way where no values are computed."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if type(input) is not Tensor:
+            raise RuntimeError("values are missing. " + 9 * "Long reason. " + "Last word")
+        return super().forward(input)
+
+
+def failing(width: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(8, width), AsksForTracing(), nn.Linear(width, 4))
+
+
+def test_a_pass_that_fails_only_where_it_is_read_is_not_blamed_on_the_sample() -> None:
+    sample = (torch.randn(5, 8),)
+    with pytest.raises(RoleError, match=r"by shapes alone, .*Last word\).* leave sample= out"):
+        t1.prescribe(failing(32), base=failing(16), sample=sample)
+    with pytest.warns(UserWarning, match="read by its layers' classes alone"):
+        cured = t1.prescribe(failing(32), base=failing(16))
+    assert cured["2.weight"].role == "output"

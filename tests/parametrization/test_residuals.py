@@ -85,6 +85,28 @@ def halved(block: Any, x: Tensor, h: Tensor) -> Tensor:
     return ((x + h @ block.down.weight.T).mul(0.5)[None] + block.down.bias).squeeze(0)
 
 
+def joined(x: Tensor, f: Tensor, w: Tensor) -> Tensor:
+    parts = [a + b for a, b in zip(x.chunk(2, -1), f.chunk(2, -1), strict=True)]
+    return torch.cat(parts, -1)
+
+
+UNREAD: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "index_add": lambda x, f, w: x.index_add(0, torch.arange(len(x)), f),
+    "scatter_add": lambda x, f, w: x.scatter_add(0, torch.arange(len(x))[:, None].expand_as(x), f),
+    "foreach": lambda x, f, w: torch._foreach_add([x], [f])[0],
+    "cumsum": lambda x, f, w: torch.stack([x, f]).cumsum(0)[-1],
+    "maximum": lambda x, f, w: torch.maximum(x + f, x - f),
+    "joined parts": joined,
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_sum_that_is_not_read_is_refused_as_that(name: str) -> None:
+    message = r"read as a sum x \+ f\(x\): .* joined again are not read\. Write the sum as x \+"
+    with pytest.raises(RoleError, match=message):
+        folds(lambda depth: nn.Sequential(*(Block(UNREAD[name], False) for _ in range(depth))))
+
+
 @pytest.mark.parametrize("total", [viewed, batched, halved])
 def test_a_bias_added_after_a_view_of_the_sum_belongs_to_the_branch(
     total: Callable[[Any, Tensor, Tensor], Tensor],

@@ -9,7 +9,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import UnsupportedFakeTensorException
+from torch._subclasses.fake_tensor import (
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+)
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -156,16 +159,30 @@ def _program(model: nn.Module, sample: Sample) -> tuple[Program | None, str]:
         try:
             program = trace(model, run)
         except _REFUSALS as refusal:
-            first = (str(refusal).splitlines() or [""])[0]
-            reasons.append(f"{type(refusal).__name__}: {first[:100]}")
+            reasons.append(_in_words(refusal))
             continue
         if any(value.kind == "activation" for value in program.outputs):
             return program, ""
         reasons.append("the pass returns no tensor that depends on its inputs")
     tried = f" ({reasons[0]})" if reasons else ""
     if sample is not None and not isinstance(sample, FirstBatch):
-        raise RoleError(f"the forward pass failed on sample={tried}: pass inputs the model takes")
+        raise RoleError(
+            f"the forward pass, read by shapes alone, failed on sample={tried}: pass inputs the "
+            "model takes or, if it takes these, leave sample= out, to have layers read by class"
+        )
     return None, f"the forward pass failed on guessed inputs{tried}"
+
+
+def _in_words(refusal: Exception) -> str:
+    """What a pass failed of, in one line."""
+    first = (str(refusal).splitlines() or [""])[0]
+    if isinstance(refusal, DynamicOutputShapeException):
+        return (
+            f"how many entries {first.split('.')[1].strip('_2')} returns depends on values, which "
+            "are not computed here: loop over all there may be, `for k in range(experts)`, and "
+            "take rows by torch.where(index == k), not by a mask"
+        )
+    return f"{type(refusal).__name__}: {first[:300]}"
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

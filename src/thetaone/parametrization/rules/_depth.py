@@ -195,6 +195,8 @@ def _no_branch(around: Sequence[Branch]) -> str:
             "blocks: give each block a weight of its own there"
         )
     return (
-        "lies in no residual branch: plain layers, and blocks side by side whose outputs are added "
-        "to no stream, have no rule for depth. Keep the depth"
+        "lies in no residual branch that is read as a sum x + f(x): plain layers, and blocks side "
+        "by side whose outputs are added to no stream, have no rule for depth, and sums by "
+        "index_add, scatter_add, _foreach_add or cumsum, through a maximum, or in parts that are "
+        "joined again are not read. Write the sum as x + f(x), or keep the depth"
     )

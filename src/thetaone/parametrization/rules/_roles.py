@@ -204,5 +204,6 @@ def _check_same_code(site: Site, base: Site) -> None:
     if site.kind == LOOKUP and site.shape[0] != base.shape[0]:
         raise MismatchError(
             f"{site.name} has {base.shape[0]} rows in the base and {site.shape[0]} in the target: "
-            "use one vocabulary for both"
+            "use one vocabulary for both, or, where its rows belong to features (weights of an "
+            "embedding_bag), write the product with the matrix, h @ W"
         )
