@@ -327,6 +327,17 @@ def test_a_larger_batch_is_planned_anew_where_blocks_run_one_by_one(name: str) -
         step(alone, more)
 
 
+@pytest.mark.parametrize("name", ["position bias", "router loss", "states in a dictionary", *NAMED])
+def test_a_larger_batch_is_planned_anew_where_links_hold_several_tensors(name: str) -> None:
+    torch.manual_seed(0)
+    plain, x, more = (NAMED[name] if name in NAMED else MODELS[name][0])(), batch(), batch(80)
+    budget = plan(profile(plain, x, repeats=1), 1.0).budget_bytes  # all is kept at this size
+    assert budget is not None
+    ours = rematerialize(copy.deepcopy(plain), sample=x, budget=budget)
+    for inputs in (x, more, x, more):
+        assert all(map(torch.equal, step(plain, inputs), step(ours, inputs)))
+
+
 def test_blocks_that_are_called_past_the_module_are_named() -> None:
     def past(model: Any, x: torch.Tensor) -> Any:
         for block in model.blocks:

@@ -54,7 +54,7 @@ from thetaone.rematerialization.profiling import (
     differences,
 )
 
-PLAIN = {torch.Tensor, nn.Parameter, bool, int, float, str, tuple, list, dict, type(None)}
+PLAIN = {torch.Tensor, nn.Parameter, bool, int, float, str, type(None)}
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,7 @@ class ChainRunner:
         if self.runs_as_written((*args, *kwargs.values())):
             return written(block).__call__(block, *args, **kwargs)
         stage = self._stage_of(block)
-        if self.plan.needs_nothing(stage) and PLAIN.issuperset(
-            map(type, (*args, *kwargs.values()))
-        ):
+        if self.plan.needs_nothing(stage) and _is_plain((*args, *kwargs.values())):
             self.next = (stage + 1) % len(self.plan.stages)
             return self.plan.runner.run_within(written(block).__call__, block, *args, **kwargs)
         placeholder = placeholder_among((*args, *kwargs.values()))
@@ -302,3 +300,9 @@ class ChainRunner:
 def is_library_code(function: Any) -> bool:
     """Whether a function is torch's or this library's."""
     return (getattr(function, "__module__", None) or "").startswith(("torch.", "thetaone."))
+
+
+def _is_plain(inputs: tuple[Any, ...]) -> bool:
+    """Whether arguments, and what containers among them hold, are tensors and plain values."""
+    types = set(map(type, inputs))
+    return types <= PLAIN or PLAIN.issuperset(map(type, leaves_of(inputs)))
