@@ -1,6 +1,6 @@
 """What a prescription or an optimizer would make nothing of is refused by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -156,3 +156,33 @@ def test_a_pass_that_fails_only_where_it_is_read_is_not_blamed_on_the_sample() -
     with pytest.warns(UserWarning, match="read by its layers' classes alone"):
         cured = t1.prescribe(failing(32), base=failing(16))
     assert cured["2.weight"].role == "output"
+
+
+class Adapted(nn.Module):
+    """A network after one step of gradient descent inside the pass."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, width), nn.Linear(width, 4)
+
+    def plain(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        h = F.linear(x, weights["first.weight"], weights["first.bias"]).relu()
+        return F.linear(h, weights["last.weight"], weights["last.bias"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = dict(self.named_parameters())
+        loss = self.plain(x, weights).square().mean()
+        gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+        pairs = zip(weights.items(), gradients, strict=True)
+        return self.plain(x, {name: weight - 0.1 * step for (name, weight), step in pairs})
+
+
+def test_gradient_steps_inside_the_pass_are_refused_as_such_and_the_cure_works() -> None:
+    x = torch.randn(5, 8)
+    with pytest.raises(RoleError, match=r"first\.weight .*: a gradient step inside the pass"):
+        t1.prescribe(Adapted(32), base=Adapted(16), sample=(x,))
+    cured = t1.prescribe(
+        Adapted(32), base=Adapted(16),
+        sample=lambda model: model.plain(x, dict(model.named_parameters())),
+    )  # fmt: skip
+    assert (cured["first.weight"].role, cured["last.weight"].role) == ("input", "output")

@@ -76,6 +76,11 @@ def _site(
     live = [use for use in uses if linearity.is_live(use.operation)]
     records = [_record(use, linearity, after) for use in live or uses]
     main, readouts, problem = _main_uses(records, _axis_of_results(live, linearity))
+    if problem and any(_is_inner_step(use.operation, linearity) for use in live):
+        problem = (
+            "a gradient step inside the pass changes it, which no rule of one pass covers: "
+            "prescribe from a pass without inner steps (sample=lambda model: …)"
+        )
     if not records and name in linearity.uses.penalized:
         problem = "no feature depends on it: it is in a penalty of the loss alone"
     if not problem and any(_repeats(use, linearity) for use in main):
@@ -122,6 +127,18 @@ def _with_uses(
         problem=problem,
         **_readout_fields(entries, readouts, linearity),
     )
+
+
+def _is_inner_step(operation: Operation, linearity: Linearity) -> bool:
+    """Whether an operation adds to a parameter what a gradient taken in the pass makes."""
+    alike = all(value.shape == operation.output.shape for value in operation.inputs)
+    if operation.name not in ("add", "sub") or not alike:
+        return False
+    before = 0
+    for value in operation.inputs:
+        before |= linearity.program.closure(value)
+    operations = linearity.program.operations
+    return any(before >> one.index & 1 for one in operations if one.is_gradient)
 
 
 def _repeats(use: Use, linearity: Linearity) -> bool:
