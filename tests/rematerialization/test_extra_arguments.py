@@ -11,7 +11,7 @@ from torch import nn
 from tests.rematerialization.loops import ByLoop, Shifted, peak
 from tests.rematerialization.models import Looping, Residual, planned
 from tests.rematerialization.test_executor import backward, batch, state
-from thetaone.errors import RecomputationError, ScheduleError
+from thetaone.errors import BudgetTooSmallError, RecomputationError, ScheduleError
 from thetaone.records import Schedule
 from thetaone.rematerialization import TrainingMemory, plan, profile, rematerialize
 from thetaone.rematerialization.planning._policies import per_block
@@ -216,3 +216,31 @@ class Handed(Looping):
         for number, block in enumerate(self.blocks):
             x = block(x, self.shifts[number % 2])
         return self.outer(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*one by one:RuntimeWarning")
+@pytest.mark.parametrize("fresh", [True, False], ids=["made anew", "views of one"])
+def test_arguments_that_regions_alone_keep_count_in_the_plan(*, fresh: bool) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Shifted(16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            inputs = None if fresh else torch.stack([x] * 12)
+            hidden = x
+            for time in range(12):
+                hidden = self.cell(hidden, x * time if inputs is None else inputs[time])
+            return hidden
+
+    def step(one: nn.Module) -> None:
+        one(x).square().mean().backward()
+
+    model, x = Recurrent(), batch(256, 16)
+    chain = profile(model, x, blocks="cell", repeats=1)
+    with pytest.raises(BudgetTooSmallError, match="no schedule fits") as caught:
+        plan(chain, 1)
+    budget = caught.value.floor_bytes
+    assert budget is not None
+    rematerialize(model, sample=x, budget=int(budget), blocks="cell")
+    assert peak(model, step) <= int(budget) + 2 * x.nbytes  # the loss

@@ -50,6 +50,7 @@ from thetaone.rematerialization.profiling._isolation import (
     unhooked,
 )
 from thetaone.rematerialization.profiling._subject import (
+    ExtraArguments,
     ExtraGradient,
     Subject,
     seed_all,
@@ -181,6 +182,7 @@ class _Notes:
         self.real: list[weakref.ref[torch.Tensor]] = []  # what the last call returned
         self.returned_bytes = 0
         self.after: Surroundings | None = None
+        self.extra = ExtraArguments()
         self.inside, self.graph = 0, True  # the last call had gradients
         # where tensors come from, by id: which call returned one, or -1
         self.origins: dict[int, tuple[weakref.ref[torch.Tensor], int]] = {}
@@ -196,8 +198,10 @@ class _Notes:
             result = copy_context().run(run)
             self._look_for_kept(0)
             del result
+        self.call = None
+        held = self.extra.held(self.subjects)
         self.subjects = [
-            replace(subject, joint=self.breaks.get(place, "") if place else "")
+            replace(subject, joint=self.breaks.get(place, "") if place else "", held=held[place])
             for place, subject in enumerate(self.subjects)
         ]
 
@@ -270,6 +274,7 @@ class _Notes:
             arrives = max(0, arrives - self.returned_bytes)
         run = partial(written(block).__call__, block)
         subject = subject_of(self.kinds, name, run, tuple(flowing), call, self.watches[id(block)])
+        self.extra.note(stage, (one for one in call.tensors if not self._is_returned(one)))
         return replace(subject, extra=self._extra(call), arrives=arrives, link=description)
 
     def _place(self, stage: int, previous: list[torch.Tensor], leaf: Any) -> int | None:
@@ -303,6 +308,11 @@ class _Notes:
                     origin = self.origins[id(one)] = weakref.ref(one), -1
                 extra.append(ExtraGradient(id(one), origin[1], storage_bytes([one])))
         return tuple(extra)
+
+    def _is_returned(self, tensor: torch.Tensor) -> bool:
+        """Whether a call returned a tensor."""
+        origin = self.origins.get(id(tensor))
+        return origin is not None and origin[1] >= 0 and origin[0]() is tensor
 
     def _watched(self, stage: int, place: int, name: str, tensor: torch.Tensor) -> WatchedOutput:
         used = partial(self._used, stage, f"the model uses the output of {name} itself")

@@ -189,6 +189,7 @@ def measured_chain(subjects: list[Subject], repeats: int, *, model: str) -> Chai
     passing = _passing(subjects, sizes)
     # what is kept once for the whole chain, whatever the schedule; copies twice in a recomputation
     aside = cast_bytes(blocks) + 2 * copied + passing + kept_bytes(sizes)
+    aside += sum(one.held for one in subjects)
     subjects = with_joints(subjects, sizes)
     pending = _pending_gradients(subjects)
     arrivals = [*(one.arrives for one in subjects[1:]), 0]

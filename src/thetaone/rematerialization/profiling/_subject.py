@@ -1,17 +1,21 @@
 """A block as its model calls it, ready to be run again and measured."""
 
 import random
-from collections.abc import Hashable, Iterator
+import weakref
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from thetaone.rematerialization.accounting import storage_bytes
+from thetaone._contents import dense_parts
+from thetaone.rematerialization.accounting import key, storage_bytes
 from thetaone.rematerialization.blocks import Call, Note, Snapshot, Watch, label, output_tensors
 from thetaone.rematerialization.profiling._isolation import untouched
 from thetaone.rematerialization.profiling._kinds import kind_of
@@ -50,6 +54,7 @@ class Subject:
         joint: Why no region may span this block and the one before; empty when one may.
         link: How the call follows from the one before, as ``blocks.link`` writes it.
         arrives: Bytes of what flows in and was not returned by the block before.
+        held: Bytes of extra arguments that its model lets go of; a region keeps them.
         seed: Of the random numbers that it draws while it is measured; None are the model's.
     """
 
@@ -66,6 +71,7 @@ class Subject:
     joint: str = ""
     link: str = ""
     arrives: int = 0
+    held: int = 0
     seed: int | None = None
 
     @property
@@ -140,3 +146,35 @@ def subject_of(
         state=watch.now(),
         context=copy_context(),
     )
+
+
+class ExtraArguments:
+    """The storages of extra arguments that no block returned, in one forward."""
+
+    def __init__(self) -> None:
+        self.storages: list[tuple[int, weakref.ref[Any], int]] = []  # with the call and the bytes
+
+    def note(self, stage: int, tensors: Iterable[torch.Tensor]) -> None:
+        """Note those of a call that no call before it had."""
+        noted = {id(ref()) for _, ref, _ in self.storages}
+        for part in chain.from_iterable(map(dense_parts, tensors)):
+            storage = part.untyped_storage()
+            if id(storage) not in noted:
+                noted.add(id(storage))
+                self.storages.append((stage, weakref.ref(storage), storage.nbytes()))
+
+    def held(self, subjects: Sequence[Subject]) -> Counter[int]:
+        """Bytes of those that the model let go of, by call: a region keeps them.
+
+        A storage that none but the subjects' own tensors use is one of these.
+        """
+        tensors = {id(one): one for each in subjects for one in (*each.call.tensors, *each.flowing)}
+        uses = Counter(map(key, chain.from_iterable(map(dense_parts, tensors.values()))))
+        held = Counter[int]()
+        for stage, ref, size in self.storages:
+            storage = ref()
+            if storage is None or (
+                torch._C._storage_Use_Count(storage._cdata) == uses[storage._cdata] + 1  # itself
+            ):
+                held[stage] += size
+        return held
