@@ -8,39 +8,28 @@ Run: ``python benchmarks/bench_exponents.py`` (about two minutes on one core; ne
 pytorch_optimizer).
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
-from bench_parametrization import WIDTHS, Task
 from origin import record
-from pytorch_optimizer import Lion, SignSGD
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "parametrization"))
+
+from set_ups import SET_UPS, STEPS, WIDTHS
+from small_tasks import MlpTask
 
 import thetaone as t1
 from thetaone.records import FEATURE_UPDATE
 
 ROLES = {"0": "input", "2": "hidden", "4": "readout"}
-SET_UPS: tuple[tuple[type, float, dict[str, Any]], ...] = (
-    (torch.optim.SGD, 0.1, {}),
-    (torch.optim.SGD, 0.05, {"momentum": 0.9, "nesterov": True}),
-    (SignSGD, 2**-10, {}),
-    (Lion, 2**-10, {}),
-    (torch.optim.Adam, 2**-9, {}),
-    (torch.optim.AdamW, 2**-9, {"weight_decay": 0.1}),
-    (torch.optim.NAdam, 2**-9, {}),
-    (torch.optim.Adamax, 2**-9, {}),
-    (torch.optim.RMSprop, 2**-11, {}),
-    (torch.optim.Adagrad, 2**-9, {"initial_accumulator_value": 1e-5}),
-    (torch.optim.Adafactor, 2**-5, {}),
-    (torch.optim.RAdam, 2**-5, {"steps": (8,)}),  # the first five steps are momentum SGD
-    (torch.optim.Muon, 2**-5, {}),
-    (torch.optim.Muon, 2**-7, {"adjust_lr_fn": "match_rms_adamw"}),
-)
 
 
 def exponents(optimizer: type, lr: float, options: dict[str, Any]) -> dict[str, float]:
     """The largest exponent by size of each role, over steps."""
-    options = {"steps": (1, 3, 8)} | options
-    check = t1.coordinate_check(Task(), widths=WIDTHS, lr=lr, optimizer=optimizer, **options)
+    options = {"steps": STEPS} | options
+    check = t1.coordinate_check(MlpTask(), widths=WIDTHS, lr=lr, optimizer=optimizer, **options)
     rows = [row for row in check.rows if row.quantity == FEATURE_UPDATE]
     largest: dict[str, float] = {}
     for layer, role in ROLES.items():

@@ -45,6 +45,9 @@ def test_an_option_that_the_class_does_not_take_is_named(option: Any, told: str)
         ({"roles": "x"}, "roles='x': pass a mapping from a pattern"),
         ({"folds": {"0.weight": "2"}}, r"folds\['0.weight'\]='2': need a value as in"),
         ({"folds": {"0.weight": True}}, r"folds\['0.weight'\]=True: need a value as in"),
+        ({"folds": {"0.weight": 0}}, r"folds\['0.weight'\]=0: need a value as in"),
+        ({"folds": {"0.weight": -1.0}}, r"folds\['0.weight'\]=-1.0: need a value as in"),
+        ({"folds": {"0.weight": float("nan")}}, r"folds\['0.weight'\]=nan: need a value as in"),
     ],
 )
 def test_a_choice_that_is_none_is_named(choice: Any, told: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any
 
 from thetaone.errors import InputError, RoleError
@@ -67,7 +68,8 @@ def _check_patterns(
     if not isinstance(patterns, Mapping):
         raise InputError(f"{what}={patterns!r}: pass a mapping from a pattern, e.g. {example}")
     for pattern, value in patterns.items():
-        if not isinstance(value, kind) and not (kind is float and type(value) is int):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (isinstance(value, str) if kind is str else number and 0 < value < inf):
             raise InputError(f"{what}[{pattern!r}]={value!r}: need a value as in {example}")
         if not any(fnmatchcase(name, pattern) for name in names):
             raise RoleError(

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from thetaone.records._base import Record
 from thetaone.records._units import format_bytes, format_seconds
+from thetaone.records._words import interval_words
 from thetaone.records.laws import LawResult
 from thetaone.records.parametrization import CoordinateCheck, Prescription
 from thetaone.records.rematerialization import MemoryPlan
@@ -237,11 +238,10 @@ def _ends(low: float, high: float) -> str:
         >>> _ends(0.001, 0.004), _ends(0.0, 0.004), _ends(0.0, math.inf)
         (' (0.001 to 0.004)', ' (at most 0.004)', '')
     """
-    if low > 0 and math.isfinite(high):
-        return f" ({low:.2g} to {high:.2g})"
-    if math.isfinite(high):
-        return f" (at most {high:.2g})"
-    return f" (at least {low:.2g})" if low > 0 else ""
+    if low <= 0 and not math.isfinite(high):
+        return ""
+    words = interval_words(low or -math.inf, high, ".2g")
+    return f" ({words.strip('[]').replace(', ', ' to ')})"
 
 
 def _times_narrower(result: TransferResult) -> float:

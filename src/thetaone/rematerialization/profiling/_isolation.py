@@ -1,5 +1,6 @@
 """What measuring and planning anew leave as they were: gradients, hooks, buffers, random state."""
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -86,10 +87,15 @@ def substituted_parameters(block: nn.Module, call: Call) -> Iterator[list[torch.
                     module._parameters[name] = substitutes[id(parameter)]
         yield [*substitutes.values(), *extra]
     except KeyError as error:
+        key = error.args[0] if error.args else None
+        key = key() if isinstance(key, weakref.ref) else key
+        sought = key if type(key) is int else id(key)
+        if sought not in map(id, substitutes.values()):
+            raise
         raise ProfileError(
-            f"a {type(block).__name__} finds nothing under {error}: blocks are measured on "
+            f"a {type(block).__name__} looks something up by a parameter: blocks are measured on "
             "substitutes of their parameters, so that no gradient or hook of yours is touched. "
-            "Look things up by a parameter's name, not by the parameter"
+            "Look things up by a parameter's name"
         ) from error
     finally:
         for module, parameters in bindings:

@@ -2,7 +2,7 @@
 
 import math
 
-from thetaone.records import format_bytes, format_seconds
+from thetaone.records import format_bytes, format_seconds, interval_words
 
 _NAMES = {"mup": "Maximal update parametrization (µP)", "sp": "Standard parametrization (SP)"}
 _TIE = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
@@ -46,11 +46,8 @@ def between(low: float, high: float, digits: int = 2) -> str:
         >>> between(-0.73, 1.27), between(float("-inf"), -0.87)
         ('−0.73 … +1.27', 'at most −0.87')
     """
-    if math.isfinite(low) and math.isfinite(high):
-        return f"{signed(low, digits)} … {signed(high, digits)}"
-    if math.isfinite(high):
-        return f"at most {signed(high, digits)}"
-    return f"at least {signed(low, digits)}" if math.isfinite(low) else "no bound"
+    words = interval_words(low, high, f"+.{digits}f")
+    return words.strip("[]").replace(", ", " … ").replace("-", "−")
 
 
 def percent(value: float, digits: int = 1) -> str:
