@@ -20,7 +20,7 @@ MODELS = {
 }
 BAND = 0.15
 # below 0: initial logits and scores fall as r^-1/2, and with them what their initial weights make
-# of changes before them, and what SGD does through them at first
+# of changes before them
 EARLY = 1.0
 FEW = {
     ("cross, module", "Adam"), ("NCF", "SGD"), ("towers clip", "Adam"), ("graph score", "AdamW"),
@@ -55,6 +55,18 @@ SMALL_AT_FIRST = {
     "VAE", "VAE fused", "latent", "Mamba", "Mamba fixed rank", "LoRA frozen", "LoRA, merged",
     "LoRA, beside", "bottleneck", "mqa",
 }  # fmt: skip
+# under SGD, what scores that start as r^-1/2 do to changes before and behind them at first
+FALL_UNDER_SGD = SMALL_AT_FIRST | {
+    "DiT", "MLA fixed", "MoE bmm", "MoE dict", "MoE einsum", "MoE list", "MoE vmap",
+    "attention, cosine, heads grow", "attention, einsum, heads grow",
+    "attention, own scale, heads grow", "attention, plain, heads grow",
+    "attention, sdpa, heads grow", "attention, tensor scale, heads grow", "bahdanau",
+    "bahdanau, raw v", "cross, by hand", "einsum heads grow", "gqa einsum, grow",
+    "gqa expand, grow", "gqa gqa, grow", "gqa qk norm grow", "gqa repeat_interleave, grow",
+    "input skip", "mixer", "mqa grow", "perceiver", "relative, scaled", "relative, scaled grow",
+    "relative, unscaled grow", "tied by function", "tied by matmul", "tied by module",
+    "tied by module, no norm", "towers scaled dot",
+}  # fmt: skip
 # entries of a matrix that a layer makes start as r^-1/2, where they change as r^-1
 MATRICES = {("fast weights", "gen"), ("hyper", "gen")}
 NO_HIDDEN = {"NCF", "LoRA frozen", "hyper", "memory", "memory tied", "fast weights", "bottleneck"}
@@ -70,7 +82,8 @@ def wrong_sizes(name: str, optimizer: str) -> dict[str, float]:
     wrong: dict[str, float] = {}
     for (what, when), exponent in exponents.items():
         exponent -= 0.5 if (name, what) in MATRICES and when == INIT else 0.0
-        small = what in fixed or (name in SMALL_AT_FIRST if when == INIT else optimizer == "SGD")
+        falls = optimizer == "SGD" and name in FALL_UNDER_SGD
+        small = what in fixed or (name in SMALL_AT_FIRST if when == INIT else falls)
         low = -EARLY if small else -BAND
         if name in SMALL_AT_FIRST and when != INIT:
             low -= 0.5
