@@ -20,8 +20,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Targets and what was measured
 
 What the library sets itself, and the newest figure of each benchmark in `benchmarks/history`. A row
-shows the worst of its cases. `make bench` measures again and writes this page from the history;
-nothing on it is written by hand. What ran on a GPU is in `benchmarks/results/gpu_h100_202611.md`.
+shows the worst of its cases. `make bench` measures speed and memory again, `make bench-all` the
+rest too; both write this page from the history, and nothing on it is written by hand. What ran on a
+GPU is in `benchmarks/results/gpu_h100_202611.md`.
 
 """
 

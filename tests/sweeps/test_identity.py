@@ -293,8 +293,10 @@ def test_what_is_no_exception_does_not_escape(error: BaseException, tmp_path: Pa
 
 
 def test_an_interrupt_is_no_fault_of_the_task() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        t1.sweep(Escaping(KeyboardInterrupt(), step=3), **SMALL, parametrization="sp")
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^by hand\n3 of 6 trials were done; none is kept$"
+    ):
+        t1.sweep(Escaping(KeyboardInterrupt("by hand"), step=3), **SMALL, parametrization="sp")
 
 
 @pytest.mark.float32

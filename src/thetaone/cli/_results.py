@@ -15,7 +15,8 @@ from thetaone.records import local_path
 def in_folder(path: Path, name: str) -> Path:
     """The file that is meant: a folder stands for the one of that name in it."""
     path = local_path(path)
-    # a name too long for a file is no folder; who reads the file says what is wrong with it
+    # os.path's answer to a name too long for a file is no, Path's is an OSError; who reads the
+    # file says what is wrong with it
     return path / name if os.path.isdir(path) else path  # noqa: PTH112
 
 
